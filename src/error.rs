@@ -1,0 +1,187 @@
+//! What can go wrong, and whose fault it was.
+//!
+//! Every fallible function of the crate returns one opaque [`Error`]. Its [`ErrorKind`] is what a program
+//! branches on, [`ErrorKind::blame`] says who caused it, [`Error::is_fatal`] whether the connection it came from can still be used,
+//! and the source chain carries the detail (a [`Refusal`](crate::window::Refusal), a [`Violation`](crate::control::Violation), an
+//! operating system error).
+//!
+//! ```
+//! use flipcall::{Blame, ErrorKind, window::Window};
+//!
+//! // A pipe is no packet window.
+//! let (reader, _writer) = std::io::pipe()?;
+//! let error = Window::receive(reader.into(), 0, 4096, Default::default()).unwrap_err();
+//! assert_eq!(error.kind(), ErrorKind::Refused);
+//! assert_eq!(error.kind().blame(), Blame::Peer);
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+/// The result of a fallible operation of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of this crate: a kind, a sentence, and possibly a source.
+///
+/// Cloning is cheap: a poisoned endpoint keeps the error that poisoned it and hands out copies.
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    what: Cow<'static, str>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// The class of an [`Error`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// An argument or a call order that the documentation forbids. Nothing happened.
+    InvalidInput,
+    /// The answer to an earlier, timed-out call is still outstanding, in a [`Waiting`](crate::endpoint::Waiting).
+    AnswerPending,
+    /// The deadline passed.
+    Timeout,
+    /// This side shut the connection down.
+    LocalShutdown,
+    /// The peer shut the connection down.
+    PeerShutdown,
+    /// The peer's process or its end of the socket is gone.
+    PeerGone,
+    /// The peer broke the protocol.
+    Violation,
+    /// A file descriptor or a window that the peer handed over is not acceptable.
+    Refused,
+    /// This kernel, or the policy this process runs under, lacks something that is needed.
+    Unsupported,
+    /// The operating system refused something that should have worked.
+    System,
+}
+
+/// Who caused an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Blame {
+    /// This process: a wrong argument, a wrong order of calls, its own shutdown.
+    Us,
+    /// The other process.
+    Peer,
+    /// The operating system or its configuration.
+    System,
+}
+
+impl ErrorKind {
+    /// Who caused errors of this kind.
+    pub fn blame(self) -> Blame {
+        match self {
+            Self::InvalidInput | Self::AnswerPending | Self::LocalShutdown => Blame::Us,
+            Self::Timeout | Self::PeerShutdown | Self::PeerGone => Blame::Peer,
+            Self::Violation | Self::Refused => Blame::Peer,
+            Self::Unsupported | Self::System => Blame::System,
+        }
+    }
+
+    /// The name of the kind as the command line prints it, such as `peer-gone`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::InvalidInput => "invalid-input",
+            Self::AnswerPending => "answer-pending",
+            Self::Timeout => "timeout",
+            Self::LocalShutdown => "local-shutdown",
+            Self::PeerShutdown => "peer-shutdown",
+            Self::PeerGone => "peer-gone",
+            Self::Violation => "violation",
+            Self::Refused => "refused",
+            Self::Unsupported => "unsupported",
+            Self::System => "system",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Error {
+    /// An error of `kind`; `what` is a sentence without a full stop.
+    #[cold]
+    pub(crate) fn new(kind: ErrorKind, what: impl Into<Cow<'static, str>>) -> Self {
+        Self(Arc::new(Inner { kind, what: what.into(), source: None }))
+    }
+
+    /// An error of `kind` that a typed error caused.
+    #[cold]
+    pub(crate) fn caused(
+        kind: ErrorKind,
+        what: impl Into<Cow<'static, str>>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self(Arc::new(Inner { kind, what: what.into(), source: Some(source.into()) }))
+    }
+
+    /// A system call, named by `what`, failed.
+    #[cold]
+    pub(crate) fn system(what: impl Into<Cow<'static, str>>, source: impl Into<std::io::Error>) -> Self {
+        Self::caused(ErrorKind::System, what, source.into())
+    }
+
+    /// The caller passed something that the documentation forbids.
+    #[cold]
+    pub(crate) fn invalid(what: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::InvalidInput, what)
+    }
+
+    /// What a program branches on.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// Whether the connection that returned this error is gone for good. `false` means that only this call failed: a wrong
+    /// argument, a deadline, an answer that is still outstanding.
+    pub fn is_fatal(&self) -> bool {
+        !matches!(self.kind(), ErrorKind::InvalidInput | ErrorKind::AnswerPending | ErrorKind::Timeout)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.what)?;
+        match &self.0.source {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Error({}: {self})", self.kind())
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_ref().map(|source| &**source as &(dyn std::error::Error + 'static))
+    }
+}
+
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> Self {
+        use std::io::ErrorKind as Io;
+        let kind = match error.kind() {
+            ErrorKind::InvalidInput | ErrorKind::AnswerPending => Io::InvalidInput,
+            ErrorKind::Timeout => Io::TimedOut,
+            ErrorKind::LocalShutdown => Io::NotConnected,
+            ErrorKind::PeerShutdown => Io::ConnectionAborted,
+            ErrorKind::PeerGone => Io::ConnectionReset,
+            ErrorKind::Violation | ErrorKind::Refused => Io::InvalidData,
+            ErrorKind::Unsupported => Io::Unsupported,
+            ErrorKind::System => Io::Other,
+        };
+        Self::new(kind, error)
+    }
+}
