@@ -1,15 +1,33 @@
 //! Synchronous procedure calls between two processes on one Linux host that do not trust each other.
 //!
 //! Control flips between the two ends of a shared-memory packet window with one atomic exchange; the kernel is entered only when
-//! somebody sleeps. The floors, each using only the ones under it:
+//! somebody sleeps. The peer may do anything to the shared memory: a call returns an answer or an error by its deadline, and this
+//! side stays sound.
+//!
+//! The floors, each using only the ones under it:
 //!
 //! | floor | module | what it is |
 //! |---|---|---|
 //! | 0 | `sys` (private) | the only unsafe code: futex, memfd, mapping, bytes that a peer can change |
-//! | – | [`error`] | one error type that says what happened and whose fault it was |
+//! | 1 | [`window`] | bytes on the page: layout, allocator, checks on a received window |
+//! | 2 | [`control`] | who holds the pen: state table, flip and wait, wait policies |
+//! | 3 | [`endpoint`] | the typed connection: handshake, typestates, cursors, shutdown |
+//! | – | [`error`], [`Deadline`] | what went wrong and whose fault it was; how long to wait |
+//!
+//! Begin with [`Spawned`] for a child process of your own, or with [`endpoint`] for the connection itself.
 
-#![forbid(unsafe_op_in_unsafe_fn)]
+#[cfg(not(target_os = "linux"))]
+compile_error!("flipcall stands on Linux system calls: memfd seals and futexes");
 
+mod deadline;
+mod sys;
+
+pub mod control;
+pub mod endpoint;
 pub mod error;
+pub mod window;
 
+pub use control::{Counters, WaitPolicy};
+pub use deadline::Deadline;
+pub use endpoint::{Client, Endpoint, Inherited, Interrupted, Options, Server, ShutdownHandle, Spawned, Waiting};
 pub use error::{Blame, Error, ErrorKind, Result};

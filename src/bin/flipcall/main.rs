@@ -1,0 +1,40 @@
+//! The command line of flipcall.
+
+mod endpoint;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Synchronous procedure calls between two processes that do not trust each other.
+#[derive(Parser)]
+#[command(name = "flipcall", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// One raw endpoint on an inherited memfd.
+    Endpoint(endpoint::Arguments),
+}
+
+/// What a subcommand ends with: an error is printed with its kind, and the exit status is 1.
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Endpoint(arguments) => endpoint::run(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            match error.downcast_ref::<flipcall::Error>() {
+                Some(typed) => eprintln!("flipcall: {}: {typed}", typed.kind()),
+                None => eprintln!("flipcall: {error}"),
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

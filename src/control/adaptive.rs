@@ -1,0 +1,179 @@
+//! What the adaptive policy learned, as a table without clock or memory.
+//!
+//! An affinity mask does not tell where the peer runs, and nobody tells how long it will think, so both are learned from the answers:
+//!
+//! 1. Spin without a clock for [`HOT_SPINS`], then with one for twice the last answer and a bit, at most [`MOST_SPIN`].
+//! 2. A spin that missed was wasted: the next 1, 3, 7 … 4,095 waits do not spin. A hit ends that, and so does a sleep that ended
+//!    early enough that a longer spin would have hit.
+//! 3. Then yield the CPU once: where both sides share it, the peer runs and answers for half the price of a sleep. A yield that
+//!    took long (another thread wanted the CPU) or brought no answer backs off in the same way, but further, because a bad one
+//!    costs a whole time slice.
+//! 4. Then sleep.
+
+use std::time::Duration;
+
+/// Spins before the clock is read for the first time: about 3 µs, enough for a peer on another CPU that answers at once.
+pub(crate) const HOT_SPINS: u32 = 64;
+/// The longest spin: sleeping and being woken costs 30 to 90 µs, so beyond a few times that a spin only burns the CPU.
+const MOST_SPIN: Duration = Duration::from_micros(200);
+/// Added to twice the last answer, so that a very fast peer's hiccup is not a miss.
+const SPIN_SLACK: Duration = Duration::from_micros(5);
+/// The spin for a peer whose last answer took longer than [`MOST_SPIN`].
+const LEAST_SPIN: Duration = Duration::from_micros(2);
+/// A yield that took longer than this gave the CPU to somebody else.
+const SLOW_YIELD: Duration = Duration::from_micros(50);
+/// The most waits in a row that do not try to spin.
+const MOST_SPIN_SKIPS: u32 = 4095;
+/// The most waits in a row that do not try to yield: with a hog on the CPU a yield costs 1.4 ms.
+const MOST_YIELD_SKIPS: u32 = 65_535;
+/// Good yields after which one failure is forgotten.
+const GOOD_YIELDS: u32 = 1024;
+
+/// The memory of one endpoint.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Adaptive {
+    /// How long the last slow answer took.
+    last: Duration,
+    spin: Backoff,
+    yielding: Backoff,
+    good_yields: u32,
+    /// The budget of the last spin that missed.
+    missed: Duration,
+}
+
+/// How many waits to leave something out, and how many of them are left.
+#[derive(Debug, Clone, Copy, Default)]
+struct Backoff {
+    width: u32,
+    left: u32,
+}
+
+impl Backoff {
+    /// Whether to try this time.
+    fn due(&mut self) -> bool {
+        let due = self.left == 0;
+        self.left = self.left.saturating_sub(1);
+        due
+    }
+
+    fn failed(&mut self, most: u32) {
+        self.width = (self.width * 2 + 1).min(most);
+        self.left = self.width;
+    }
+}
+
+impl Adaptive {
+    /// Whether the next wait may spin before anything else.
+    pub(crate) fn spins_next(&self) -> bool {
+        self.spin.left == 0
+    }
+
+    /// Whether a hit in the hot spin has to be reported.
+    #[inline(always)]
+    pub(crate) fn is_settled(&self) -> bool {
+        self.spin.width == 0
+    }
+
+    /// Begins a slow wait: how long to spin, `None` for not at all.
+    pub(crate) fn spin_budget(&mut self) -> Option<Duration> {
+        self.spin.due().then(|| match self.last {
+            last if last > MOST_SPIN => LEAST_SPIN,
+            last => (2 * last + SPIN_SLACK).min(MOST_SPIN),
+        })
+    }
+
+    /// Whether to yield the CPU once before sleeping.
+    pub(crate) fn yields(&mut self) -> bool {
+        self.yielding.due()
+    }
+
+    /// The answer came while spinning.
+    pub(crate) fn spin_hit(&mut self, took: Duration) {
+        self.last = took;
+        self.spin = Backoff::default();
+    }
+
+    /// The spin's budget ran out.
+    pub(crate) fn spin_missed(&mut self, budget: Duration) {
+        self.missed = budget;
+        self.spin.failed(MOST_SPIN_SKIPS);
+    }
+
+    /// The CPU was yielded for `pause`; `answered` tells whether the answer was there after it.
+    pub(crate) fn yielded(&mut self, pause: Duration, answered: bool) {
+        if !answered || pause > SLOW_YIELD {
+            self.good_yields = 0;
+            self.yielding.failed(MOST_YIELD_SKIPS);
+            return;
+        }
+        self.good_yields += 1;
+        if self.good_yields == GOOD_YIELDS {
+            self.good_yields = 0;
+            self.yielding.width /= 2;
+        }
+    }
+
+    /// The answer came `took` after the wait began, while this side slept.
+    pub(crate) fn slept(&mut self, took: Duration) {
+        self.last = took;
+        if took < MOST_SPIN && took > self.missed {
+            self.spin = Backoff::default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const US: Duration = Duration::from_micros(1);
+
+    #[test]
+    fn misses_back_off_and_a_hit_ends_that() {
+        let mut adaptive = Adaptive::default();
+        for expected in [1, 3, 7, 15] {
+            let budget = adaptive.spin_budget().expect("due");
+            adaptive.spin_missed(budget);
+            let skipped = std::iter::from_fn(|| adaptive.spin_budget().is_none().then_some(())).take(expected).count();
+            assert_eq!(skipped, expected);
+        }
+        assert!(adaptive.spins_next());
+        adaptive.spin_hit(US);
+        assert!(adaptive.is_settled() && adaptive.spin_budget().is_some());
+    }
+
+    #[test]
+    fn the_budget_follows_the_last_answer() {
+        let mut adaptive = Adaptive::default();
+        for (last, budget) in [(0, 5), (10, 25), (90, 185), (200, 200), (201, 2), (5000, 2)] {
+            adaptive.spin_hit(last * US);
+            assert_eq!(adaptive.spin_budget(), Some(budget * US), "after {last} µs");
+        }
+    }
+
+    #[test]
+    fn a_sleep_that_a_longer_spin_would_have_saved_ends_the_back_off() {
+        let mut adaptive = Adaptive::default();
+        adaptive.spin_missed(5 * US);
+        adaptive.slept(4 * US);
+        assert!(!adaptive.spins_next(), "a spin of 5 µs missed, so an answer after 4 µs of sleep says nothing");
+        adaptive.slept(60 * US);
+        assert!(adaptive.spins_next());
+        adaptive.spin_missed(125 * US);
+        adaptive.slept(300 * US);
+        assert!(!adaptive.spins_next());
+    }
+
+    #[test]
+    fn slow_or_fruitless_yields_back_off_and_good_ones_forget_slowly() {
+        let mut adaptive = Adaptive::default();
+        adaptive.yielded(1400 * US, true);
+        assert!(!adaptive.yields() && adaptive.yields());
+        adaptive.yielded(US, false);
+        assert_eq!(std::iter::from_fn(|| (!adaptive.yields()).then_some(())).count(), 3);
+        (0..GOOD_YIELDS).for_each(|_| adaptive.yielded(US, true));
+        assert_eq!(adaptive.yielding.width, 1);
+        (0..40).for_each(|_| adaptive.yielded(US, false));
+        assert_eq!(adaptive.yielding.width, MOST_YIELD_SKIPS);
+    }
+}

@@ -1,0 +1,24 @@
+//! Who holds the pen: the state word, how control is transferred, and how long and how to wait for it.
+//!
+//! - `state` the pure table: what each of the 2^32 values of the word means to each side
+//! - [`WaitPolicy`] and `adaptive` how to wait: spin, park, or learn which is cheaper
+//! - `transfer` flip and wait, with the argument for their memory order
+//! - `watchdog` notices the death of peers
+//! - [`Counters`] what an endpoint did so far
+
+mod adaptive;
+mod counters;
+mod policy;
+mod state;
+mod transfer;
+mod wait;
+mod watchdog;
+
+pub use counters::Counters;
+pub use policy::WaitPolicy;
+pub use state::Violation;
+
+pub(crate) use counters::Tally;
+pub(crate) use state::Side;
+pub(crate) use transfer::{Stop, Transfer, shut_down};
+pub(crate) use watchdog::{Tie, Watched};

@@ -1,0 +1,109 @@
+//! The state word as a table, without memory or time.
+//!
+//! ```text
+//!              client flips                    any side shuts down
+//!        ┌──────────────────────┐            ┌─────────────────────┐
+//!        │                      ▼            │                     ▼
+//!  0 client active      1 server active ─────┴──────────▶ 2 shut down (for good)
+//!        ▲                      │
+//!        └──────────────────────┘            every other value: a violation
+//!              server flips
+//! ```
+
+use std::fmt;
+
+/// The value of the state word that means "shut down".
+pub(crate) const SHUT_DOWN: u32 = 2;
+
+/// Which end of the window an endpoint is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// Holds the pen at first.
+    Client,
+    /// Waits at first.
+    Server,
+}
+
+impl Side {
+    /// The state in which this side holds the pen.
+    #[inline(always)]
+    pub(crate) const fn active(self) -> u32 {
+        match self {
+            Self::Client => 0,
+            Self::Server => 1,
+        }
+    }
+
+    /// The other side.
+    #[inline(always)]
+    pub(crate) const fn peer(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+}
+
+/// What a value of the state word means to one side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pen {
+    /// This side holds the pen.
+    Ours,
+    /// The peer holds it.
+    Theirs,
+    /// Nobody will hold it again.
+    Down,
+    /// No such state: the peer wrote it.
+    Invalid(u32),
+}
+
+/// Reads the state word for `side`.
+pub(crate) const fn read(word: u32, side: Side) -> Pen {
+    if word == side.active() {
+        Pen::Ours
+    } else if word == side.peer().active() {
+        Pen::Theirs
+    } else if word == SHUT_DOWN {
+        Pen::Down
+    } else {
+        Pen::Invalid(word)
+    }
+}
+
+/// Why `side`'s flip failed, given the value that its compare-exchange found instead of its own. `None`: shut down. While a side
+/// holds the pen nobody but a shutdown may change the word, so everything else is a violation.
+pub(crate) const fn refused_flip(found: u32) -> Option<Violation> {
+    match found {
+        SHUT_DOWN => None,
+        state => Some(Violation::State(state)),
+    }
+}
+
+/// How a peer broke the protocol of the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Violation {
+    /// The state word has a value that it cannot have now.
+    State(u32),
+    /// The announced datagram is longer than the window's capacity.
+    Length {
+        /// Bytes announced.
+        length: u32,
+        /// Bytes that fit.
+        capacity: u32,
+    },
+    /// The handshake datagram is not what the protocol says.
+    Handshake(&'static str),
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::State(state) => write!(f, "the state word is {state:#x}, which it cannot be now"),
+            Self::Length { length, capacity } => write!(f, "a datagram of {length} bytes in a window for {capacity}"),
+            Self::Handshake(fault) => write!(f, "bad handshake: {fault}"),
+        }
+    }
+}
+
+impl std::error::Error for Violation {}

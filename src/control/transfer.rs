@@ -1,0 +1,191 @@
+//! Handing the pen over, and the argument for its memory order.
+//!
+//! Two things have to hold between honest peers, on any machine.
+//!
+//! **The datagram arrives with the pen.** Whoever flips wrote the datagram and its length before the compare-exchange, which is a
+//! *release*; whoever sees the new state saw it with an *acquire* load. So every byte written before the flip is visible after the wait.
+//! The way back is the same pair, so a byte of the next datagram is never written before the last one was read.
+//!
+//! **A sleeper is woken** (extension `park`). The waiter says that it sleeps and then looks at the state once more; the waker flips
+//! and then looks whether the other one sleeps:
+//!
+//! ```text
+//!   waiter                               waker
+//!   W1  parked = 1                       F1  state = theirs   (compare-exchange)
+//!   W2  fence(SeqCst)                    F2  fence(SeqCst)
+//!   W3  state still theirs? sleep        F3  parked ≠ 0? wake
+//! ```
+//!
+//! The bad outcome is that W3 sees the old state *and* F3 sees `parked = 0`: the waiter sleeps and nobody wakes it. Each side stores
+//! one word and loads the other, the pattern that release and acquire do not order: both stores may still sit in store buffers when
+//! both loads execute. The two fences are in one total order. If W2 comes first, F3 sees W1 and wakes; if F2 comes first, W3 sees F1
+//! and does not sleep. When the wake comes after W3 but before the thread really sleeps, the kernel's own comparison with the state
+//! catches it, under the lock that the wake takes too.
+//!
+//! `parked` goes back to 0 when the wait ends, not after each sleep: between two sleeps of one wait the protocol above would have to be
+//! run again. A peer that lies about its word only misses its own wakes, or costs us the system call that the base protocol makes anyway.
+//!
+//! **Local events** (a shutdown by another thread, the death of the peer) use a word of our own, see `sys::cancel`: raise the bit, then
+//! wake that word. The waiter compares both words in the one system call that puts it to sleep, so it either sees the bit or is woken.
+
+use std::sync::Arc;
+
+use crossbeam_utils::CachePadded;
+use rustix::io::Errno;
+
+use super::adaptive::{Adaptive, HOT_SPINS};
+use super::state::{self, Side, Violation};
+use super::{Tally, Tie, WaitPolicy, Watched};
+use crate::Deadline;
+use crate::sys::cancel::{Cancel, CancelWord};
+use crate::sys::sync::{AtomicU32, HeaderWords, Ordering, fence, pause, wake_shared};
+
+/// Why a flip or a wait did not lead to the pen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// The deadline passed. The wait can be taken up again.
+    TimedOut,
+    /// This side shut down.
+    LocalShutdown,
+    /// The peer shut down.
+    PeerShutdown,
+    /// The peer died.
+    PeerGone,
+    /// The peer broke the protocol.
+    Violation(Violation),
+    /// The kernel refused to sleep.
+    System(Errno),
+}
+
+/// One side's means of handing over and waiting. It owns no shared memory: the header words are passed to each call.
+#[derive(Debug)]
+pub(crate) struct Transfer {
+    pub(super) side: Side,
+    pub(super) policy: WaitPolicy,
+    /// Spins of the next wait's fast path.
+    pub(super) hot_spins: u32,
+    /// Whether extension `park` was agreed on.
+    pub(super) park: bool,
+    pub(super) adaptive: Adaptive,
+    pub(super) cancel: Arc<CancelWord>,
+    /// Has the peer watched, where there is something to watch.
+    pub(super) tie: Option<Tie>,
+    pub(super) tally: Arc<CachePadded<Tally>>,
+}
+
+impl Transfer {
+    pub(crate) fn new(side: Side, policy: WaitPolicy, cancel: Arc<CancelWord>, tally: Arc<CachePadded<Tally>>) -> Self {
+        let hot_spins = if policy == WaitPolicy::Park { 0 } else { HOT_SPINS };
+        Self { side, policy, hot_spins, park: false, adaptive: Adaptive::default(), cancel, tie: None, tally }
+    }
+
+    /// Raises the cancel word when what is `watched` dies.
+    pub(crate) fn watch(&mut self, watched: Watched) -> Result<(), Errno> {
+        self.tie = Some(Tie::new(watched, &self.cancel)?);
+        Ok(())
+    }
+
+    /// From now on both sides say when they sleep, and wakes of a peer that is awake are left out.
+    pub(crate) fn enable_park(&mut self) {
+        self.park = true;
+    }
+
+    /// Whether wakes are elided.
+    pub(crate) fn parks(&self) -> bool {
+        self.park
+    }
+
+    /// Hands the pen and a datagram of `length` bytes to the peer. The wake is elided if `park` was agreed on before.
+    #[inline]
+    pub(crate) fn flip(&self, words: &HeaderWords, length: u32) -> Result<(), Stop> {
+        words.length.store(length, Ordering::Relaxed);
+        let (ours, theirs) = (self.side.active(), self.side.peer().active());
+        if let Err(found) = words.state.compare_exchange(ours, theirs, Ordering::Release, Ordering::Relaxed) {
+            return Err(self.refused_flip(found));
+        }
+        self.tally.flips.add(1);
+        self.tally.bytes_sent.add(u64::from(length));
+        if self.park {
+            fence(Ordering::SeqCst); // F2
+            if self.parked_word(words, self.side.peer()).load(Ordering::Relaxed) == 0 {
+                self.tally.wakes_elided.add(1);
+                return Ok(());
+            }
+        }
+        self.wake_peer(words);
+        Ok(())
+    }
+
+    /// Waits for the pen and returns the length of the datagram that came with it, which is at most `capacity`.
+    #[inline]
+    pub(crate) fn wait(&mut self, words: &HeaderWords, deadline: Deadline, capacity: u32) -> Result<u32, Stop> {
+        let ours = self.side.active();
+        for _ in 0..self.hot_spins {
+            if words.state.load(Ordering::Acquire) == ours {
+                self.tally.spin_hits.add(1);
+                if !self.adaptive.is_settled() {
+                    self.adaptive.spin_hit(std::time::Duration::ZERO);
+                }
+                return self.take(words, capacity);
+            }
+            pause();
+        }
+        self.wait_slowly(words, deadline)?;
+        self.take(words, capacity)
+    }
+
+    /// Reads the length, once: the peer may change it as soon as it was checked.
+    #[inline(always)]
+    fn take(&self, words: &HeaderWords, capacity: u32) -> Result<u32, Stop> {
+        let length = words.length.load(Ordering::Relaxed);
+        if length > capacity {
+            return Err(Stop::Violation(Violation::Length { length, capacity }));
+        }
+        self.tally.receives.add(1);
+        self.tally.bytes_received.add(u64::from(length));
+        Ok(length)
+    }
+
+    /// A system call per wake: out of line, so that the elided path stays small.
+    #[cold]
+    #[inline(never)]
+    fn wake_peer(&self, words: &HeaderWords) {
+        self.tally.wakes_sent.add(1);
+        if wake_shared(&words.state).is_err() {
+            self.tally.wakes_failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[cold]
+    fn refused_flip(&self, found: u32) -> Stop {
+        match (self.cancel.has(Cancel::Shutdown), state::refused_flip(found)) {
+            (true, _) => Stop::LocalShutdown,
+            (false, None) => Stop::PeerShutdown,
+            (false, Some(violation)) => Stop::Violation(violation),
+        }
+    }
+
+    /// The word that says whether `side` sleeps.
+    #[inline(always)]
+    pub(super) fn parked_word<'a>(&self, words: &'a HeaderWords, side: Side) -> &'a AtomicU32 {
+        match side {
+            Side::Client => &words.client_parked,
+            Side::Server => &words.server_parked,
+        }
+    }
+}
+
+/// Shuts a window down from any thread at any time: both sides' calls end, now and later. Returns at once.
+///
+/// The cancel word goes first: a waiter of ours that sees the new state then knows whose shutdown it was. One waiter of the shared
+/// word is woken, never all of them, since a peer can queue thousands; its own waiter, if it is honest, is the only one. Ours is woken
+/// through the cancel word.
+pub(crate) fn shut_down(words: &HeaderWords, cancel: &CancelWord, tally: &Tally) {
+    if !cancel.raise(Cancel::Shutdown) {
+        return;
+    }
+    words.state.swap(state::SHUT_DOWN, Ordering::AcqRel);
+    if wake_shared(&words.state).is_err() {
+        tally.wakes_failed.fetch_add(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,195 @@
+//! The slow half of a wait: the answer was not there at once.
+
+use std::time::{Duration, Instant};
+
+use super::WaitPolicy;
+use super::adaptive::HOT_SPINS;
+use super::state::{self, Pen, Violation};
+use super::transfer::{Stop, Transfer};
+use crate::Deadline;
+use crate::sys::cancel::Cancel;
+use crate::sys::sync::{self, AtomicU32, HeaderWords, Ordering, Slept, fence, pause, yield_cpu};
+
+/// Spins between two looks at the clock and the cancel word, about 3 µs.
+const SPIN_BATCH: u32 = 64;
+/// How long policy `Spin` keeps the CPU before it yields it once: on one CPU the peer would otherwise wait for a whole time slice.
+const SPIN_YIELD: Duration = Duration::from_micros(50);
+/// Spurious wakes of one wait after which the shared word is no longer slept on.
+const STORM: u32 = 64;
+/// How long to sleep between two looks at the shared word during a wake storm: 2% of a core instead of 25 to 44%.
+const STORM_SLICE: Duration = Duration::from_millis(1);
+
+impl Transfer {
+    /// Waits until the pen is ours, as the policy says.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn wait_slowly(&mut self, words: &HeaderWords, mut deadline: Deadline) -> Result<(), Stop> {
+        if let Some(tie) = &mut self.tie {
+            tie.renew().map_err(Stop::System)?;
+        }
+        let result = match self.policy {
+            WaitPolicy::Spin => self.spin(words, &mut deadline),
+            WaitPolicy::Adaptive => self.adapt(words, &mut deadline),
+            WaitPolicy::Park => self.park(words, &mut deadline),
+        };
+        if self.policy == WaitPolicy::Adaptive {
+            self.hot_spins = if self.adaptive.spins_next() { HOT_SPINS } else { 0 };
+        }
+        result
+    }
+
+    /// Whether the pen is ours, or why it never will be. A local shutdown comes first, since its caller is waiting for it; an answer
+    /// or a shutdown that a peer left before it died comes before its death.
+    fn look(&self, words: &HeaderWords) -> Result<bool, Stop> {
+        let pen = state::read(words.state.load(Ordering::Acquire), self.side);
+        if self.cancel.has(Cancel::Shutdown) {
+            return Err(Stop::LocalShutdown);
+        }
+        match pen {
+            Pen::Ours => Ok(true),
+            Pen::Down => Err(Stop::PeerShutdown),
+            Pen::Invalid(word) => Err(Stop::Violation(Violation::State(word))),
+            Pen::Theirs if self.cancel.has(Cancel::PeerGone) => Err(Stop::PeerGone),
+            Pen::Theirs => Ok(false),
+        }
+    }
+
+    /// One batch of spins; whether the state word left `theirs`.
+    fn spin_batch(&self, words: &HeaderWords) -> bool {
+        let theirs = self.side.peer().active();
+        (0..SPIN_BATCH).any(|_| {
+            let changed = words.state.load(Ordering::Acquire) != theirs;
+            if !changed {
+                pause();
+            }
+            changed
+        })
+    }
+
+    fn spin(&self, words: &HeaderWords, deadline: &mut Deadline) -> Result<(), Stop> {
+        let until = deadline.resolve();
+        let mut last_yield = Instant::now();
+        while !self.look(words)? {
+            let now = Instant::now();
+            if until.is_some_and(|until| now >= until) {
+                return Err(Stop::TimedOut);
+            }
+            if now - last_yield >= SPIN_YIELD {
+                yield_cpu();
+                last_yield = Instant::now();
+            }
+            self.spin_batch(words);
+        }
+        self.tally.spin_hits.add(1);
+        Ok(())
+    }
+
+    fn adapt(&mut self, words: &HeaderWords, deadline: &mut Deadline) -> Result<(), Stop> {
+        if self.look(words)? {
+            return Ok(());
+        }
+        let start = Instant::now();
+        if let Some(budget) = self.adaptive.spin_budget() {
+            if self.spin_for(words, start, budget, deadline)? {
+                self.tally.spin_hits.add(1);
+                self.adaptive.spin_hit(start.elapsed());
+                return Ok(());
+            }
+            self.adaptive.spin_missed(budget);
+        }
+        if self.adaptive.yields() {
+            let before = Instant::now();
+            yield_cpu();
+            let answered = self.look(words)?;
+            self.adaptive.yielded(before.elapsed(), answered);
+            if answered {
+                self.tally.yield_hits.add(1);
+                return Ok(());
+            }
+        }
+        self.park(words, deadline)?;
+        self.adaptive.slept(start.elapsed());
+        Ok(())
+    }
+
+    /// Spins for at most `budget` from `start`; whether the pen is ours.
+    fn spin_for(
+        &self,
+        words: &HeaderWords,
+        start: Instant,
+        budget: Duration,
+        deadline: &mut Deadline,
+    ) -> Result<bool, Stop> {
+        let until = deadline.resolve();
+        loop {
+            self.spin_batch(words);
+            if self.look(words)? {
+                return Ok(true);
+            }
+            let now = Instant::now();
+            if until.is_some_and(|until| now >= until) {
+                return Err(Stop::TimedOut);
+            }
+            if now - start >= budget {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Sleeps until the pen is ours.
+    fn park(&self, words: &HeaderWords, deadline: &mut Deadline) -> Result<(), Stop> {
+        let _parked = self.park.then(|| Parked::say(self.parked_word(words, self.side)));
+        // W3 is this look, and the kernel's comparison behind it.
+        if self.look(words)? {
+            self.tally.spin_hits.add(1);
+            return Ok(());
+        }
+        self.tally.parks.add(1);
+        let mut spurious = 0;
+        loop {
+            let woken = self.sleep_once(words, deadline.resolve(), spurious)?;
+            if self.look(words)? {
+                return Ok(());
+            }
+            spurious += u32::from(woken);
+            self.tally.spurious_wakes.add(u64::from(woken));
+        }
+    }
+
+    /// One sleep. `Ok(true)`: something woke us or changed a word; `Ok(false)`: only time passed, or a signal came.
+    fn sleep_once(&self, words: &HeaderWords, until: Option<Instant>, spurious: u32) -> Result<bool, Stop> {
+        let storm = spurious >= STORM;
+        let slept = if storm {
+            let slice = Instant::now() + STORM_SLICE;
+            sync::sleep_private(self.cancel.word(), until.map_or(slice, |until| until.min(slice)))
+        } else {
+            sync::sleep(&words.state, self.side.peer().active(), self.cancel.word(), until)
+        };
+        match slept.map_err(Stop::System)? {
+            Slept::Woken | Slept::Changed => Ok(!storm),
+            Slept::Interrupted => Ok(false),
+            // A slice ends like a deadline; only the clock tells them apart. An answer that came at the last moment still counts.
+            Slept::TimedOut if until.is_some_and(|until| Instant::now() >= until) && !self.look(words)? => {
+                Err(Stop::TimedOut)
+            }
+            Slept::TimedOut => Ok(false),
+        }
+    }
+}
+
+/// Says in the shared header that this side sleeps, until dropped.
+struct Parked<'a>(&'a AtomicU32);
+
+impl<'a> Parked<'a> {
+    fn say(word: &'a AtomicU32) -> Self {
+        word.store(1, Ordering::Relaxed); // W1
+        fence(Ordering::SeqCst); // W2
+        Self(word)
+    }
+}
+
+impl Drop for Parked<'_> {
+    fn drop(&mut self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}

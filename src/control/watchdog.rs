@@ -1,0 +1,156 @@
+//! Notices that a peer died.
+//!
+//! A dead peer never flips the pen back, and nothing in the shared memory tells it from one that thinks. So each endpoint may be tied to a
+//! socket or a pidfd, and one thread per process waits for all of them; a hang-up raises the cancel words of the endpoints tied to
+//! it. A forked child starts a thread of its own when one of its endpoints next waits.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::io::Errno;
+
+use crate::sys::cancel::{Cancel, CancelWord};
+use crate::sys::fork::PerProcess;
+
+/// Hang-ups taken per system call.
+const EVENTS: usize = 64;
+
+static WATCHDOG: PerProcess<Watchdog> = PerProcess::new();
+
+/// What shows that a peer died.
+#[derive(Debug)]
+pub(crate) enum Watched {
+    /// A socket or pipe whose other end only the peer holds: it hangs up.
+    Socket(OwnedFd),
+    /// The peer's pidfd: it becomes readable.
+    Process(OwnedFd),
+}
+
+impl Watched {
+    fn fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Socket(fd) | Self::Process(fd) => fd.as_fd(),
+        }
+    }
+
+    /// Reported once. Hang-ups are reported whether asked for or not.
+    fn events(&self) -> EventFlags {
+        match self {
+            Self::Socket(_) => EventFlags::ONESHOT,
+            Self::Process(_) => EventFlags::ONESHOT | EventFlags::IN,
+        }
+    }
+}
+
+/// Ties a cancel word to what is watched, until dropped.
+#[derive(Debug)]
+pub(crate) struct Tie {
+    watched: Watched,
+    cancel: Weak<CancelWord>,
+    token: u64,
+    watchdog: &'static Watchdog,
+}
+
+impl Tie {
+    pub(crate) fn new(watched: Watched, cancel: &Arc<CancelWord>) -> Result<Self, Errno> {
+        let watchdog = Watchdog::of_this_process()?;
+        let cancel = Arc::downgrade(cancel);
+        let token = watchdog.add(&watched, cancel.clone())?;
+        Ok(Self { watched, cancel, token, watchdog })
+    }
+
+    /// Has the watchdog of this process watch, if the process forked since.
+    pub(crate) fn renew(&mut self) -> Result<(), Errno> {
+        if !self.is_current() {
+            let watchdog = Watchdog::of_this_process()?;
+            self.token = watchdog.add(&self.watched, self.cancel.clone())?;
+            self.watchdog = watchdog;
+        }
+        Ok(())
+    }
+
+    fn is_current(&self) -> bool {
+        WATCHDOG.get().is_some_and(|current| std::ptr::eq(current, self.watchdog))
+    }
+}
+
+impl Drop for Tie {
+    fn drop(&mut self) {
+        // In a forked child the parent's epoll instance is still the parent's.
+        if self.is_current() {
+            self.watchdog.remove(self.token, &self.watched);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Watchdog {
+    epoll: OwnedFd,
+    next: AtomicU64,
+    tied: Mutex<Tied>,
+}
+
+#[derive(Debug, Default)]
+struct Tied {
+    cancels: HashMap<u64, Weak<CancelWord>>,
+    running: bool,
+}
+
+impl Watchdog {
+    fn of_this_process() -> Result<&'static Self, Errno> {
+        let watchdog = WATCHDOG.get_or_try_init(|| {
+            let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+            Ok(Self { epoll, next: AtomicU64::new(0), tied: Mutex::default() })
+        });
+        watchdog.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))
+    }
+
+    fn add(&'static self, watched: &Watched, cancel: Weak<CancelWord>) -> Result<u64, Errno> {
+        let token = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut tied = self.lock();
+        if !tied.running {
+            let thread = std::thread::Builder::new().name("flipcall-watch".into()).spawn(|| self.run());
+            thread.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))?;
+            tied.running = true;
+        }
+        tied.cancels.insert(token, cancel);
+        let added = epoll::add(&self.epoll, watched.fd(), EventData::new_u64(token), watched.events());
+        if let Err(errno) = added {
+            tied.cancels.remove(&token);
+            return Err(errno);
+        }
+        Ok(token)
+    }
+
+    fn remove(&self, token: u64, watched: &Watched) {
+        self.lock().cancels.remove(&token);
+        // A file that was closed elsewhere is out of the set already.
+        let _ = epoll::delete(&self.epoll, watched.fd());
+    }
+
+    fn run(&self) {
+        let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
+        loop {
+            events.clear();
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                // It cannot be: the set lives as long as the process.
+                Err(errno) => unreachable!("epoll_wait: {errno}"),
+            }
+            for event in &events {
+                let cancel = self.lock().cancels.remove(&event.data.u64());
+                if let Some(cancel) = cancel.and_then(|cancel| cancel.upgrade()) {
+                    cancel.raise(Cancel::PeerGone);
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tied> {
+        self.tied.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}

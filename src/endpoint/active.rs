@@ -1,0 +1,171 @@
+//! The connection whose pen is ours.
+
+use super::core::Core;
+use super::datagram::{DatagramReader, DatagramWriter};
+use super::{Interrupted, ShutdownHandle, Waiting};
+use crate::control::Counters;
+use crate::{Deadline, Error, ErrorKind, Result};
+
+/// A connected end of a window that holds the pen: it may read the datagram that came with it and write the next one.
+///
+/// After a fatal error it is poisoned: every later call returns an error of the same kind. Dropping it shuts the connection down.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Gone while a call that timed out is waiting for its answer.
+    core: Option<Box<Core>>,
+}
+
+impl Endpoint {
+    pub(super) fn new(core: Box<Core>) -> Self {
+        Self { core: Some(core) }
+    }
+
+    /// Flips the datagram that was written, its first `length` bytes, and waits for the next one: returns its length in bytes.
+    ///
+    /// What was written beyond `length` does not go out, it is zeroed.
+    ///
+    /// # Errors
+    /// - [`Interrupted::TimedOut`] at the deadline. The connection moved into the [`Waiting`] it carries, which gives it back;
+    ///   until then every call on this endpoint fails with [`AnswerPending`](ErrorKind::AnswerPending).
+    /// - [`Interrupted::Failed`] with [`InvalidInput`](ErrorKind::InvalidInput) if `length` is over the [capacity](Self::capacity):
+    ///   nothing happened. With any other kind the connection is gone: a shutdown by either side, a dead peer, a violation.
+    #[inline]
+    pub fn send_recv(&mut self, length: u32, deadline: impl Into<Deadline>) -> Result<u32, Interrupted<Waiting>> {
+        let Some(core) = &mut self.core else { return Err(Interrupted::Failed(pending())) };
+        if let Err(error) = core.flip(length) {
+            return Err(Interrupted::Failed(error));
+        }
+        match core.wait(deadline.into()) {
+            Ok(length) => Ok(length),
+            Err(error) => Err(self.interrupted(error)),
+        }
+    }
+
+    #[cold]
+    fn interrupted(&mut self, error: Error) -> Interrupted<Waiting> {
+        match (error.kind(), self.core.take()) {
+            (ErrorKind::Timeout, Some(core)) => Interrupted::TimedOut(Waiting::new(core)),
+            (_, core) => {
+                self.core = core;
+                Interrupted::Failed(error)
+            }
+        }
+    }
+
+    /// Flips a last datagram of `length` bytes without waiting for another. The peer can still take it and answer, but nobody will
+    /// read the answer.
+    ///
+    /// # Errors
+    /// As [`send_recv`](Self::send_recv), except that there is no deadline to miss.
+    pub fn send_last(mut self, length: u32) -> Result<Finished> {
+        let mut core = self.core.take().ok_or_else(pending)?;
+        core.flip(length)?;
+        core.finished = true;
+        Ok(Finished { core })
+    }
+
+    /// The most bytes a datagram can have.
+    pub fn capacity(&self) -> u32 {
+        self.core.as_ref().map_or(0, |core| core.mapping().capacity())
+    }
+
+    /// Bytes of the datagram that came with the pen.
+    pub fn received(&self) -> u32 {
+        self.core.as_ref().map_or(0, |core| core.received)
+    }
+
+    /// Copies `bytes.len()` bytes of the received datagram from `offset`.
+    ///
+    /// The peer can change the window at any time: read each byte once, and validate the copy.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) if the range does not lie in the received datagram.
+    #[inline]
+    pub fn read(&self, offset: u32, bytes: &mut [u8]) -> Result<()> {
+        self.core.as_ref().ok_or_else(pending)?.read(offset, bytes)
+    }
+
+    /// Copies `bytes` into the next datagram at `offset`.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) if the range does not fit the [capacity](Self::capacity).
+    #[inline]
+    pub fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<()> {
+        self.core.as_mut().ok_or_else(pending)?.write(offset, bytes)
+    }
+
+    /// Copies `bytes` to the start of the next datagram and returns their number, ready for [`send_recv`](Self::send_recv).
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    #[inline]
+    pub fn write_datagram(&mut self, bytes: &[u8]) -> Result<u32> {
+        self.write(0, bytes)?;
+        // What fits a window has a length that is a u32.
+        Ok(bytes.len() as u32)
+    }
+
+    /// A cursor over the received datagram. It is empty while an answer is pending.
+    pub fn reader(&self) -> DatagramReader<'_> {
+        DatagramReader::new(self)
+    }
+
+    /// A cursor that writes the next datagram from its start.
+    pub fn writer(&mut self) -> DatagramWriter<'_> {
+        DatagramWriter::new(self)
+    }
+
+    /// Whether wakes of a peer that is awake are left out: both sides speak extension `park`.
+    pub fn elides_wakes(&self) -> bool {
+        self.core.as_ref().is_some_and(|core| core.transfer.parks())
+    }
+
+    /// A handle that shuts the connection down from anywhere. `None` while an answer is pending: the [`Waiting`] has it then.
+    pub fn shutdown_handle(&self) -> Option<ShutdownHandle> {
+        self.core.as_ref().map(|core| core.shared.handle())
+    }
+
+    /// What the endpoint did so far; zeros while an answer is pending.
+    pub fn counters(&self) -> Counters {
+        self.core.as_ref().map_or_else(Counters::default, |core| core.shared.tally.snapshot())
+    }
+}
+
+#[cold]
+fn pending() -> Error {
+    Error::new(ErrorKind::AnswerPending, "the answer to an earlier call is still pending")
+}
+
+/// A connection on which the last datagram was sent.
+///
+/// Dropping it leaves the window as it is, so that the peer can still take that datagram.
+#[derive(Debug)]
+pub struct Finished {
+    core: Box<Core>,
+}
+
+impl Finished {
+    /// Waits until the peer is done: it shut down or answered. What it answered is not read; the connection is shut down then.
+    ///
+    /// # Errors
+    /// [`Timeout`](ErrorKind::Timeout), after which it can be waited for again; a dead peer or a violation.
+    pub fn wait(&mut self, deadline: impl Into<Deadline>) -> Result<()> {
+        self.core.check().or_else(ended)?;
+        self.core.wait(deadline.into()).map(drop).or_else(ended)?;
+        self.shut_down();
+        Ok(())
+    }
+
+    /// Shuts the connection down. A last datagram that the peer has not taken yet is lost.
+    pub fn shut_down(&self) {
+        self.core.shared.shut_down();
+    }
+}
+
+/// A shutdown is the end that was waited for.
+fn ended(error: Error) -> Result<()> {
+    match error.kind() {
+        ErrorKind::PeerShutdown | ErrorKind::LocalShutdown => Ok(()),
+        _ => Err(error),
+    }
+}

@@ -1,0 +1,142 @@
+//! From a window to a connection: the handshake of both sides.
+
+use super::active::Endpoint;
+use super::core::Core;
+use super::greeting::{self, Greeting, LONGEST};
+use super::{Interrupted, Options, ShutdownHandle};
+use crate::control::{Counters, Side};
+use crate::window::Window;
+use crate::{Deadline, Error, Result};
+
+/// The end of a window that speaks first, before it has connected.
+#[derive(Debug)]
+pub struct Client {
+    core: Box<Core>,
+    /// Whether the offer is out.
+    greeted: bool,
+}
+
+/// The end of a window that is called, before the first call came.
+#[derive(Debug)]
+pub struct Server {
+    core: Box<Core>,
+    /// Whether the client's offer was answered.
+    greeted: bool,
+}
+
+impl Client {
+    /// The client's end of a window.
+    ///
+    /// # Errors
+    /// [`System`](crate::ErrorKind::System) if what the options have watched cannot be.
+    pub fn new(window: Window, options: Options) -> Result<Self> {
+        Ok(Self { core: Core::new(window, Side::Client, options)?, greeted: false })
+    }
+
+    /// Shakes hands; returns once the server has answered. The client then holds the pen.
+    ///
+    /// # Errors
+    /// At the deadline, [`Interrupted::TimedOut`] gives the client back and connecting can go on. Everything else is
+    /// [`Interrupted::Failed`]: a shutdown by either side, a dead peer, or a handshake that breaks the protocol.
+    pub fn connect(mut self, deadline: impl Into<Deadline>) -> Result<Endpoint, Interrupted<Self>> {
+        let mut deadline = deadline.into();
+        let _ = deadline.resolve();
+        match self.shake_hands(deadline) {
+            Ok(()) => Ok(Endpoint::new(self.core)),
+            Err(error) => Err(Interrupted::by(error, self)),
+        }
+    }
+
+    fn shake_hands(&mut self, deadline: Deadline) -> Result<()> {
+        let offer = if self.core.extends { Greeting::with_park() } else { Greeting::default() };
+        if !self.greeted {
+            send(&mut self.core, offer)?;
+            self.greeted = true;
+        }
+        let length = self.core.wait(deadline)?;
+        let accepted = receive(&mut self.core, length)?;
+        if accepted.names_unknown() || (accepted.park() && !offer.park()) {
+            return Err(self.core.bad_handshake("it accepts an extension that was not offered"));
+        }
+        if accepted.park() {
+            self.core.transfer.enable_park();
+        }
+        Ok(())
+    }
+
+    /// A handle that ends the attempt from anywhere, and the connection later.
+    pub fn shutdown_handle(&self) -> ShutdownHandle {
+        self.core.shared.handle()
+    }
+
+    /// What the endpoint did so far.
+    pub fn counters(&self) -> Counters {
+        self.core.shared.tally.snapshot()
+    }
+}
+
+impl Server {
+    /// The server's end of a window.
+    ///
+    /// # Errors
+    /// [`System`](crate::ErrorKind::System) if what the options have watched cannot be.
+    pub fn new(window: Window, options: Options) -> Result<Self> {
+        Ok(Self { core: Core::new(window, Side::Server, options)?, greeted: false })
+    }
+
+    /// Shakes hands and waits for the first call: returns the connection, whose pen the server now holds, and the length of the
+    /// first datagram in bytes.
+    ///
+    /// # Errors
+    /// At the deadline, [`Interrupted::TimedOut`] gives the server back and waiting can go on. Everything else is
+    /// [`Interrupted::Failed`]: a shutdown by either side, a dead peer, or a handshake that breaks the protocol.
+    pub fn recv_first(mut self, deadline: impl Into<Deadline>) -> Result<(Endpoint, u32), Interrupted<Self>> {
+        let mut deadline = deadline.into();
+        let _ = deadline.resolve();
+        match self.first_datagram(deadline) {
+            Ok(length) => Ok((Endpoint::new(self.core), length)),
+            Err(error) => Err(Interrupted::by(error, self)),
+        }
+    }
+
+    fn first_datagram(&mut self, deadline: Deadline) -> Result<u32> {
+        if !self.greeted {
+            let length = self.core.wait(deadline)?;
+            let offer = receive(&mut self.core, length)?;
+            let park = self.core.extends && offer.park();
+            send(&mut self.core, if park { Greeting::with_park() } else { Greeting::default() })?;
+            self.greeted = true;
+            if park {
+                self.core.transfer.enable_park();
+            }
+        }
+        self.core.wait(deadline)
+    }
+
+    /// A handle that ends the wait from anywhere, and the connection later.
+    pub fn shutdown_handle(&self) -> ShutdownHandle {
+        self.core.shared.handle()
+    }
+
+    /// What the endpoint did so far.
+    pub fn counters(&self) -> Counters {
+        self.core.shared.tally.snapshot()
+    }
+}
+
+/// Sends a handshake datagram. The wake that goes with it is never elided, because `park` is enabled later.
+fn send(core: &mut Core, greeting: Greeting) -> Result<()> {
+    let datagram = greeting.encode();
+    core.write(0, datagram)?;
+    core.flip(datagram.len() as u32)
+}
+
+/// Reads the handshake datagram that just came: one copy, which is then looked at.
+fn receive(core: &mut Core, length: u32) -> Result<Greeting, Error> {
+    if length > LONGEST {
+        return Err(core.bad_handshake("over 4,096 bytes"));
+    }
+    let mut datagram = vec![0; length as usize];
+    core.read(0, &mut datagram)?;
+    greeting::parse(&datagram).map_err(|fault| core.bad_handshake(fault))
+}

@@ -1,0 +1,157 @@
+//! What every state of a connection carries.
+
+use crate::control::{Side, Stop, Transfer, Violation};
+use crate::sys::mapping::Mapping;
+use crate::window::Window;
+use crate::{Deadline, Error, ErrorKind, Result};
+
+use super::Options;
+use super::handle::Shared;
+use super::stale::Stale;
+
+/// The connection itself. Dropping it shuts it down, unless the last word was said.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) transfer: Transfer,
+    pub(super) shared: Shared,
+    stale: Stale,
+    /// Bytes of the datagram that came with the pen.
+    pub(super) received: u32,
+    /// Whether extensions are offered and accepted.
+    pub(super) extends: bool,
+    /// Set by `send_last`: the peer has yet to take its datagram, which a shutdown would discard.
+    pub(super) finished: bool,
+    /// What every later call returns.
+    poison: Option<Error>,
+}
+
+impl Core {
+    pub(super) fn new(window: Window, side: Side, options: Options) -> Result<Box<Self>> {
+        let shared = Shared::new(window);
+        let mut transfer = Transfer::new(side, options.policy, shared.cancel.clone(), shared.tally.clone());
+        if let Some(watched) = options.watched {
+            transfer.watch(watched).map_err(|errno| Error::system("watching the peer", errno))?;
+        }
+        Ok(Box::new(Self {
+            transfer,
+            shared,
+            stale: Stale::new(options.keep_stale_bytes),
+            received: 0,
+            extends: !options.base_only,
+            finished: false,
+            poison: None,
+        }))
+    }
+
+    #[inline(always)]
+    pub(super) fn mapping(&self) -> &Mapping {
+        self.shared.window.mapping()
+    }
+
+    /// Hands over the pen with a datagram of `length` bytes.
+    #[inline]
+    pub(super) fn flip(&mut self, length: u32) -> Result<()> {
+        let capacity = self.mapping().capacity();
+        if self.poison.is_some() || self.shared.cancel.is_raised() || length > capacity {
+            self.may_flip(length, capacity)?;
+        }
+        if let Some(end) = self.stale.before_flip(length) {
+            self.zero(length, end);
+        }
+        self.transfer.flip(self.shared.window.mapping().header(), length).map_err(|stop| self.fail(stop))
+    }
+
+    /// Waits for the pen; returns the length of the datagram that came with it.
+    #[inline]
+    pub(super) fn wait(&mut self, deadline: Deadline) -> Result<u32> {
+        let mapping = self.shared.window.mapping();
+        match self.transfer.wait(mapping.header(), deadline, mapping.capacity()) {
+            Ok(length) => {
+                self.received = length;
+                Ok(length)
+            }
+            Err(stop) => Err(self.fail(stop)),
+        }
+    }
+
+    /// The rare reasons for which a flip does not happen. A raised death of the peer is not one: the wait finds out whether the
+    /// peer left an answer.
+    #[cold]
+    fn may_flip(&mut self, length: u32, capacity: u32) -> Result<()> {
+        self.check()?;
+        if self.shared.cancel.has(crate::sys::cancel::Cancel::Shutdown) {
+            return Err(self.fail(Stop::LocalShutdown));
+        }
+        if length > capacity {
+            return Err(Error::invalid(format!("a datagram of {length} bytes in a window for {capacity}")));
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn zero(&self, start: u32, end: u32) {
+        assert!(self.mapping().zero(start, end), "only what lies in the window is ever written");
+    }
+
+    /// The error that poisoned the connection, if any.
+    pub(super) fn check(&self) -> Result<()> {
+        self.poison.clone().map_or(Ok(()), Err)
+    }
+
+    /// Turns the reason for a stop into an error, and into what every later call returns. A deadline leaves the connection as it is.
+    #[cold]
+    pub(super) fn fail(&mut self, stop: Stop) -> Error {
+        let error = match stop {
+            Stop::TimedOut => return Error::new(ErrorKind::Timeout, "the peer did not answer by the deadline"),
+            Stop::LocalShutdown => Error::new(ErrorKind::LocalShutdown, "the connection was shut down on this side"),
+            Stop::PeerShutdown => Error::new(ErrorKind::PeerShutdown, "the peer shut the connection down"),
+            Stop::PeerGone => Error::new(ErrorKind::PeerGone, "the peer is gone"),
+            Stop::Violation(violation) => Error::caused(ErrorKind::Violation, "the peer broke the protocol", violation),
+            Stop::System(errno) => Error::system("waiting for the peer", errno),
+        };
+        self.poison = Some(error.clone());
+        if matches!(stop, Stop::Violation(_) | Stop::System(_)) {
+            self.shared.shut_down();
+        }
+        error
+    }
+
+    /// A violation in a handshake.
+    pub(super) fn bad_handshake(&mut self, fault: &'static str) -> Error {
+        self.fail(Stop::Violation(Violation::Handshake(fault)))
+    }
+
+    /// Copies bytes into the datagram.
+    #[inline]
+    pub(super) fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<()> {
+        if !self.mapping().write(offset, bytes) {
+            return Err(self.out_of_range("writing", offset, bytes.len(), self.mapping().capacity()));
+        }
+        // The write went through, so the end is within the window, whose length is a u32.
+        self.stale.wrote(offset + bytes.len() as u32);
+        Ok(())
+    }
+
+    /// Copies bytes out of the received datagram.
+    #[inline]
+    pub(super) fn read(&self, offset: u32, bytes: &mut [u8]) -> Result<()> {
+        let end = offset as usize + bytes.len();
+        if end > self.received as usize || !self.mapping().read(offset, bytes) {
+            return Err(self.out_of_range("reading", offset, bytes.len(), self.received));
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn out_of_range(&self, what: &str, offset: u32, count: usize, limit: u32) -> Error {
+        Error::invalid(format!("{what} {count} bytes at {offset} of a datagram of {limit}"))
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.shared.shut_down();
+        }
+    }
+}

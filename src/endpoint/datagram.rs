@@ -1,0 +1,95 @@
+//! Cursors over the datagram.
+
+use std::io;
+
+use super::Endpoint;
+
+/// Reads the datagram that came with the pen, front to back, each byte once. gVisor's `DatagramReader`.
+#[derive(Debug)]
+pub struct DatagramReader<'a> {
+    endpoint: &'a Endpoint,
+    at: u32,
+    end: u32,
+}
+
+impl<'a> DatagramReader<'a> {
+    pub(super) fn new(endpoint: &'a Endpoint) -> Self {
+        Self { endpoint, at: 0, end: endpoint.received() }
+    }
+
+    /// Bytes that were not read yet.
+    pub fn remaining(&self) -> u32 {
+        self.end - self.at
+    }
+
+    /// The next `N` bytes, or `None` if fewer remain; then none is read.
+    ///
+    /// ```
+    /// # fn read(endpoint: &flipcall::Endpoint) -> Option<u32> {
+    /// let mut reader = endpoint.reader();
+    /// let count = u32::from_ne_bytes(reader.read_array()?);
+    /// # Some(count) }
+    /// ```
+    pub fn read_array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let mut bytes = [0; N];
+        if N > self.remaining() as usize {
+            return None;
+        }
+        self.endpoint.read(self.at, &mut bytes).ok()?;
+        self.at += N as u32;
+        Some(bytes)
+    }
+}
+
+impl io::Read for DatagramReader<'_> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let count = to.len().min(self.remaining() as usize);
+        self.endpoint.read(self.at, &mut to[..count])?;
+        self.at += count as u32;
+        Ok(count)
+    }
+}
+
+/// Writes the next datagram, front to back. gVisor's `DatagramWriter`.
+///
+/// Once the window is full, a write takes what fits, and `write_all` fails with
+/// [`WriteZero`](io::ErrorKind::WriteZero).
+#[derive(Debug)]
+pub struct DatagramWriter<'a> {
+    endpoint: &'a mut Endpoint,
+    at: u32,
+}
+
+impl<'a> DatagramWriter<'a> {
+    pub(super) fn new(endpoint: &'a mut Endpoint) -> Self {
+        Self { endpoint, at: 0 }
+    }
+
+    /// Bytes written: the length to flip.
+    pub fn written(&self) -> u32 {
+        self.at
+    }
+
+    /// Bytes that still fit.
+    pub fn remaining(&self) -> u32 {
+        self.endpoint.capacity() - self.at
+    }
+
+    /// Begins anew. What was written before and is not written over is zeroed before the flip.
+    pub fn rewind(&mut self) {
+        self.at = 0;
+    }
+}
+
+impl io::Write for DatagramWriter<'_> {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        let count = from.len().min(self.remaining() as usize);
+        self.endpoint.write(self.at, &from[..count])?;
+        self.at += count as u32;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,144 @@
+//! The handshake datagrams: a JSON object and a newline.
+//!
+//! The base object is `{}`. Extensions live under one key, which peers that know none ignore:
+//! `{"flipcall":{"version":1,"extensions":["park"]}}`.
+
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use std::fmt;
+
+use crate::control::Violation;
+use crate::{Error, ErrorKind, Result};
+
+/// The most bytes of a handshake datagram.
+pub(super) const LONGEST: u32 = 4096;
+/// The deepest nesting of a handshake object, the root being 1: a bound for whatever parser is behind it.
+const DEEPEST: usize = 16;
+/// The version of the extension scheme.
+const VERSION: u64 = 1;
+/// The name of wake elision.
+const PARK: &str = "park";
+
+/// What one side says in the handshake.
+///
+/// ```
+/// use flipcall::endpoint::Greeting;
+///
+/// assert_eq!(Greeting::default().encode(), b"{}\n");
+/// let offer = Greeting::with_park();
+/// assert_eq!(Greeting::parse(offer.encode())?, offer);
+/// assert!(Greeting::parse(b"{}").is_err(), "the newline is missing");
+/// # Ok::<(), flipcall::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Greeting {
+    park: bool,
+    unknown: bool,
+}
+
+impl Greeting {
+    /// Offers, or accepts, extension `park`. The default offers nothing.
+    pub const fn with_park() -> Self {
+        Self { park: true, unknown: false }
+    }
+
+    /// Whether extension `park` is among the extensions named.
+    pub fn park(&self) -> bool {
+        self.park
+    }
+
+    /// Whether an extension is named that this crate does not know.
+    pub fn names_unknown(&self) -> bool {
+        self.unknown
+    }
+
+    /// The datagram.
+    pub fn encode(&self) -> &'static [u8] {
+        match self.park {
+            true => b"{\"flipcall\":{\"version\":1,\"extensions\":[\"park\"]}}\n",
+            false => b"{}\n",
+        }
+    }
+
+    /// Reads a datagram. What stands under `flipcall` but has another version or the wrong types counts as no extension at all.
+    ///
+    /// # Errors
+    /// [`Violation`](ErrorKind::Violation) if it is over 4,096 bytes, lacks the newline, has bytes after it, is not one JSON object, or
+    /// nests deeper than 16.
+    pub fn parse(datagram: &[u8]) -> Result<Self> {
+        parse(datagram).map_err(|fault| {
+            Error::caused(ErrorKind::Violation, "the peer broke the protocol", Violation::Handshake(fault))
+        })
+    }
+}
+
+pub(super) fn parse(datagram: &[u8]) -> std::result::Result<Greeting, &'static str> {
+    if datagram.len() > LONGEST as usize {
+        return Err("over 4,096 bytes");
+    }
+    let line = datagram.strip_suffix(b"\n").ok_or("no newline at the end")?;
+    let text = std::str::from_utf8(line).map_err(|_| "not UTF-8")?;
+    if !text.starts_with('{') || !text.ends_with('}') {
+        return Err("not an object and a newline");
+    }
+    if depth(line) > DEEPEST {
+        return Err("nested deeper than 16");
+    }
+    let mut json = serde_json::Deserializer::from_str(text);
+    let extensions = json.deserialize_map(Root).map_err(|_| "not a JSON object")?;
+    json.end().map_err(|_| "bytes after the object")?;
+    Ok(extensions.unwrap_or_default())
+}
+
+/// The deepest nesting of brackets outside strings. In bad JSON it may be off, which the parser then finds.
+fn depth(text: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0usize, 0, false, false);
+    for &byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// The root object: looks for one key, and checks the syntax of everything else. Of a key that comes twice the last one counts.
+struct Root;
+
+impl<'de> Visitor<'de> for Root {
+    type Value = Option<Greeting>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+            if key == "flipcall" {
+                found = extensions(map.next_value::<&RawValue>()?.get());
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The value of `flipcall`, if its types and its version are ours.
+fn extensions(value: &str) -> Option<Greeting> {
+    let value: serde_json::Value = serde_json::from_str(value).ok()?;
+    if value.get("version")?.as_u64() != Some(VERSION) {
+        return None;
+    }
+    let names: Option<Vec<&str>> = value.get("extensions")?.as_array()?.iter().map(|name| name.as_str()).collect();
+    let names = names?;
+    Some(Greeting { park: names.contains(&PARK), unknown: names.iter().any(|&name| name != PARK) })
+}

@@ -1,0 +1,63 @@
+//! Shutting an endpoint down from anywhere.
+
+use std::sync::{Arc, Weak};
+
+use crossbeam_utils::CachePadded;
+
+use crate::control::{Counters, Tally, shut_down};
+use crate::sys::cancel::CancelWord;
+use crate::window::Window;
+
+/// What an endpoint shares with its handles.
+#[derive(Debug, Clone)]
+pub(super) struct Shared {
+    pub(super) window: Arc<Window>,
+    pub(super) cancel: Arc<CancelWord>,
+    pub(super) tally: Arc<CachePadded<Tally>>,
+}
+
+impl Shared {
+    pub(super) fn new(window: Window) -> Self {
+        Self { window: Arc::new(window), cancel: Arc::new(CancelWord::new()), tally: Arc::default() }
+    }
+
+    pub(super) fn shut_down(&self) {
+        shut_down(self.window.mapping().header(), &self.cancel, &self.tally);
+    }
+
+    pub(super) fn handle(&self) -> ShutdownHandle {
+        ShutdownHandle {
+            window: Arc::downgrade(&self.window),
+            cancel: Arc::clone(&self.cancel),
+            tally: Arc::clone(&self.tally),
+        }
+    }
+}
+
+/// Shuts an endpoint down, and reads its counters, from any thread at any time.
+///
+/// It does not keep the window mapped: once the endpoint is dropped, a shutdown has nothing left to do.
+#[derive(Debug, Clone)]
+pub struct ShutdownHandle {
+    window: Weak<Window>,
+    cancel: Arc<CancelWord>,
+    tally: Arc<CachePadded<Tally>>,
+}
+
+impl ShutdownHandle {
+    /// Ends every call of both sides, the running ones and those to come: here with
+    /// [`LocalShutdown`](crate::ErrorKind::LocalShutdown), at the peer with [`PeerShutdown`](crate::ErrorKind::PeerShutdown). A datagram
+    /// that the peer has not taken yet is lost.
+    ///
+    /// Returns at once, whatever the peer does, and does not wait for the calls to return. Again is no error.
+    pub fn shut_down(&self) {
+        if let Some(window) = self.window.upgrade() {
+            shut_down(window.mapping().header(), &self.cancel, &self.tally);
+        }
+    }
+
+    /// What the endpoint did so far.
+    pub fn counters(&self) -> Counters {
+        self.tally.snapshot()
+    }
+}

@@ -1,0 +1,85 @@
+//! The typed connection over a window.
+//!
+//! Who may do what when is in the types. A [`Client`] can only [`connect`](Client::connect), a [`Server`] can only wait for its
+//! [first call](Server::recv_first); both become an [`Endpoint`], whose holder has the pen: it fills in a datagram and flips
+//! with [`send_recv`](Endpoint::send_recv), which returns once the pen is back. A call that missed its deadline becomes a [`Waiting`], which
+//! waits on or is dropped. [`send_last`](Endpoint::send_last) ends the conversation. The one thing that may happen at any time, from
+//! any thread, is a shutdown, on a [`ShutdownHandle`] of its own.
+//!
+//! ```text
+//!  Client ──connect──▶ Endpoint ──send_last──▶ Finished
+//!                       ▲    │ send_recv
+//!  Server ──recv_first──┤    ├──answer in time──▶ (the same Endpoint)
+//!                       │    ▼ deadline
+//!                       └─ Waiting ──drop──▶ shut down
+//!                        resume
+//! ```
+//!
+//! ```
+//! use flipcall::window::{Allocator, Window};
+//! use flipcall::{Client, Deadline, Options, Server};
+//! use std::io::{Read, Write};
+//!
+//! let allocator = Allocator::new()?;
+//! let descriptor = allocator.allocate(4096)?;
+//! let server = Server::new(Window::map(&descriptor)?, Options::new())?;
+//! let serving = std::thread::spawn(move || -> Result<(), flipcall::Error> {
+//!     let (mut endpoint, _) = server.recv_first(Deadline::NEVER)?;
+//!     loop {
+//!         let mut name = String::new();
+//!         endpoint.reader().read_to_string(&mut name).expect("it is UTF-8");
+//!         let length = endpoint.write_datagram(format!("hello, {name}").as_bytes())?;
+//!         endpoint.send_recv(length, Deadline::NEVER)?;
+//!     }
+//! });
+//!
+//! let client = Client::new(Window::map(&descriptor)?, Options::new())?;
+//! let mut endpoint = client.connect(Deadline::NEVER)?;
+//! let length = endpoint.write_datagram(b"world")?;
+//! endpoint.send_recv(length, Deadline::NEVER)?;
+//! let mut answer = String::new();
+//! endpoint.reader().read_to_string(&mut answer)?;
+//! assert_eq!(answer, "hello, world");
+//!
+//! drop(endpoint); // shuts down
+//! let end = serving.join().expect("no panic").unwrap_err();
+//! assert_eq!(end.kind(), flipcall::ErrorKind::PeerShutdown);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # For readers of gVisor's `pkg/flipcall`
+//!
+//! | Go | here |
+//! |---|---|
+//! | `NewEndpoint(ClientSide, pwd)` · `NewEndpoint(ServerSide, pwd)` | [`Client::new`] · [`Server::new`] |
+//! | `Connect` | [`Client::connect`] |
+//! | `RecvFirst` | [`Server::recv_first`] |
+//! | `SendRecv` · `SendRecvFast` | [`Endpoint::send_recv`], with a [`WaitPolicy`](crate::WaitPolicy) |
+//! | `SendLast` | [`Endpoint::send_last`] |
+//! | `Shutdown` | [`ShutdownHandle::shut_down`] |
+//! | `Destroy` | dropping it, which shuts down first |
+//! | `Data` | [`Endpoint::read`], [`Endpoint::write`]: copies, never a slice of what the peer can change |
+//! | `DataCap` | [`Endpoint::capacity`] |
+//! | `NewReader` · `NewWriter` | [`Endpoint::reader`] · [`Endpoint::writer`] |
+//! | `PacketWindowAllocator` · `PacketWindowDescriptor` | [`Allocator`](crate::window::Allocator) · [`WindowDescriptor`](crate::window::WindowDescriptor) |
+//! | `PacketWindowLengthForDataCap` | [`length_for_capacity`](crate::window::length_for_capacity) |
+
+mod active;
+mod connecting;
+mod core;
+mod datagram;
+mod greeting;
+mod handle;
+mod options;
+mod spawn;
+mod stale;
+mod waiting;
+
+pub use active::{Endpoint, Finished};
+pub use connecting::{Client, Server};
+pub use datagram::{DatagramReader, DatagramWriter};
+pub use greeting::Greeting;
+pub use handle::ShutdownHandle;
+pub use options::Options;
+pub use spawn::{Inherited, Spawned, pass_descriptor, take_descriptor};
+pub use waiting::{Interrupted, Waiting};

@@ -1,0 +1,61 @@
+//! How an endpoint is set up.
+
+use std::os::fd::OwnedFd;
+
+use crate::WaitPolicy;
+use crate::control::Watched;
+
+/// What an endpoint is told when it is made.
+///
+/// ```
+/// use flipcall::{Options, WaitPolicy};
+/// let options = Options::new().policy(WaitPolicy::Spin).base_protocol();
+/// ```
+#[derive(Debug, Default)]
+pub struct Options {
+    pub(super) policy: WaitPolicy,
+    pub(super) base_only: bool,
+    pub(super) keep_stale_bytes: bool,
+    pub(super) watched: Option<Watched>,
+}
+
+impl Options {
+    /// Adaptive waits, every extension on offer, stale bytes zeroed, nobody watched.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How to wait for the peer.
+    pub fn policy(mut self, policy: WaitPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Offers and accepts no extension: the protocol is gVisor's, and every flip wakes the peer with a system call. Not needed for a
+    /// peer that knows no extensions; the handshake finds that out.
+    pub fn base_protocol(mut self) -> Self {
+        self.base_only = true;
+        self
+    }
+
+    /// Leaves the bytes of our own earlier, longer datagrams in the window. By default they are zeroed, so that the peer finds in
+    /// the window what this datagram says and nothing older; what was written beyond the length of this one is zeroed in any case.
+    pub fn keep_stale_bytes(mut self) -> Self {
+        self.keep_stale_bytes = true;
+        self
+    }
+
+    /// Ties the endpoint to a socket whose other end only the peer holds: when that end is closed, however the peer ended,
+    /// waits return [`PeerGone`](crate::ErrorKind::PeerGone) within 100 ms. No byte of it is read. Without anything watched a dead peer
+    /// shows as a deadline.
+    pub fn watch_socket(mut self, socket: OwnedFd) -> Self {
+        self.watched = Some(Watched::Socket(socket));
+        self
+    }
+
+    /// Ties the endpoint to the process behind a pidfd, as [`watch_socket`](Self::watch_socket) does to a socket.
+    pub fn watch_process(mut self, pidfd: OwnedFd) -> Self {
+        self.watched = Some(Watched::Process(pidfd));
+        self
+    }
+}

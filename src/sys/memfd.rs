@@ -1,0 +1,41 @@
+//! Sealed shared-memory files of our own.
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
+use rustix::io::Errno;
+
+use crate::{Error, Result};
+
+/// What every file of ours is sealed with before a peer sees it: its size is fixed, and so are its seals.
+const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
+
+/// A new file of `size` zero bytes, close-on-exec, not executable, sealed against shrinking, growing and further seals. It is
+/// sparse: a page costs memory once it is touched.
+pub(crate) fn create(name: &str, size: u64) -> Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let fd = match rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
+        // Linux before 6.3 does not know the flag.
+        Err(Errno::INVAL) => rustix::fs::memfd_create(name, flags),
+        result => result,
+    };
+    let fd = fd.map_err(|errno| Error::system("memfd_create", errno))?;
+    rustix::fs::ftruncate(&fd, size).map_err(|errno| Error::system("sizing a memfd", errno))?;
+    rustix::fs::fcntl_add_seals(&fd, SEALS).map_err(|errno| Error::system("sealing a memfd", errno))?;
+    Ok(fd)
+}
+
+/// Where the kernel does not overcommit, touching a page of a sparse file for the first time can raise SIGBUS: there the range
+/// gets its pages at once.
+pub(crate) fn reserve(fd: &OwnedFd, offset: u64, length: u64) -> Result<()> {
+    if !overcommit_is_strict() {
+        return Ok(());
+    }
+    rustix::fs::fallocate(fd, FallocateFlags::empty(), offset, length)
+        .map_err(|errno| Error::system("reserving memory for a window", errno))
+}
+
+/// Whether `vm.overcommit_memory` is 2. Unreadable counts as not: then `fallocate` would most likely be denied as well.
+fn overcommit_is_strict() -> bool {
+    std::fs::read("/proc/sys/vm/overcommit_memory").is_ok_and(|mode| mode.trim_ascii() == b"2")
+}

@@ -1,0 +1,19 @@
+//! Floor 0: what the hardware and the kernel offer, behind functions that are safe to call.
+//!
+//! This is the only floor with unsafe code. Each file opens the door for itself with one `allow`, and each block carries its proof.
+//!
+//! - [`sync`] atomics, fences and the two-word futex sleep; the one file that knows `cfg(loom)`
+//! - [`cancel`] the process-private word through which local events reach a sleeper
+//! - [`bytes`] copies to and from memory that the peer can change meanwhile
+//! - [`mapping`] a mapped window: bounds-checked bytes and four header words
+//! - [`memfd`] sealed shared-memory files
+//! - [`fork`] tells whether this process was forked since
+//! - [`spawn`] starts a child that inherits chosen descriptors
+
+pub(crate) mod bytes;
+pub(crate) mod cancel;
+pub(crate) mod fork;
+pub(crate) mod mapping;
+pub(crate) mod memfd;
+pub(crate) mod spawn;
+pub(crate) mod sync;

@@ -1,0 +1,41 @@
+//! Starts a child process that inherits chosen descriptors under the numbers they have here.
+#![allow(unsafe_code, reason = "a closure that runs between fork and exec")]
+
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::Arc;
+
+use rustix::io::{Errno, FdFlags};
+
+/// Makes every process that `command` starts inherit `fds`. They stay close-on-exec in this process, so that no other child gets
+/// them by accident; the command keeps them open until it is dropped.
+pub(crate) fn inherit(command: &mut Command, fds: Vec<Arc<OwnedFd>>) {
+    let keep_open = move || {
+        for fd in &fds {
+            rustix::io::fcntl_setfd(fd, FdFlags::empty())?;
+        }
+        Ok(())
+    };
+    // SAFETY: the closure runs in the child between fork and exec. It makes one system call per descriptor and nothing else: no
+    // allocation, no lock, no memory that another thread of the parent could have left half-written.
+    unsafe { command.pre_exec(keep_open) };
+}
+
+/// Takes over a descriptor that this process was started with, and makes it close-on-exec.
+///
+/// Only a descriptor that is open and *not* close-on-exec is taken. Whatever opens descriptors in Rust sets that flag, and so does this
+/// function: a number that some other value owns, or that was taken before, is refused with EBADF.
+pub(crate) fn adopt(number: RawFd) -> std::io::Result<OwnedFd> {
+    if number < 0 {
+        return Err(Errno::BADF.into());
+    }
+    // SAFETY: the borrow ends before this function does, and a number that is not open makes the system call fail with EBADF.
+    let fd = unsafe { BorrowedFd::borrow_raw(number) };
+    if rustix::io::fcntl_getfd(fd)?.contains(FdFlags::CLOEXEC) {
+        return Err(Errno::BADF.into());
+    }
+    rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC)?;
+    // SAFETY: the descriptor is open, and nobody owns it: it was inherited through exec, as the missing flag shows.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}

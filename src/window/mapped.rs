@@ -1,0 +1,58 @@
+//! The window as this process has it mapped.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::receive::{Refusal, Seals, check};
+use super::{WindowDescriptor, closer};
+use crate::sys::mapping::Mapping;
+use crate::{Error, ErrorKind, Result};
+
+/// A mapped packet window. An endpoint is made from it, and it is unmapped with the endpoint.
+///
+/// It gives no access to its bytes: the peer can change them at any time, so they are copied in and out by the endpoint that holds
+/// the pen.
+#[derive(Debug)]
+pub struct Window {
+    mapping: Mapping,
+}
+
+impl Window {
+    /// Maps a window of our own allocator.
+    ///
+    /// # Errors
+    /// [`System`](ErrorKind::System) if the kernel refuses the mapping.
+    pub fn map(descriptor: &WindowDescriptor<'_>) -> Result<Self> {
+        let mapping = Mapping::new(descriptor.fd(), descriptor.offset(), descriptor.length());
+        Ok(Self { mapping: mapping.map_err(|error| Error::system("mapping a window", error))? })
+    }
+
+    /// Checks and maps a window that a peer sent: `length` bytes of `fd` from `offset`. The descriptor is closed in any case; the
+    /// mapping does not need it. A refused one is closed on a thread of its own, because closing a peer's file may block.
+    ///
+    /// # Errors
+    /// [`Refused`](ErrorKind::Refused), with the [`Refusal`] as its source, if a check fails; [`System`](ErrorKind::System) if the
+    /// kernel refuses the mapping.
+    pub fn receive(fd: OwnedFd, offset: u64, length: u32, seals: Seals) -> Result<Self> {
+        if let Err(refusal) = check(&fd, offset, length, seals) {
+            closer::close_aside(fd);
+            return Err(refused(refusal));
+        }
+        // The file cannot shrink, and it reaches past the window: no access to the mapping can raise SIGBUS.
+        let mapping = Mapping::new(fd.as_fd(), offset, length);
+        Ok(Self { mapping: mapping.map_err(|error| Error::system("mapping a received window", error))? })
+    }
+
+    /// Bytes that a datagram can have.
+    pub fn capacity(&self) -> u32 {
+        self.mapping.capacity()
+    }
+
+    #[inline(always)]
+    pub(crate) fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+}
+
+fn refused(refusal: Refusal) -> Error {
+    Error::caused(ErrorKind::Refused, "the peer's window is refused", refusal)
+}
