@@ -135,6 +135,13 @@ func (h *hostile) flip(length uint32) {
 	h.wake(1)
 }
 
+// increment does what a server is there for.
+func (h *hostile) increment(payload int) {
+	for i := range h.memory[header : header+payload] {
+		h.memory[header+i]++
+	}
+}
+
 // linger keeps the attacker alive, doing something again and again, for as long as it may live.
 func (h *hostile) linger(again func()) error {
 	fmt.Println("ready")
@@ -172,9 +179,7 @@ func (h *hostile) raceLength(o options) error {
 	}()
 	return h.linger(func() {
 		if h.word(stateWord).Load() == serverActive {
-			for i := range h.memory[header : header+o.payload] {
-				h.memory[header+i]++
-			}
+			h.increment(o.payload)
 			h.flip(uint32(o.payload))
 		}
 	})
@@ -253,8 +258,9 @@ func (h *hostile) punch(o options) error {
 	})
 }
 
-// truncate empties the file while the victim is about to look at an answer.
+// truncate answers honestly, and empties the file while the victim looks at the answer.
 func (h *hostile) truncate(o options) error {
+	h.increment(o.payload)
 	h.flip(uint32(o.payload))
 	if err := unix.Ftruncate(h.fd, 0); err != nil {
 		fmt.Println("truncate:", err)
