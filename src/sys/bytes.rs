@@ -116,7 +116,7 @@ mod portable {
     pub(crate) unsafe fn copy(destination: *mut u8, source: *const u8, len: usize) {
         const WORD: usize = size_of::<usize>();
         let mut at = 0;
-        let aligned = (destination as usize | source as usize) % WORD == 0;
+        let aligned = (destination as usize | source as usize).is_multiple_of(WORD);
         while aligned && len - at >= WORD {
             // SAFETY: at + WORD <= len, both addresses are aligned, and the caller vouches for the ranges.
             unsafe {
