@@ -31,3 +31,8 @@ pub use control::{Counters, WaitPolicy};
 pub use deadline::Deadline;
 pub use endpoint::{Client, Endpoint, Inherited, Interrupted, Options, Server, ShutdownHandle, Spawned, Waiting};
 pub use error::{Blame, Error, ErrorKind, Result};
+
+/// The README's examples compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

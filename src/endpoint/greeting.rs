@@ -3,9 +3,9 @@
 //! The base object is `{}`. Extensions live under one key, which peers that know none ignore:
 //! `{"flipcall":{"version":1,"extensions":["park"]}}`.
 
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use std::collections::HashMap;
+
 use serde_json::value::RawValue;
-use std::fmt;
 
 use crate::control::Violation;
 use crate::{Error, ErrorKind, Result};
@@ -14,6 +14,8 @@ use crate::{Error, ErrorKind, Result};
 pub(super) const LONGEST: u32 = 4096;
 /// The deepest nesting of a handshake object, the root being 1: a bound for whatever parser is behind it.
 const DEEPEST: usize = 16;
+/// The key under which extensions live.
+const KEY: &str = "flipcall";
 /// The version of the extension scheme.
 const VERSION: u64 = 1;
 /// The name of wake elision.
@@ -84,10 +86,10 @@ pub(super) fn parse(datagram: &[u8]) -> std::result::Result<Greeting, &'static s
     if depth(line) > DEEPEST {
         return Err("nested deeper than 16");
     }
-    let mut json = serde_json::Deserializer::from_str(text);
-    let extensions = json.deserialize_map(Root).map_err(|_| "not a JSON object")?;
-    json.end().map_err(|_| "bytes after the object")?;
-    Ok(extensions.unwrap_or_default())
+    // The values stay text: their syntax is checked, and no number or string of a stranger's is turned into anything. Of a key that
+    // comes twice the last one counts.
+    let object: HashMap<String, &RawValue> = serde_json::from_str(text).map_err(|_| "not one JSON object")?;
+    Ok(object.get(KEY).and_then(|value| extensions(value.get())).unwrap_or_default())
 }
 
 /// The deepest nesting of brackets outside strings. In bad JSON it may be off, which the parser then finds.
@@ -107,29 +109,6 @@ fn depth(text: &[u8]) -> usize {
         }
     }
     deepest
-}
-
-/// The root object: looks for one key, and checks the syntax of everything else. Of a key that comes twice the last one counts.
-struct Root;
-
-impl<'de> Visitor<'de> for Root {
-    type Value = Option<Greeting>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
-        let mut found = None;
-        while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
-            if key == "flipcall" {
-                found = extensions(map.next_value::<&RawValue>()?.get());
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(found)
-    }
 }
 
 /// The value of `flipcall`, if its types and its version are ours.
