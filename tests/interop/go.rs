@@ -2,21 +2,21 @@
 
 use std::ffi::OsStr;
 use std::hash::{DefaultHasher, Hasher};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-/// The program, or `None` where it cannot be had here. The reason has been printed then.
+/// The program, or `None` where it cannot be had here; the reason has been printed then, once.
 pub(crate) fn peer() -> Option<&'static Path> {
-    static PEER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    match PEER.get_or_init(find) {
-        Ok(path) => Some(path),
-        Err(reason) => {
-            assert!(std::env::var_os("FLIPCALL_REQUIRE_ALL").is_none_or(|value| value != "1"), "needed here: {reason}");
-            eprintln!("skipped: {reason}");
-            None
-        }
-    }
+    static PEER: OnceLock<Option<PathBuf>> = OnceLock::new();
+    PEER.get_or_init(|| find().map_err(skip).ok()).as_deref()
+}
+
+fn skip(reason: String) {
+    assert!(std::env::var_os("FLIPCALL_REQUIRE_ALL").is_none_or(|value| value != "1"), "needed here: {reason}");
+    // Past the test harness, which keeps what a passing test prints to itself. A closed standard error keeps no test from passing.
+    let _ = writeln!(std::io::stderr(), "skipped all tests against gVisor's flipcall: {reason}");
 }
 
 /// The path of the program. An error is a reason to skip; a program that does not compile is none, and panics.
