@@ -76,7 +76,8 @@ fn go_against_rust() {
     }
     let mask = sched_getaffinity(None).expect("our own mask");
     let cpus: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&cpu| mask.is_set(cpu)).collect();
-    println!("| CPUs | client → server | our policy | ns per call (median) | times Go ↔ Go (median of rounds) |");
+    // The harness has begun a line of its own.
+    println!("\n| CPUs | client → server | our policy | ns per call (median) | times Go ↔ Go (median of rounds) |");
     println!("|---|---|---|---:|---:|");
     // The bounds are a tenth of what is expected, or less: this is a check of the order of magnitude on a noisy machine.
     if let [first, second, ..] = cpus[..] {
