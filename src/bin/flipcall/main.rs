@@ -1,5 +1,6 @@
 //! The command line of flipcall.
 
+mod bench;
 mod endpoint;
 
 use std::process::ExitCode;
@@ -16,6 +17,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Bench(bench::Arguments),
+    /// The second process of a benchmark.
+    #[command(hide = true)]
+    BenchPeer(bench::peer::Arguments),
     /// One raw endpoint on an inherited memfd.
     Endpoint(endpoint::Arguments),
 }
@@ -25,6 +30,8 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::BenchPeer(arguments) => bench::peer::run(&arguments),
         Command::Endpoint(arguments) => endpoint::run(&arguments),
     };
     match outcome {
