@@ -113,8 +113,12 @@ impl Adaptive {
         }
     }
 
-    /// The answer came `took` after the wait began, while this side slept.
-    pub(crate) fn slept(&mut self, took: Duration) {
+    /// The answer came `took` after the wait began, while this side slept. Only a wait that did not spin first tells how long the
+    /// answer takes by itself: where both sides share a CPU, the spin is what kept the peer from answering.
+    pub(crate) fn slept(&mut self, took: Duration, spun: bool) {
+        if spun {
+            return;
+        }
         self.last = took;
         if took < MOST_SPIN && took > self.missed {
             self.spin = Backoff::default();
@@ -155,12 +159,14 @@ mod tests {
     fn a_sleep_that_a_longer_spin_would_have_saved_ends_the_back_off() {
         let mut adaptive = Adaptive::default();
         adaptive.spin_missed(5 * US);
-        adaptive.slept(4 * US);
+        adaptive.slept(4 * US, false);
         assert!(!adaptive.spins_next(), "a spin of 5 µs missed, so an answer after 4 µs of sleep says nothing");
-        adaptive.slept(60 * US);
+        adaptive.slept(60 * US, true);
+        assert!(!adaptive.spins_next(), "the spin itself took that long");
+        adaptive.slept(60 * US, false);
         assert!(adaptive.spins_next());
         adaptive.spin_missed(125 * US);
-        adaptive.slept(300 * US);
+        adaptive.slept(300 * US, false);
         assert!(!adaptive.spins_next());
     }
 
