@@ -1,6 +1,7 @@
 //! The command line of flipcall.
 
 mod bench;
+mod doctor;
 mod endpoint;
 
 use std::process::ExitCode;
@@ -21,6 +22,8 @@ enum Command {
     /// The second process of a benchmark.
     #[command(hide = true)]
     BenchPeer(bench::peer::Arguments),
+    /// Print what this kernel and machine offer, and what follows from it.
+    Doctor,
     /// One raw endpoint on an inherited memfd.
     Endpoint(endpoint::Arguments),
 }
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::BenchPeer(arguments) => bench::peer::run(&arguments),
+        Command::Doctor => doctor::run(),
         Command::Endpoint(arguments) => endpoint::run(&arguments),
     };
     match outcome {
