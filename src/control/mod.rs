@@ -10,6 +10,8 @@ mod adaptive;
 mod counters;
 mod policy;
 mod state;
+#[cfg(test)]
+mod state_oracle;
 mod transfer;
 mod wait;
 mod watchdog;
