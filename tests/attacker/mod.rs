@@ -90,6 +90,15 @@ impl Peer {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).expect("kill");
     }
 
+    /// Stops the process, and returns once it stands still.
+    pub fn stop(&self) {
+        self.signal(rustix::process::Signal::STOP);
+        let is_stopped = |stat: String| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'));
+        while !is_stopped(std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("procfs")) {
+            std::thread::yield_now();
+        }
+    }
+
     pub fn pidfd(&self) -> OwnedFd {
         let flags = rustix::process::PidfdFlags::empty();
         rustix::process::pidfd_open(rustix::process::Pid::from_child(&self.child), flags).expect("pidfd_open")

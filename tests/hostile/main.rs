@@ -5,10 +5,12 @@
 #[path = "../attacker/mod.rs"]
 mod attacker;
 
+mod futexes;
 mod memory;
+mod silence;
 
 /// Not a test: the entry of the second process.
 #[test]
 fn second_process() {
-    attacker::play(&[memory::ROLES]);
+    attacker::play(&[memory::ROLES, silence::ROLES, futexes::ROLES]);
 }
