@@ -5,12 +5,14 @@
 #[path = "../attacker/mod.rs"]
 mod attacker;
 
+mod death;
 mod futexes;
+mod holes;
 mod memory;
 mod silence;
 
 /// Not a test: the entry of the second process.
 #[test]
 fn second_process() {
-    attacker::play(&[memory::ROLES, silence::ROLES, futexes::ROLES]);
+    attacker::play(&[memory::ROLES, silence::ROLES, futexes::ROLES, death::ROLES, holes::ROLES]);
 }
