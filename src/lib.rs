@@ -27,6 +27,9 @@ pub mod endpoint;
 pub mod error;
 pub mod window;
 
+#[cfg(feature = "cli")]
+pub use sys::raw;
+
 pub use control::{Counters, WaitPolicy};
 pub use deadline::Deadline;
 pub use endpoint::{Client, Endpoint, Inherited, Interrupted, Options, Server, ShutdownHandle, Spawned, Waiting};

@@ -113,13 +113,14 @@ impl Adaptive {
         }
     }
 
-    /// The answer came `took` after the wait began, while this side slept; `spun` tells whether it had spun in vain before.
-    ///
-    /// A sleep that follows a spin of the same wait says nothing about a longer spin: where both sides share a CPU the peer could
-    /// not even begin before the spin ended, and the answer takes longer than the budget however large that is.
+    /// The answer came `took` after the wait began, while this side slept. Only a wait that did not spin first tells how long the
+    /// answer takes by itself: where both sides share a CPU, the spin is what kept the peer from answering.
     pub(crate) fn slept(&mut self, took: Duration, spun: bool) {
+        if spun {
+            return;
+        }
         self.last = took;
-        if !spun && took < MOST_SPIN && took > self.missed {
+        if took < MOST_SPIN && took > self.missed {
             self.spin = Backoff::default();
         }
     }
@@ -160,6 +161,8 @@ mod tests {
         adaptive.spin_missed(5 * US);
         adaptive.slept(4 * US, false);
         assert!(!adaptive.spins_next(), "a spin of 5 µs missed, so an answer after 4 µs of sleep says nothing");
+        adaptive.slept(60 * US, true);
+        assert!(!adaptive.spins_next(), "the spin itself took that long");
         adaptive.slept(60 * US, false);
         assert!(adaptive.spins_next());
         adaptive.spin_missed(125 * US);
