@@ -27,7 +27,15 @@ pub mod endpoint;
 pub mod error;
 pub mod window;
 
+#[cfg(feature = "cli")]
+pub use sys::raw;
+
 pub use control::{Counters, WaitPolicy};
 pub use deadline::Deadline;
 pub use endpoint::{Client, Endpoint, Inherited, Interrupted, Options, Server, ShutdownHandle, Spawned, Waiting};
 pub use error::{Blame, Error, ErrorKind, Result};
+
+/// The README's examples compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

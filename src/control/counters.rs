@@ -30,6 +30,13 @@ pub struct Counters {
     pub spurious_wakes: u64,
 }
 
+impl Counters {
+    /// Calls completed by a client, or received by a server: datagrams that came after the handshake's.
+    pub fn calls(&self) -> u64 {
+        self.receives.saturating_sub(1)
+    }
+}
+
 /// The counters where they are counted: one writer, any number of readers.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {

@@ -8,6 +8,8 @@
 
 mod adaptive;
 mod counters;
+#[cfg(test)]
+mod models;
 mod policy;
 mod state;
 #[cfg(test)]

@@ -13,11 +13,13 @@ use crate::{Deadline, Error, ErrorKind, Result};
 pub struct Endpoint {
     /// Gone while a call that timed out is waiting for its answer.
     core: Option<Box<Core>>,
+    capacity: u32,
+    handle: ShutdownHandle,
 }
 
 impl Endpoint {
     pub(super) fn new(core: Box<Core>) -> Self {
-        Self { core: Some(core) }
+        Self { capacity: core.mapping().capacity(), handle: core.shared.handle(), core: Some(core) }
     }
 
     /// Flips the datagram that was written, its first `length` bytes, and waits for the next one: returns its length in bytes.
@@ -66,7 +68,7 @@ impl Endpoint {
 
     /// The most bytes a datagram can have.
     pub fn capacity(&self) -> u32 {
-        self.core.as_ref().map_or(0, |core| core.mapping().capacity())
+        self.capacity
     }
 
     /// Bytes of the datagram that came with the pen.
@@ -120,14 +122,14 @@ impl Endpoint {
         self.core.as_ref().is_some_and(|core| core.transfer.parks())
     }
 
-    /// A handle that shuts the connection down from anywhere. `None` while an answer is pending: the [`Waiting`] has it then.
-    pub fn shutdown_handle(&self) -> Option<ShutdownHandle> {
-        self.core.as_ref().map(|core| core.shared.handle())
+    /// A handle that shuts the connection down from anywhere.
+    pub fn shutdown_handle(&self) -> ShutdownHandle {
+        self.handle.clone()
     }
 
-    /// What the endpoint did so far; zeros while an answer is pending.
+    /// What the endpoint did so far.
     pub fn counters(&self) -> Counters {
-        self.core.as_ref().map_or_else(Counters::default, |core| core.shared.tally.snapshot())
+        self.handle.counters()
     }
 }
 

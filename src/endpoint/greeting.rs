@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_core::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::control::Violation;
@@ -16,6 +16,8 @@ use crate::{Error, ErrorKind, Result};
 pub(super) const LONGEST: u32 = 4096;
 /// The deepest nesting of a handshake object, the root being 1: a bound for whatever parser is behind it.
 const DEEPEST: usize = 16;
+/// The key under which extensions live.
+const KEY: &str = "flipcall";
 /// The version of the extension scheme.
 const VERSION: u64 = 1;
 /// The name of wake elision.
@@ -87,7 +89,7 @@ pub(super) fn parse(datagram: &[u8]) -> std::result::Result<Greeting, &'static s
         return Err("nested deeper than 16");
     }
     let members: Members<'_> = serde_json::from_str(text).map_err(|_| "not a JSON object")?;
-    Ok(members.get("flipcall").and_then(extensions).unwrap_or_default())
+    Ok(members.get(KEY).and_then(extensions).unwrap_or_default())
 }
 
 /// The deepest nesting of brackets outside strings. In bad JSON it may be off, which the parser then finds.

@@ -8,6 +8,7 @@
 //! - [`mapping`] a mapped window: bounds-checked bytes and four header words
 //! - [`memfd`] sealed shared-memory files
 //! - [`fork`] tells whether this process was forked since
+//! - `raw` the bare limits that the benchmark compares with (feature `cli`)
 //! - [`spawn`] starts a child that inherits chosen descriptors
 
 pub(crate) mod bytes;
@@ -15,5 +16,7 @@ pub(crate) mod cancel;
 pub(crate) mod fork;
 pub(crate) mod mapping;
 pub(crate) mod memfd;
+#[cfg(feature = "cli")]
+pub mod raw;
 pub(crate) mod spawn;
 pub(crate) mod sync;

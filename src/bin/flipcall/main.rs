@@ -1,5 +1,7 @@
 //! The command line of flipcall.
 
+mod bench;
+mod doctor;
 mod endpoint;
 
 use std::process::ExitCode;
@@ -16,6 +18,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Bench(bench::Arguments),
+    /// The second process of a benchmark.
+    #[command(hide = true)]
+    BenchPeer(bench::peer::Arguments),
+    /// Print what this kernel and machine offer, and what follows from it.
+    Doctor,
     /// One raw endpoint on an inherited memfd.
     Endpoint(endpoint::Arguments),
 }
@@ -25,6 +33,9 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::BenchPeer(arguments) => bench::peer::run(&arguments),
+        Command::Doctor => doctor::run(),
         Command::Endpoint(arguments) => endpoint::run(&arguments),
     };
     match outcome {
