@@ -243,7 +243,7 @@ impl Pair {
                 }
             }
             End::Shutdown => {
-                self.active.shutdown_handle().unwrap().shut_down();
+                self.active.shutdown_handle().shut_down();
                 ErrorKind::LocalShutdown
             }
             End::Dropped => {
