@@ -35,6 +35,9 @@ loom::lazy_static! {
 }
 
 /// No model maps memory.
+///
+/// # Safety
+/// None is needed: it panics. The signature is that of `native.rs`.
 pub(crate) unsafe fn header_at<'a>(_base: NonNull<u8>) -> &'a HeaderWords {
     unreachable!("models make their header words in private memory")
 }

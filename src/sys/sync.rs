@@ -50,6 +50,7 @@ impl HeaderWords {
 
 /// Why a sleep ended. None of the variants says what the words hold now: the sleeper looks again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(loom, allow(dead_code, reason = "in a model no time passes and no signal comes"))]
 pub(crate) enum Slept {
     /// Somebody woke one of the words, for whatever reason.
     Woken,

@@ -12,8 +12,11 @@ use rustix::thread::futex::{self, ClockId, Timespec, Wait, WaitFlags, WaitPtr, W
 use crate::Outcome;
 use crate::bench::{first_line, usable_cpus};
 
-/// Looks at one thing each: what was found, and what follows.
-const CHECKS: [(&str, fn() -> Finding); 9] = [
+/// Looks at one thing.
+type Check = fn() -> Finding;
+
+/// What is looked at, by name.
+const CHECKS: [(&str, Check); 9] = [
     ("kernel", kernel),
     ("seals", seals),
     ("noexec memfd", noexec),
