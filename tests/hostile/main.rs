@@ -6,6 +6,8 @@
 mod attacker;
 
 mod death;
+mod descriptors;
+mod fuse;
 mod futexes;
 mod holes;
 mod memory;
@@ -14,5 +16,5 @@ mod silence;
 /// Not a test: the entry of the second process.
 #[test]
 fn second_process() {
-    attacker::play(&[memory::ROLES, silence::ROLES, futexes::ROLES, death::ROLES, holes::ROLES]);
+    attacker::play(&[memory::ROLES, silence::ROLES, futexes::ROLES, death::ROLES, holes::ROLES, descriptors::ROLES]);
 }
