@@ -5,6 +5,7 @@
 #[path = "../attacker/mod.rs"]
 mod attacker;
 
+mod confined;
 mod death;
 mod descriptors;
 mod fuse;
@@ -16,5 +17,13 @@ mod silence;
 /// Not a test: the entry of the second process.
 #[test]
 fn second_process() {
-    attacker::play(&[memory::ROLES, silence::ROLES, futexes::ROLES, death::ROLES, holes::ROLES, descriptors::ROLES]);
+    attacker::play(&[
+        memory::ROLES,
+        silence::ROLES,
+        futexes::ROLES,
+        death::ROLES,
+        holes::ROLES,
+        descriptors::ROLES,
+        confined::ROLES,
+    ]);
 }
