@@ -12,7 +12,7 @@ use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, ftruncate
 
 use super::fuse::{DeadFile, FLUSH, GETATTR};
 use crate::attacker::account::Holdings;
-use crate::attacker::{PAGE, Peer, Role, Stage, alone, measured, raw, skip};
+use crate::attacker::{PAGE, Peer, Role, Stage, alone, promised, raw, skip};
 
 pub const ROLES: &[Role] = &[("hands over", hands_over), ("serves a file system", serves_a_file_system)];
 
@@ -208,10 +208,11 @@ fn serves_a_file_system(stage: Stage) {
     });
     let directory = format!("{}/fuse-{}", env!("CARGO_TARGET_TMPDIR"), std::process::id());
     let served = DeadFile::serve(&directory, |file| {
-        match file {
+        match &file {
             Ok(fd) => stage.control.say_with("here", &[fd.as_fd()]),
             Err(error) => stage.control.say(&error.to_string()),
         }
+        // The file stays open: closing it here would be a flush as well.
         loop {
             std::thread::park();
         }
@@ -238,8 +239,7 @@ fn a_file_of_the_peers_own_file_system_is_refused_without_a_question() {
     let error = Window::receive(fd, 0, PAGE, Seals::Compatible).expect_err("a FUSE file");
     let took = start.elapsed();
     assert_eq!(refusal(&error), Refusal::NotSealable);
-    measured("a FUSE file is refused after", format!("{took:?}"), "10ms");
-    assert!(took < Duration::from_millis(100), "{took:?}");
+    promised("a FUSE file is refused after", took, Duration::from_millis(10));
     // The thread that closes it is stuck by now, in the flush that nobody answers; nothing else was asked.
     let start = Instant::now();
     let flushed = format!("[{FLUSH}]");
