@@ -148,6 +148,20 @@ pub fn measured(what: &str, value: impl std::fmt::Display, bound: &str) {
     println!("measured {what}: {value} (bound {bound})");
 }
 
+/// A time that the project promises. Only ten times as much fails a test, since the machine may be busy; `ci/hostile.sh --full`
+/// fails for a line that says `OVER`.
+pub fn promised(what: &str, took: Duration, bound: Duration) {
+    measured(what, format!("{took:.2?}"), &format!("{bound:?}{}", if took > bound { ", OVER" } else { "" }));
+    assert!(took <= bound * 10, "{what}: {took:?}, promised {bound:?}");
+}
+
+/// A share of a core that the project promises, likewise; three times as much fails a test.
+pub fn promised_share(what: &str, share: f64, bound: f64) {
+    let verdict = if share > bound { ", OVER" } else { "" };
+    measured(what, format!("{:.3}%", share * 100.0), &format!("{}%{verdict}", bound * 100.0));
+    assert!(share <= bound * 3.0, "{what}: {:.2}% of a core", share * 100.0);
+}
+
 /// The middle one of some durations.
 pub fn median(durations: &mut [Duration]) -> Duration {
     durations.sort_unstable();

@@ -158,8 +158,8 @@ pub fn deny_futex_waitv(errno: i32) {
     assert_eq!(denied.raw_os_error(), Some(errno), "the filter does not work");
 }
 
-/// Runs `body` in a forked child that exits with what it returns; the status of the child for the parent.
-pub fn in_fork(body: impl FnOnce() -> i32) -> i32 {
+/// Runs `body` in a forked child, which exits with what it returns. The number of the child.
+pub fn fork(body: impl FnOnce() -> i32) -> i32 {
     // SAFETY: the child uses this thread's memory and libc's allocator, which libc keeps usable across a fork.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "fork: {}", io::Error::last_os_error());
@@ -168,6 +168,17 @@ pub fn in_fork(body: impl FnOnce() -> i32) -> i32 {
         // SAFETY: ends the child without running the parent's exit handlers.
         unsafe { libc::_exit(status) };
     }
+    pid
+}
+
+/// Closes a forked child's copy of what its parent goes on using. The child never drops it.
+pub fn close_in_child(fd: &impl AsRawFd) {
+    // SAFETY: the child ends with `_exit`, so nobody closes the number again.
+    unsafe { libc::close(fd.as_raw_fd()) };
+}
+
+/// Waits for a forked child: its exit status, or -1 if a signal ended it.
+pub fn reap(pid: i32) -> i32 {
     let mut status = 0;
     // SAFETY: a child of ours, and a place for its status.
     unsafe { libc::waitpid(pid, &raw mut status, 0) };

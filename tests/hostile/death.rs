@@ -12,12 +12,14 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::attacker::account::Holdings;
 use crate::attacker::raw::{Tracer, thread_id};
-use crate::attacker::{AGES, PAGE, Peer, Role, Stage, alone, arena, command, full, measured, median, next_window};
+use crate::attacker::{
+    AGES, PAGE, Peer, Role, Stage, alone, arena, command, full, measured, median, next_window, promised,
+};
 
 pub const ROLES: &[Role] = &[("serves five calls", serves_five_calls), ("serves for ever", serves_for_ever)];
 
-/// Ten times what it may take to notice a death.
-const NOTICED: Duration = Duration::from_secs(1);
+/// What it may take to notice a death.
+const NOTICED: Duration = Duration::from_millis(100);
 
 /// Takes its window from the environment, once told to; answers five calls and ends without a word.
 fn serves_five_calls(stage: Stage) {
@@ -96,8 +98,8 @@ fn a_peer_killed_at_any_of_its_system_calls_is_noticed_and_leaves_nothing() {
     let stops = delays.len();
     assert!(stops > 40, "only {stops} stops: the peer was not traced");
     let (median, worst) = (median(&mut delays), *delays.last().unwrap());
-    measured(&format!("kill -9 at {stops} stops: noticed after"), format!("{median:?}, worst {worst:?}"), "100ms");
-    assert!(worst < NOTICED, "{worst:?} to notice a death");
+    measured("kill -9: median", format!("{median:.2?}"), "none");
+    promised(&format!("kill -9 at {stops} stops: noticed at worst after"), worst, NOTICED);
 }
 
 /// One connection to a peer that dies, for everything that is made once per process.
@@ -170,8 +172,8 @@ fn a_peer_killed_anywhere_is_noticed_by_socket_and_by_process() {
         before.comes_back(&format!("round {round}, {sight:?}"));
     }
     let (median, worst) = (median(&mut delays), *delays.last().unwrap());
-    measured("kill -9 anywhere: noticed after", format!("{median:?}, worst {worst:?}"), "100ms");
-    assert!(worst < NOTICED, "{worst:?} to notice a death");
+    measured("kill -9: median", format!("{median:.2?}"), "none");
+    promised("kill -9 anywhere: noticed at worst after", worst, NOTICED);
 }
 
 #[test]
@@ -183,7 +185,7 @@ fn a_peer_that_is_dead_already_is_noticed_in_every_state() {
         let start = Instant::now();
         let error = client.connect(AGES).expect_err("nobody is there");
         assert_eq!(error.kind(), ErrorKind::PeerGone, "{sight:?}: connecting");
-        assert!(start.elapsed() < NOTICED);
+        assert!(start.elapsed() < NOTICED * 10);
 
         // A call that timed out goes on waiting, and learns of the death.
         let (peer, client) = watching(sight, "", WaitPolicy::Park);

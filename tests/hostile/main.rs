@@ -5,7 +5,10 @@
 #[path = "../attacker/mod.rs"]
 mod attacker;
 
+mod confined;
 mod death;
+mod descriptors;
+mod fuse;
 mod futexes;
 mod holes;
 mod memory;
@@ -14,5 +17,13 @@ mod silence;
 /// Not a test: the entry of the second process.
 #[test]
 fn second_process() {
-    attacker::play(&[memory::ROLES, silence::ROLES, futexes::ROLES, death::ROLES, holes::ROLES]);
+    attacker::play(&[
+        memory::ROLES,
+        silence::ROLES,
+        futexes::ROLES,
+        death::ROLES,
+        holes::ROLES,
+        descriptors::ROLES,
+        confined::ROLES,
+    ]);
 }
