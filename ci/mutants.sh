@@ -3,7 +3,9 @@
 # or, where the list says so, stay green for the reason given there. Short form: the first three; --full: all.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export CARGO_TARGET_DIR="$PWD/target/loom" RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=3
+# A target folder of its own: cargo names a package's artifacts by its path within the workspace, so a mutant built into target/loom
+# would take the place of the real thing there, and ci/loom.sh would explore the mutant.
+export CARGO_TARGET_DIR="$PWD/target/loom-mutants" RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=3
 copy="$PWD/target/mutants"
 
 # name | file | perl substitution over the whole file | expected colour | reason where it is green
