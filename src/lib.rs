@@ -6,10 +6,13 @@
 //! | floor | module | what it is |
 //! |---|---|---|
 //! | 0 | `sys` (private) | the only unsafe code: futex, memfd, mapping, bytes that a peer can change |
+//! | – | [`deadline`] | how long a wait may take |
 //! | – | [`error`] | one error type that says what happened and whose fault it was |
 
 #![forbid(unsafe_op_in_unsafe_fn)]
 
+pub mod deadline;
 pub mod error;
 
+pub use deadline::Deadline;
 pub use error::{Blame, Error, ErrorKind, Result};
