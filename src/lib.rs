@@ -6,6 +6,7 @@
 //! | floor | module | what it is |
 //! |---|---|---|
 //! | 0 | `sys` (private) | the only unsafe code: futex, memfd, mapping, bytes that a peer can change |
+//! | 1' | [`stream`] | bytes on a socket: frames, attached descriptors, a mux |
 //! | – | [`deadline`] | how long a wait may take |
 //! | – | [`error`] | one error type that says what happened and whose fault it was |
 
@@ -13,6 +14,8 @@
 
 pub mod deadline;
 pub mod error;
+pub mod stream;
+mod sys;
 
 pub use deadline::Deadline;
 pub use error::{Blame, Error, ErrorKind, Result};
