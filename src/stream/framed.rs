@@ -191,6 +191,7 @@ impl FrameSocket {
     /// [`ErrorKind::PeerGone`] for an end inside a frame.
     pub fn receive(&mut self, deadline: impl Into<Deadline>) -> Result<Option<Message<'_>>> {
         let mut deadline = deadline.into();
+        self.check()?;
         loop {
             match self.inbox.ready() {
                 Ok(true) => break,
@@ -209,6 +210,7 @@ impl FrameSocket {
     /// As [`receive`](Self::receive).
     pub fn peek(&mut self, deadline: impl Into<Deadline>) -> Result<Option<Header>> {
         let mut deadline = deadline.into();
+        self.check()?;
         loop {
             match self.inbox.ready_header() {
                 Ok(Some(header)) => return Ok(Some(header)),
@@ -242,7 +244,6 @@ impl FrameSocket {
 
     /// Receives more bytes; `false`: the peer sends no more.
     fn fill(&mut self, deadline: &mut Deadline) -> Result<bool> {
-        self.check()?;
         loop {
             let filled = self.inbox.fill(self.socket.as_fd()).and_then(|fill| self.inbox.check().map(|()| fill));
             match filled {
