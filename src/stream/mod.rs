@@ -25,6 +25,7 @@ mod decode;
 mod framed;
 mod header;
 mod inbox;
+pub mod mux;
 mod one_shot;
 mod outbox;
 mod peer;
