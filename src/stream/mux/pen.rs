@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
@@ -34,11 +35,17 @@ pub(super) struct Pen {
     stalled: Option<(Instant, usize)>,
     /// Writing failed: the peer does not take anything any more.
     pub(super) broken: Option<Error>,
+    /// The goodbye that whoever holds the pen sends behind its frame, once the mux has ended.
+    pub(super) last_words: Vec<u8>,
 }
 
 impl Pen {
     fn is_free(&self) -> bool {
         !self.held && self.rest.is_empty()
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.held
     }
 
     /// Whether a frame written now would begin behind a whole one.
@@ -211,6 +218,9 @@ impl Shared {
                         return Ok(Vec::new());
                     }
                 }
+                Err(Errno::AGAIN) if self.failing.load(Ordering::Relaxed) => {
+                    return Err(Error::new(ErrorKind::LocalShutdown, "the mux has ended"));
+                }
                 Err(Errno::AGAIN) => {
                     if moved >= PROGRESS_BYTES || stalled.is_none() {
                         (stalled, moved) = (Some(Instant::now()), 0);
@@ -218,7 +228,7 @@ impl Shared {
                     let cut_off = stalled.and_then(|since| since.checked_add(self.patience));
                     let caller = deadline.resolve();
                     let until = [cut_off, caller].into_iter().flatten().min();
-                    if readiness::wait(&self.socket, PollFlags::OUT, until)? {
+                    if readiness::wait(&self.socket, PollFlags::OUT | PollFlags::RDHUP, until)? {
                         continue;
                     }
                     if caller.is_none() || until != caller {
@@ -234,6 +244,13 @@ impl Shared {
     /// Gives the pen back. `written`: what is left to write, for the reader thread.
     fn put_pen_down(&self, inner: &mut Inner, written: Result<Vec<u8>>) -> Result<()> {
         inner.pen.held = false;
+        if let Some(error) = inner.error.clone() {
+            if written.as_ref().is_ok_and(|rest| rest.is_empty()) {
+                self.say_goodbye(&inner.pen.last_words);
+            }
+            self.hang_up();
+            return written.map(|_| ()).map_err(|_| error);
+        }
         match written {
             Ok(rest) => {
                 inner.pen.rest = rest;
@@ -241,7 +258,6 @@ impl Shared {
                 Ok(())
             }
             Err(error) => {
-                let error = inner.error.clone().unwrap_or(error);
                 inner.pen.broken.get_or_insert(error.clone());
                 inner.pen.notify_all();
                 self.wake_reader();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -148,6 +148,8 @@ pub(super) struct Shared {
     /// Makes the reader thread look at the pen and at `closing`.
     pub(super) wake: OwnedFd,
     pub(super) patience: Duration,
+    /// The mux has ended: a write that finds no room gives up.
+    pub(super) failing: AtomicBool,
     pub(super) offered: Signal,
     /// The peer's HELLO came, or the mux ended.
     pub(super) greeted: Signal,
@@ -168,7 +170,8 @@ impl Shared {
             spare: Vec::new(),
         };
         let (offered, greeted, ended) = (Signal::default(), Signal::default(), Signal::default());
-        Self { socket, wake, patience, offered, greeted, ended, inner: Mutex::new(inner) }
+        let failing = AtomicBool::new(false);
+        Self { socket, wake, patience, failing, offered, greeted, ended, inner: Mutex::new(inner) }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -192,23 +195,40 @@ impl Shared {
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
 
+    /// One write that does not wait. The peer may be gone, or not be reading: then it has been told as well as can be.
+    pub(super) fn say_goodbye(&self, words: &[u8]) {
+        if !words.is_empty() {
+            let _ = outbox::try_send(&self.socket, words);
+        }
+    }
+
+    pub(super) fn hang_up(&self) {
+        // The only failure is that the connection is over already.
+        let _ = rustix::net::shutdown(&self.socket, Shutdown::Both);
+    }
+
     /// Ends the mux: every handle gets `error`; the peer is told why, if a write can be had at once.
     #[cold]
     pub(super) fn fail(&self, inner: &mut Inner, error: Error, goodbye: Option<(Reason, &str)>) {
         if inner.error.is_some() {
             return;
         }
-        if let Some((reason, text)) = goodbye
-            && inner.pen.is_between_frames()
-        {
-            let mut bytes = Vec::new();
-            Control::Goodbye { reason, text }.encode(&mut bytes);
-            // The peer may be gone, or not be reading: it has been told as well as can be.
-            let _ = outbox::try_send(&self.socket, &bytes);
+        let mut words = Vec::new();
+        if let Some((reason, text)) = goodbye {
+            Control::Goodbye { reason, text }.encode(&mut words);
         }
         inner.error = Some(error);
-        // The only failure is that the connection is over already.
-        let _ = rustix::net::shutdown(&self.socket, Shutdown::Both);
+        self.failing.store(true, Ordering::Relaxed);
+        if inner.pen.is_held() {
+            // Whoever writes a frame at this moment says goodbye behind it. If it waits for room, this makes it give up.
+            inner.pen.last_words = words;
+            let _ = rustix::net::shutdown(&self.socket, Shutdown::Read);
+        } else {
+            if inner.pen.is_between_frames() {
+                self.say_goodbye(&words);
+            }
+            self.hang_up();
+        }
         for slot in inner.slots.values() {
             slot.readable.notify();
             slot.writable.notify();
