@@ -12,8 +12,9 @@ use super::shared::{Ended, Inner, Shared, Slot};
 use crate::stream::{MuxViolation, Violation, readiness};
 use crate::{Error, ErrorKind, Result};
 
-/// How many receives may follow each other before the pen and the requests of other threads are looked at.
-const BURST: usize = 16;
+/// How many receives may follow each other before sleeping programs are woken and the pen is looked at. Waking a program for each frame
+/// of a stream would cost two switches a frame; four frames of the default size are half of the default credit.
+const BURST: usize = 4;
 
 /// Runs until the mux has ended.
 pub(super) fn run(shared: &Arc<Shared>, mut intake: Intake, handshake: Duration) {
@@ -85,6 +86,15 @@ fn wait(shared: &Shared, inner: MutexGuard<'_, Inner>, intake: &mut Intake, hell
 
 /// Receives until the socket has no more for now.
 fn receive_burst(shared: &Shared, intake: &mut Intake) -> Result<()> {
+    let result = receive_some(shared, intake);
+    let mut inner = shared.lock();
+    for signal in std::mem::take(&mut inner.due_wakes) {
+        signal.notify();
+    }
+    result
+}
+
+fn receive_some(shared: &Shared, intake: &mut Intake) -> Result<()> {
     for _ in 0..BURST {
         let intook = intake.fill(std::os::fd::AsFd::as_fd(&shared.socket))?;
         if intook == Intook::End {
@@ -176,7 +186,9 @@ fn enqueue(inner: &mut Inner, key: Key, payload: Payload<'_>, spare: impl FnOnce
     match inner.slots.get_mut(&key) {
         Some(slot) if !slot.receiver_gone => {
             slot.queue.push_back(payload.into_owned(spare));
-            slot.readable.notify();
+            if slot.queue.len() == 1 {
+                inner.due_wakes.push(Arc::clone(&slot.readable));
+            }
         }
         Some(_) => inner.core.consume(key, payload.bytes().len()),
         None => {

@@ -114,6 +114,8 @@ pub(super) struct Inner {
     /// Somebody asked for an orderly end, with this reason: what is due goes out first.
     pub(super) closing: Option<Reason>,
     pub(super) spare: Vec<Vec<u8>>,
+    /// Who has something to read and is woken at the end of the burst.
+    pub(super) due_wakes: Vec<Arc<Signal>>,
 }
 
 impl Inner {
@@ -168,6 +170,7 @@ impl Shared {
             error: None,
             closing: None,
             spare: Vec::new(),
+            due_wakes: Vec::new(),
         };
         let (offered, greeted, ended) = (Signal::default(), Signal::default(), Signal::default());
         let failing = AtomicBool::new(false);
