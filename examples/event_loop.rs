@@ -71,9 +71,9 @@ impl Connection {
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).ok_or("usage: event_loop SOCKET")?;
     let listener = Listener::bind(path, 0o600)?;
-    println!("listening {}", listener.path().display());
     let poll = epoll::create(CreateFlags::CLOEXEC)?;
     epoll::add(&poll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
+    println!("listening {}", listener.path().display());
     let mut connections: HashMap<u64, Connection> = HashMap::new();
     let mut turns: VecDeque<u64> = VecDeque::new();
     let mut events = Vec::with_capacity(256);
