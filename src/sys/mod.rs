@@ -9,6 +9,7 @@
 //! - [`memfd`] sealed shared-memory files
 //! - [`fork`] tells whether this process was forked since
 //! - `raw` the bare limits that the benchmark compares with (feature `cli`)
+//! - [`socket`] the socket options and requests that no safe wrapper has
 //! - [`spawn`] starts a child that inherits chosen descriptors
 
 pub(crate) mod bytes;
@@ -18,5 +19,6 @@ pub(crate) mod mapping;
 pub(crate) mod memfd;
 #[cfg(feature = "cli")]
 pub mod raw;
+pub(crate) mod socket;
 pub(crate) mod spawn;
 pub(crate) mod sync;

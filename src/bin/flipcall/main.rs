@@ -3,6 +3,7 @@
 mod bench;
 mod doctor;
 mod endpoint;
+mod mux;
 
 use std::process::ExitCode;
 
@@ -26,6 +27,8 @@ enum Command {
     Doctor,
     /// One raw endpoint on an inherited memfd.
     Endpoint(endpoint::Arguments),
+    /// Serve as a conformance peer for the mux protocol.
+    Mux(mux::Arguments),
 }
 
 /// What a subcommand ends with: an error is printed with its kind, and the exit status is 1.
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Command::BenchPeer(arguments) => bench::peer::run(&arguments),
         Command::Doctor => doctor::run(),
         Command::Endpoint(arguments) => endpoint::run(&arguments),
+        Command::Mux(arguments) => mux::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
