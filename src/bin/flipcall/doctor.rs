@@ -12,8 +12,10 @@ use rustix::thread::futex::{self, ClockId, Timespec, Wait, WaitFlags, WaitPtr, W
 use crate::Outcome;
 use crate::bench::{first_line, usable_cpus};
 
-/// Looks at one thing each: what was found, and what follows.
-const CHECKS: [(&str, fn() -> Finding); 9] = [
+/// Looks at one thing.
+type Check = fn() -> Finding;
+
+const CHECKS: [(&str, Check); 9] = [
     ("kernel", kernel),
     ("seals", seals),
     ("noexec memfd", noexec),
@@ -25,6 +27,7 @@ const CHECKS: [(&str, fn() -> Finding); 9] = [
     ("overcommit", overcommit),
 ];
 
+/// What is there, and what follows from it.
 struct Finding {
     found: String,
     follows: &'static str,
