@@ -156,8 +156,9 @@ fn an_interrupt_leaves_no_process_behind() {
     std::thread::sleep(Duration::from_millis(200));
     kill_process(Pid::from_child(&bench), Signal::INT).expect("it is running");
     let status = bench.wait().expect("it is our child");
+    let children = Leftovers(children);
     assert_eq!(status.signal(), Some(Signal::INT.as_raw()), "{status:?}");
-    wait_until("the children are gone", || children.iter().all(|child| !child.runs()).then_some(()));
+    wait_until("the children are gone", || children.0.iter().all(|child| !child.runs()).then_some(()));
 }
 
 #[test]
@@ -167,8 +168,7 @@ fn a_bench_whose_peer_dies_ends_with_an_error() {
         flipcall(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the command starts");
     let peer = wait_until("the bench has a peer", || children_of(&bench).pop());
     std::thread::sleep(Duration::from_millis(200));
-    let pid = Pid::from_raw(i32::try_from(peer.pid).expect("a pid is positive")).expect("a pid is not 0");
-    kill_process(pid, Signal::KILL).expect("it is running");
+    kill_process(peer.pid(), Signal::KILL).expect("it is running");
     let status = wait_until("the bench ends", || bench.try_wait().expect("it is our child"));
     assert_eq!(status.code(), Some(1), "{status:?}");
 }
@@ -180,8 +180,23 @@ struct Process {
 }
 
 impl Process {
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.pid).expect("a pid is positive")).expect("a pid is not 0")
+    }
+
     fn runs(&self) -> bool {
         stat(self.pid).is_some_and(|fields| fields[0] != "Z" && fields[19] == self.started)
+    }
+}
+
+/// Processes that a failed test does not leave behind, whatever it was that failed.
+struct Leftovers(Vec<Process>);
+
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        for left in self.0.iter().filter(|process| process.runs()) {
+            let _ = kill_process(left.pid(), Signal::KILL);
+        }
     }
 }
 

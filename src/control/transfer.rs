@@ -19,7 +19,8 @@
 //! The bad outcome is that W3 sees the old state *and* F3 sees `parked = 0`: the waiter sleeps and nobody wakes it. Each side stores
 //! one word and loads the other, the pattern that release and acquire do not order: both stores may still sit in store buffers when
 //! both loads execute. The two fences are in one total order. If W2 comes first, F3 sees W1 and wakes; if F2 comes first, W3 sees F1
-//! and does not sleep. When the wake comes after W3 but before the thread really sleeps, the kernel's own comparison with the state
+//! and does not sleep. Beside the exchange F2 costs nothing: F1 and F3 are sequentially consistent themselves, which already orders them, so
+//! on real machines F2 is no instruction (`sys::sync::fence_after_exchange`). When the wake comes after W3 but before the thread really sleeps, the kernel's own comparison with the state
 //! catches it, under the lock that the wake takes too.
 //!
 //! `parked` goes back to 0 when the wait ends, not after each sleep: between two sleeps of one wait the protocol above would have to be
@@ -38,7 +39,7 @@ use super::state::{self, Side, Violation};
 use super::{Tally, Tie, WaitPolicy, Watched};
 use crate::Deadline;
 use crate::sys::cancel::{Cancel, CancelWord};
-use crate::sys::sync::{AtomicU32, HeaderWords, Ordering, fence, pause, wake_shared};
+use crate::sys::sync::{AtomicU32, HeaderWords, Ordering, fence_after_exchange, pause, wake_shared};
 
 /// Why a flip or a wait did not lead to the pen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,19 +101,18 @@ impl Transfer {
     pub(crate) fn flip(&self, words: &HeaderWords, length: u32) -> Result<(), Stop> {
         words.length.store(length, Ordering::Relaxed);
         let (ours, theirs) = (self.side.active(), self.side.peer().active());
-        if let Err(found) = words.state.compare_exchange(ours, theirs, Ordering::Release, Ordering::Relaxed) {
+        if let Err(found) = words.state.compare_exchange(ours, theirs, Ordering::SeqCst, Ordering::Relaxed) {
             return Err(self.refused_flip(found));
+        }
+        let awake = self.park && {
+            fence_after_exchange(); // F2
+            self.parked_word(words, self.side.peer()).load(Ordering::SeqCst) == 0
+        };
+        if !awake {
+            self.wake_peer(words);
         }
         self.tally.flips.add(1);
         self.tally.bytes_sent.add(u64::from(length));
-        if self.park {
-            fence(Ordering::SeqCst); // F2
-            if self.parked_word(words, self.side.peer()).load(Ordering::Relaxed) == 0 {
-                self.tally.wakes_elided.add(1);
-                return Ok(());
-            }
-        }
-        self.wake_peer(words);
         Ok(())
     }
 

@@ -42,6 +42,11 @@ pub(crate) unsafe fn header_at<'a>(_base: NonNull<u8>) -> &'a HeaderWords {
     unreachable!("models make their header words in private memory")
 }
 
+/// Loom takes a sequentially consistent access for an acquire and a release, so here it takes a fence.
+pub(crate) fn fence_after_exchange() {
+    fence(Ordering::SeqCst);
+}
+
 pub(crate) fn pause() {
     thread::yield_now();
 }

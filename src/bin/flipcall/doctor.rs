@@ -15,7 +15,6 @@ use crate::bench::{first_line, usable_cpus};
 /// Looks at one thing.
 type Check = fn() -> Finding;
 
-/// What is looked at, by name.
 const CHECKS: [(&str, Check); 9] = [
     ("kernel", kernel),
     ("seals", seals),
@@ -28,6 +27,7 @@ const CHECKS: [(&str, Check); 9] = [
     ("overcommit", overcommit),
 ];
 
+/// What is there, and what follows from it.
 struct Finding {
     found: String,
     follows: &'static str,

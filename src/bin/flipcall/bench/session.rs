@@ -86,21 +86,21 @@ impl Drop for Session {
 
 /// Processes that keep CPUs busy until dropped.
 pub(super) struct Hogs {
-    _control: Vec<UnixStream>,
-    _processes: Vec<Reaped>,
+    control: Vec<UnixStream>,
+    processes: Vec<Reaped>,
 }
 
 impl Hogs {
     pub(super) fn start(cpus: [usize; 2]) -> Fallible<Self> {
-        let mut hogs = Self { _control: Vec::new(), _processes: Vec::new() };
+        let mut hogs = Self { control: Vec::new(), processes: Vec::new() };
         let distinct = if cpus[0] == cpus[1] { &cpus[..1] } else { &cpus[..] };
         let memory = Allocator::with_size(1)?;
         for &cpu in distinct {
             let (control, theirs) = UnixStream::pair()?;
             let mut command = peer_command(cpu, &theirs, &memory)?;
             command.args(["--payload=0", "--hog"]);
-            hogs._processes.push(Reaped(command.spawn()?));
-            hogs._control.push(control);
+            hogs.processes.push(Reaped(command.spawn()?));
+            hogs.control.push(control);
         }
         Ok(hogs)
     }
