@@ -19,6 +19,7 @@ const BURST: usize = 4;
 /// Runs until the mux has ended.
 pub(super) fn run(shared: &Arc<Shared>, mut intake: Intake, handshake: Duration) {
     let hello_due = Instant::now().checked_add(handshake);
+    let _guard = Guard(shared);
     loop {
         let outcome = receive_burst(shared, &mut intake);
         let mut inner = shared.lock();
@@ -32,6 +33,16 @@ pub(super) fn run(shared: &Arc<Shared>, mut intake: Intake, handshake: Duration)
             end(shared, &error);
             return;
         }
+    }
+}
+
+/// Ends the mux however this thread ends: a bug here must not leave handles waiting.
+struct Guard<'a>(&'a Shared);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        let error = Error::new(ErrorKind::System, "the reader thread of the mux is gone");
+        self.0.fail(&mut self.0.lock(), error, None);
     }
 }
 
