@@ -322,6 +322,24 @@ mod tests {
         }
     }
 
+    fn unhex(text: &str) -> Vec<u8> {
+        let digits = text.trim_matches('-');
+        (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
+    }
+
+    #[test]
+    fn the_committed_vectors_decode_and_encode() {
+        let lines = include_str!("../../tests/vectors/frames.txt").lines().filter(|line| !line.starts_with('#'));
+        for line in lines {
+            let [tag, payload, frame] = line.split(' ').collect::<Vec<_>>().try_into().unwrap();
+            let (tag, payload, bytes) = (u16::from_str_radix(tag, 16).unwrap(), unhex(payload), unhex(frame));
+            assert_eq!(encode(&[(tag, payload.clone())]), bytes);
+            let mut decoder = Decoder::new(100);
+            decoder.push(&bytes);
+            assert_eq!(decoder.next_frame().unwrap(), Some(Frame { tag, payload: &payload }));
+        }
+    }
+
     #[test]
     fn a_long_frame_is_refused_by_its_header_alone() {
         let mut decoder = Decoder::new(1000);
