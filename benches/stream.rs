@@ -21,6 +21,11 @@ fn main() {
     let args: Vec<String> = std::env::args().collect();
     match args.get(1).map(String::as_str) {
         Some("child") => child(&args[2], args[3].parse().unwrap(), args[4].parse().unwrap()),
+        // One contestant alone, for a profiler.
+        Some("bulk") => {
+            pin(0);
+            println!("{:?}", bulk(&args[2], args[3].parse().unwrap(), args[4].parse().unwrap()));
+        }
         // `cargo test` runs benches too: the programs must work, figures do not matter.
         Some("--test") => run(3, 4 << 20, 200, Duration::from_millis(50)),
         _ if args.iter().any(|arg| arg == "--full") => run(21, 512 << 20, 50_000, Duration::from_secs(2)),
