@@ -113,6 +113,7 @@ fn a_requeued_waiter() {
     let Some((_attacker, mut gvisor)) = gvisor_shutting_down("requeue") else { return };
     assert_eq!(gvisor.line(STUCK), None, "Shutdown itself hangs");
     assert!(gvisor.outlasts(Duration::from_millis(1)), "it still hangs");
+    assert!(cpu_share(&gvisor, Duration::from_millis(500)) > 0.02, "it wakes nobody again and again");
     gvisor.kill();
     ours_shutting_down("requeue");
 }
