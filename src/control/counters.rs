@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A snapshot of an endpoint's counters. Each is exact; together they may be taken in the middle of a call.
+/// A snapshot of an endpoint's counters. While a call runs it may show some of them before and some after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Counters {

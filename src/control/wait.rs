@@ -40,7 +40,11 @@ impl Transfer {
 
     /// Whether the pen is ours, or why it never will be. A local shutdown comes first, since its caller is waiting for it; an answer
     /// or a shutdown that a peer left before it died comes before its death.
+    ///
+    /// The order of the three loads matters. Death is loaded before the state: whatever the peer did before it died is seen then. Our
+    /// own shutdown is raised before the state is written, so it is loaded after it: the state then never looks like the peer's work.
     fn look(&self, words: &HeaderWords) -> Result<bool, Stop> {
+        let gone = self.cancel.has(Cancel::PeerGone);
         let pen = state::read(words.state.load(Ordering::Acquire), self.side);
         if self.cancel.has(Cancel::Shutdown) {
             return Err(Stop::LocalShutdown);
@@ -49,7 +53,7 @@ impl Transfer {
             Pen::Ours => Ok(true),
             Pen::Down => Err(Stop::PeerShutdown),
             Pen::Invalid(word) => Err(Stop::Violation(Violation::State(word))),
-            Pen::Theirs if self.cancel.has(Cancel::PeerGone) => Err(Stop::PeerGone),
+            Pen::Theirs if gone => Err(Stop::PeerGone),
             Pen::Theirs => Ok(false),
         }
     }
@@ -88,6 +92,8 @@ impl Transfer {
         if self.look(words)? {
             return Ok(());
         }
+        // A yield may take long: the time counts from before it.
+        deadline.resolve();
         let start = Instant::now();
         let budget = self.adaptive.spin_budget();
         if let Some(budget) = budget {

@@ -110,6 +110,7 @@ impl Core {
             Stop::System(errno) => Error::system("waiting for the peer", errno),
         };
         self.poison = Some(error.clone());
+        self.received = 0;
         if matches!(stop, Stop::Violation(_) | Stop::System(_)) {
             self.shared.shut_down();
         }
@@ -124,7 +125,8 @@ impl Core {
     /// Copies bytes into the datagram.
     #[inline]
     pub(super) fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<()> {
-        if !self.mapping().write(offset, bytes) {
+        if self.poison.is_some() || !self.mapping().write(offset, bytes) {
+            self.check()?;
             return Err(self.out_of_range("writing", offset, bytes.len(), self.mapping().capacity()));
         }
         // The write went through, so the end is within the window, whose length is a u32.
@@ -137,6 +139,7 @@ impl Core {
     pub(super) fn read(&self, offset: u32, bytes: &mut [u8]) -> Result<()> {
         let end = offset as usize + bytes.len();
         if end > self.received as usize || !self.mapping().read(offset, bytes) {
+            self.check()?;
             return Err(self.out_of_range("reading", offset, bytes.len(), self.received));
         }
         Ok(())
