@@ -105,7 +105,8 @@ impl Transfer {
             self.adaptive.spin_missed(budget);
         }
         if self.adaptive.yields() {
-            let before = Instant::now();
+            // Without a spin no time has passed since the start.
+            let before = if budget.is_some() { Instant::now() } else { start };
             yield_cpu();
             let answered = self.look(words)?;
             self.adaptive.yielded(before.elapsed(), answered);
