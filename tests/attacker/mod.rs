@@ -166,11 +166,21 @@ pub fn measured(what: &str, value: impl std::fmt::Display, bound: &str) {
     println!("measured {what}: {value} (bound {bound})");
 }
 
-/// A time that the project promises. Only ten times as much fails a test, since the machine may be busy; `ci/hostile.sh --full`
+/// A median that the project promises. Only ten times as much fails a test, since the machine may be busy; `ci/hostile.sh --full`
 /// fails for a line that says `OVER`.
 pub fn promised(what: &str, took: Duration, bound: Duration) {
+    within(what, took, bound, 10);
+}
+
+/// The same for a single time or the worst of many, which one unlucky time slice of a crowded machine decides: fifty times as much
+/// fails. What really hangs takes longer.
+pub fn promised_once(what: &str, took: Duration, bound: Duration) {
+    within(what, took, bound, 50);
+}
+
+fn within(what: &str, took: Duration, bound: Duration, tolerance: u32) {
     measured(what, format!("{took:.2?}"), &format!("{bound:?}{}", if took > bound { ", OVER" } else { "" }));
-    assert!(took <= bound * 10, "{what}: {took:?}, promised {bound:?}");
+    assert!(took <= bound * tolerance, "{what}: {took:?}, promised {bound:?}");
 }
 
 /// A share of a core that the project promises, likewise; three times as much fails a test.
