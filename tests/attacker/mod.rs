@@ -135,7 +135,7 @@ pub struct Alone {
 pub fn alone() -> Alone {
     static TURN: Mutex<()> = Mutex::new(());
     let turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let most = Duration::from_secs(if full() { 900 } else { 120 });
+    let most = Duration::from_secs(if full() { 1500 } else { 120 });
     let (over, ended) = std::sync::mpsc::channel();
     let test = std::thread::current().name().unwrap_or_default().to_owned();
     std::thread::spawn(move || {
