@@ -1,9 +1,9 @@
 //! Files and pipes into a frame without a copy through this process.
 //!
-//! `sendfile` and `splice` know no `MSG_DONTWAIT`: whether they wait is decided by the flags of the socket's open file description,
-//! which a peer that holds a duplicate of our end can change at any moment, and by its timeouts. So they are used only on a socket that this process made
-//! or connected itself and has not shared, which its owner has to say ([`FrameSocket::assume_unshared`]). Everywhere else, and where the kernel
-//! cannot, bytes are read and sent.
+//! `sendfile` and `splice` know no `MSG_DONTWAIT`: whether they wait is decided by the flags and timeouts of the socket's open file
+//! description, which a peer that holds a duplicate of our end can change at any moment. So they are used only on a socket that this
+//! process made or connected itself and has not shared, which its owner has to say ([`FrameSocket::assume_unshared`]). Everywhere
+//! else, and where the kernel cannot, bytes are read and sent.
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd};

@@ -259,12 +259,16 @@ impl FrameSocket {
     /// Receives more bytes; `false`: the peer sends no more.
     fn fill(&mut self, deadline: &mut Deadline) -> Result<bool> {
         loop {
-            let patient = self.unshared && readiness::is_far(deadline.resolve());
+            let patient = self.unshared && deadline.is_beyond(readiness::FAR);
             let filled = self.inbox.fill(self.socket.as_fd(), patient);
             match filled.and_then(|fill| self.inbox.check().map(|()| fill)) {
                 Ok(Fill::Bytes) => return Ok(true),
                 Ok(Fill::End) => return Ok(false),
-                Ok(Fill::Nothing) if patient => continue,
+                Ok(Fill::Nothing) if patient => {
+                    // From now on the deadline is absolute: each slice counts.
+                    deadline.resolve();
+                    continue;
+                }
                 Ok(Fill::Nothing) => {}
                 Err(error) => return Err(self.poison(error)),
             }

@@ -17,8 +17,9 @@ use crate::{Deadline, Result};
 /// large enough that a peer which takes a byte now and then does not.
 pub(super) const PROGRESS_BYTES: usize = 64 * 1024;
 
-/// What one write may wait for in the kernel: a few buffers of the socket, each of which may take a slice.
-const PATIENT_BYTES: usize = 128 * 1024;
+/// What one write may wait for in the kernel: a frame of 1 MiB, about ten buffers of the socket, each of which may take a slice of
+/// 100 ms. That is why a deadline is far only from 2 s on.
+const PATIENT_BYTES: usize = 1024 * 1024 + 64;
 
 /// How a write ended that did not finish.
 pub(super) struct WriteError {
@@ -84,7 +85,7 @@ pub(super) fn send_all(
     // Bytes moved since the clock of `stalled` started.
     let (mut stalled, mut moved): (Option<Instant>, usize) = (None, 0);
     // On a socket of ours alone the first attempt may wait in the kernel: not for so many buffers that the deadline could be missed.
-    let patient = unshared && left <= PATIENT_BYTES && readiness::is_far(deadline.resolve());
+    let patient = unshared && left <= PATIENT_BYTES && deadline.is_beyond(readiness::FAR);
     let mut waiting = if patient { SendFlags::empty() } else { SendFlags::DONTWAIT };
     loop {
         let attempt = try_send_with_fds(socket, slices, fds, waiting);

@@ -42,10 +42,8 @@ pub(super) fn has_hung_up(socket: BorrowedFd<'_>) -> Result<bool> {
 /// such a wait looks at everything that could end it.
 pub(super) const SLICE: Duration = Duration::from_millis(100);
 
-/// Whether `until` is so far off that a transfer may wait some slices in the kernel without looking at it.
-pub(super) fn is_far(until: Option<Instant>) -> bool {
-    until.is_none_or(|until| until.saturating_duration_since(Instant::now()) > 10 * SLICE)
-}
+/// A deadline at least this far off allows a transfer to wait some slices in the kernel without looking at it.
+pub(super) const FAR: Duration = Duration::from_secs(2);
 
 /// The deadline passed before anything was transferred.
 #[cold]
