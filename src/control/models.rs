@@ -33,11 +33,14 @@ impl End {
     }
 
     fn flip(&self, length: u32) -> Result<(), Stop> {
-        self.transfer.flip(&self.words, length)
+        self.transfer.flip(&self.words, length).map_err(|found| self.transfer.refused_flip(found))
     }
 
     fn wait(&mut self) -> Result<u32, Stop> {
-        self.transfer.wait(&self.words, Deadline::NEVER, CAPACITY)
+        if !self.transfer.spin_hot(&self.words) {
+            self.transfer.wait(&self.words, Deadline::NEVER)?;
+        }
+        self.transfer.take(&self.words, CAPACITY).map_err(Stop::Violation)
     }
 
     /// What a shutdown from another thread needs.

@@ -23,7 +23,7 @@ impl Transfer {
     /// Waits until the pen is ours, as the policy says.
     #[cold]
     #[inline(never)]
-    pub(super) fn wait_slowly(&mut self, words: &HeaderWords, mut deadline: Deadline) -> Result<(), Stop> {
+    pub(crate) fn wait(&mut self, words: &HeaderWords, mut deadline: Deadline) -> Result<(), Stop> {
         if let Some(tie) = &mut self.tie {
             tie.renew().map_err(Stop::System)?;
         }
@@ -33,7 +33,7 @@ impl Transfer {
             WaitPolicy::Park => self.park(words, &mut deadline),
         };
         if self.policy == WaitPolicy::Adaptive {
-            self.hot_spins = if self.adaptive.spins_next() { HOT_SPINS } else { 0 };
+            self.hot_spins = if self.adaptive.is_settled() { HOT_SPINS } else { 0 };
         }
         result
     }
@@ -84,7 +84,6 @@ impl Transfer {
             }
             self.spin_batch(words);
         }
-        self.tally.spin_hits.add(1);
         Ok(())
     }
 
@@ -98,7 +97,6 @@ impl Transfer {
         let budget = self.adaptive.spin_budget();
         if let Some(budget) = budget {
             if self.spin_for(words, start, budget, deadline)? {
-                self.tally.spin_hits.add(1);
                 self.adaptive.spin_hit(start.elapsed());
                 return Ok(());
             }
@@ -149,7 +147,6 @@ impl Transfer {
         let _parked = self.park.then(|| Parked::say(self.parked_word(words, self.side)));
         // W3 is this look, and the kernel's comparison behind it.
         if self.look(words)? {
-            self.tally.spin_hits.add(1);
             return Ok(());
         }
         self.tally.parks.add(1);
@@ -157,6 +154,7 @@ impl Transfer {
         loop {
             let woken = self.sleep_once(words, deadline.resolve(), spurious)?;
             if self.look(words)? {
+                self.tally.woken.add(1);
                 return Ok(());
             }
             spurious += u32::from(woken);

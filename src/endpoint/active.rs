@@ -1,6 +1,6 @@
 //! The connection whose pen is ours.
 
-use super::core::Core;
+use super::core::{Core, Left};
 use super::datagram::{DatagramReader, DatagramWriter};
 use super::{Interrupted, ShutdownHandle, Waiting};
 use crate::control::Counters;
@@ -33,14 +33,21 @@ impl Endpoint {
     ///   nothing happened. With any other kind the connection is gone: a shutdown by either side, a dead peer, a violation.
     #[inline]
     pub fn send_recv(&mut self, length: u32, deadline: impl Into<Deadline>) -> Result<u32, Interrupted<Waiting>> {
+        let left = match &mut self.core {
+            Some(core) => match core.call_at_once(length) {
+                Ok(length) => return Ok(length),
+                Err(left) => left,
+            },
+            None => Left::Everything,
+        };
+        self.call_slowly(length, left, deadline.into())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn call_slowly(&mut self, length: u32, left: Left, deadline: Deadline) -> Result<u32, Interrupted<Waiting>> {
         let Some(core) = &mut self.core else { return Err(Interrupted::Failed(self.absent())) };
-        if let Err(error) = core.flip(length) {
-            return Err(Interrupted::Failed(error));
-        }
-        match core.wait(deadline.into()) {
-            Ok(length) => Ok(length),
-            Err(error) => Err(self.interrupted(error)),
-        }
+        core.call_slowly(length, left, deadline).map_err(|error| self.interrupted(error))
     }
 
     /// Why there is no connection here: a [`Waiting`] has it, or had it and was dropped.
