@@ -46,6 +46,16 @@ impl Deadline {
         Self(Repr::At(instant))
     }
 
+    /// What is left of it, `None` for never. A relative deadline that no wait has looked at yet is told as it is, without a look at
+    /// the clock.
+    pub(crate) fn left(&self) -> Option<Duration> {
+        match self.0 {
+            Repr::Never => None,
+            Repr::At(instant) => Some(instant.saturating_duration_since(Instant::now())),
+            Repr::After(duration) => Some(duration),
+        }
+    }
+
     /// The absolute point in time, `None` for never. A relative deadline becomes absolute here, in place: the first caller reads
     /// the clock, later ones get the same answer.
     pub(crate) fn resolve(&mut self) -> Option<Instant> {

@@ -4,6 +4,7 @@ use super::core::Core;
 use super::datagram::{DatagramReader, DatagramWriter};
 use super::{Interrupted, ShutdownHandle, Waiting};
 use crate::control::Counters;
+use crate::sys::sync::Ordering;
 use crate::{Deadline, Error, ErrorKind, Result};
 
 /// A connected end of a window that holds the pen: it may read the datagram that came with it and write the next one.
@@ -64,6 +65,32 @@ impl Endpoint {
         core.flip(length)?;
         core.finished = true;
         Ok(Finished { core })
+    }
+
+    /// The first half of [`send_recv`](Self::send_recv), for a caller that keeps its own account of who holds the pen: after it,
+    /// only [`wait`](Self::wait) and a shutdown make sense.
+    #[inline]
+    pub(crate) fn flip(&mut self, length: u32) -> Result<()> {
+        self.core.as_mut().ok_or_else(pending)?.flip(length)
+    }
+
+    /// The second half: the length of the datagram that comes with the pen. A deadline leaves the connection as it is, and the next
+    /// wait goes on.
+    #[inline]
+    pub(crate) fn wait(&mut self, deadline: Deadline) -> Result<u32> {
+        self.core.as_mut().ok_or_else(pending)?.wait(deadline)
+    }
+
+    /// Whether it is known, without looking at the window, that no call can succeed any more.
+    #[inline]
+    pub(crate) fn is_over(&self) -> bool {
+        self.core.as_ref().is_none_or(|core| core.shared.cancel.is_raised())
+    }
+
+    /// Whether the peer has shut the window down.
+    pub(crate) fn is_shut_down(&self) -> bool {
+        let shut_down = |core: &Core| core.mapping().header().state.load(Ordering::Acquire) > 1;
+        self.core.as_deref().is_none_or(shut_down)
     }
 
     /// The most bytes a datagram can have.

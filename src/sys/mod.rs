@@ -8,6 +8,7 @@
 //! - [`mapping`] a mapped window: bounds-checked bytes and four header words
 //! - [`memfd`] sealed shared-memory files
 //! - [`fork`] tells whether this process was forked since
+//! - [`socket`] receiving descriptors, and the socket options that are newer than the libraries
 //! - [`spawn`] starts a child that inherits chosen descriptors
 
 pub(crate) mod bytes;
@@ -15,5 +16,6 @@ pub(crate) mod cancel;
 pub(crate) mod fork;
 pub(crate) mod mapping;
 pub(crate) mod memfd;
+pub(crate) mod socket;
 pub(crate) mod spawn;
 pub(crate) mod sync;

@@ -1,0 +1,6 @@
+//! Typed calls.
+pub mod codec;
+mod status;
+mod wire;
+
+pub use status::{CallError, Code, Status};

@@ -1,0 +1,377 @@
+//! A socket that carries frames, with a deadline on every wait.
+//!
+//! ```
+//! use std::os::unix::net::UnixStream;
+//! use std::time::Duration;
+//! use flipcall::Deadline;
+//! use flipcall::stream::FrameSocket;
+//!
+//! let (ours, theirs) = UnixStream::pair()?;
+//! let (mut ours, mut theirs) = (FrameSocket::new(ours), FrameSocket::new(theirs));
+//! let deadline = Deadline::after(Duration::from_secs(5));
+//!
+//! ours.send(0x0201, b"hello", deadline)?;
+//! let message = theirs.receive(deadline)?.expect("the peer has not closed");
+//! assert_eq!((message.tag, message.payload), (0x0201, &b"hello"[..]));
+//!
+//! drop(ours);
+//! assert!(theirs.receive(deadline)?.is_none());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::io::IoSlice;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::PollFlags;
+use rustix::net::Shutdown;
+
+use super::attach::{ATTACH, MAX_ATTACHMENTS};
+use super::closer::{Attachments, STUCK_AFTER};
+use super::inbox::{Fill, Inbox, Message};
+use super::outbox::{WriteError, send_all};
+use super::{Header, Peer, readiness};
+use crate::sys::socket::unreceived;
+use crate::{Deadline, Error, ErrorKind, Result};
+
+/// The largest payload that a [`FrameSocket`] accepts unless told otherwise, in bytes: the default for RPC messages.
+pub const DEFAULT_MAX_FRAME: u32 = 64 * 1024 * 1024;
+
+/// How long a frame that has begun may take to come in, and 64 KiB of a write to go out, unless told otherwise. A peer that sends or
+/// takes a byte now and then is cut off by this; an honest one on a loaded machine is not.
+pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Slices of a message that fit on the stack: header and what RPC puts before a payload.
+const SLICES_ON_STACK: usize = 6;
+
+/// A blocking stream socket that carries frames.
+///
+/// Works the same whatever flags and options the socket has or is given by others meanwhile. After a violation, a broken connection
+/// or a frame that was cut short the socket is poisoned: it is shut down both ways, and every later call returns the same error.
+pub struct FrameSocket {
+    socket: Arc<OwnedFd>,
+    inbox: Inbox,
+    patience: Duration,
+    poison: Option<Error>,
+}
+
+/// Shuts a [`FrameSocket`] down from any thread: whoever waits in it returns at once.
+#[derive(Debug, Clone)]
+pub struct ShutdownHandle(Arc<OwnedFd>);
+
+impl ShutdownHandle {
+    /// Ends both directions. Idempotent.
+    pub fn shutdown(&self) {
+        // The only failure is that the connection is over already.
+        let _ = rustix::net::shutdown(&self.0, Shutdown::Both);
+    }
+}
+
+impl FrameSocket {
+    /// Frames on a connected stream socket (unix, vsock, TCP), with the default limits and without attachments.
+    pub fn new(socket: impl Into<OwnedFd>) -> Self {
+        let inbox = Inbox::new(DEFAULT_MAX_FRAME, DEFAULT_PATIENCE);
+        Self { socket: Arc::new(socket.into()), inbox, patience: DEFAULT_PATIENCE, poison: None }
+    }
+
+    /// Sets the largest payload accepted, in bytes, from the next frame on.
+    pub fn set_max_frame(&mut self, bytes: u32) {
+        self.inbox.decoder().set_maximum(bytes);
+    }
+
+    /// Sets how long a frame that has begun may take to come in, and 64 KiB of a write to go out.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
+        self.inbox.set_patience(patience);
+    }
+
+    /// Allows the peer to attach descriptors to its messages, or forbids it (as it is at first). Where the kernel can
+    /// (`SO_PASSRIGHTS`, Linux 6.16), the peer's `sendmsg` fails with `EPERM` while it is forbidden; elsewhere what it sends is
+    /// dropped by the kernel.
+    ///
+    /// # Errors
+    /// [`ErrorKind::System`] if the socket refuses the option.
+    pub fn set_attachments(&mut self, allowed: bool) -> Result<()> {
+        self.inbox.set_attachments(self.socket.as_fd(), allowed)
+    }
+
+    /// Sends a message.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] if the deadline passed: if nothing of the message was sent, the socket is as it was, else it is poisoned
+    /// (see [`is_usable`](Self::is_usable)). [`ErrorKind::PeerGone`] if the connection is over, [`ErrorKind::Violation`] if the peer
+    /// stopped taking what is sent, [`ErrorKind::InvalidInput`] for a payload of 4 GiB or more.
+    pub fn send(&mut self, tag: u16, payload: &[u8], deadline: impl Into<Deadline>) -> Result<()> {
+        self.send_parts(tag, &[payload], deadline)
+    }
+
+    /// Sends a message whose payload is the concatenation of `parts`, without copying them together.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_parts(&mut self, tag: u16, parts: &[&[u8]], deadline: impl Into<Deadline>) -> Result<()> {
+        self.send_message(tag, parts, &[], deadline.into())
+    }
+
+    /// Sends a message with descriptors: an ATTACH frame and the message, in one system call if the socket has room.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send). [`ErrorKind::InvalidInput`] for none or over [`MAX_ATTACHMENTS`] descriptors. [`ErrorKind::System`] if
+    /// the kernel refuses the descriptors (`EPERM`: the peer does not take any; `ETOOMANYREFS`: too many are under way): nothing was
+    /// sent then.
+    pub fn send_with_fds(
+        &mut self,
+        tag: u16,
+        parts: &[&[u8]],
+        fds: &[BorrowedFd<'_>],
+        deadline: impl Into<Deadline>,
+    ) -> Result<()> {
+        if fds.is_empty() || fds.len() > MAX_ATTACHMENTS {
+            return Err(Error::invalid(format!(
+                "a message carries 1 to {MAX_ATTACHMENTS} descriptors, not {}",
+                fds.len()
+            )));
+        }
+        self.send_message(tag, parts, fds, deadline.into())
+    }
+
+    /// Sends an ATTACH frame alone, for a message that travels another way.
+    ///
+    /// # Errors
+    /// As [`send_with_fds`](Self::send_with_fds).
+    pub fn send_attach(&mut self, fds: &[BorrowedFd<'_>], deadline: impl Into<Deadline>) -> Result<()> {
+        if fds.is_empty() || fds.len() > MAX_ATTACHMENTS {
+            return Err(Error::invalid(format!(
+                "a message carries 1 to {MAX_ATTACHMENTS} descriptors, not {}",
+                fds.len()
+            )));
+        }
+        let attach = attach_frame(fds);
+        self.write(&mut [IoSlice::new(&attach)], fds, deadline.into())
+    }
+
+    /// Takes an ATTACH frame that came alone, for a message that travelled another way: the counterpart of
+    /// [`send_attach`](Self::send_attach). It must be here already, nothing is waited for.
+    pub(crate) fn take_attach(&mut self) -> Result<Attachments> {
+        self.check()?;
+        loop {
+            if let Err(error) = self.inbox.ready_header() {
+                return Err(self.poison(error));
+            }
+            if let Some(attachments) = self.inbox.take_pending() {
+                return Ok(attachments);
+            }
+            if !self.fill(&mut Deadline::after(Duration::ZERO))? {
+                return Err(self.poison(super::decode::end_inside_frame()));
+            }
+        }
+    }
+
+    /// The socket itself, to be watched for hang-ups.
+    pub(crate) fn shared(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.socket)
+    }
+
+    fn send_message(&mut self, tag: u16, parts: &[&[u8]], fds: &[BorrowedFd<'_>], deadline: Deadline) -> Result<()> {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        let length = u32::try_from(length).map_err(|_| Error::invalid("a payload has less than 4 GiB"))?;
+        let header = Header { tag, length }.encode();
+        let attach = attach_frame(fds);
+        let attach: &[u8] = if fds.is_empty() { &[] } else { &attach };
+        let heads = [attach, &header];
+        let all = heads.iter().chain(parts);
+        if parts.len() + heads.len() <= SLICES_ON_STACK {
+            let mut slices = [IoSlice::new(&[]); SLICES_ON_STACK];
+            let count = all.zip(&mut slices).map(|(part, slice)| *slice = IoSlice::new(part)).count();
+            return self.write(&mut slices[..count], fds, deadline);
+        }
+        let mut slices: Vec<_> = all.map(|part| IoSlice::new(part)).collect();
+        self.write(&mut slices, fds, deadline)
+    }
+
+    fn write(&mut self, slices: &mut [IoSlice<'_>], fds: &[BorrowedFd<'_>], mut deadline: Deadline) -> Result<()> {
+        self.check()?;
+        match send_all(self.socket.as_fd(), slices, fds, &mut deadline, self.patience) {
+            Ok(()) => Ok(()),
+            // The kernel refused the descriptors, or time ran out before the first byte: the stream is whole.
+            Err(WriteError { error, untouched: true })
+                if matches!(error.kind(), ErrorKind::Timeout | ErrorKind::System) =>
+            {
+                Err(error)
+            }
+            Err(WriteError { error, .. }) => Err(self.cut(error)),
+        }
+    }
+
+    /// Receives the next message, `None` once the peer has closed between frames. Descriptors that come with it are in its
+    /// attachments.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] if the deadline passed; what came of a frame is kept, and the next call goes on with it.
+    /// [`ErrorKind::Violation`] for a frame over the maximum, one that took too long, or misplaced descriptors;
+    /// [`ErrorKind::PeerGone`] for an end inside a frame.
+    pub fn receive(&mut self, deadline: impl Into<Deadline>) -> Result<Option<Message<'_>>> {
+        let mut deadline = deadline.into();
+        self.check()?;
+        loop {
+            match self.inbox.ready() {
+                Ok(true) => break,
+                Ok(false) if self.fill(&mut deadline)? => {}
+                Ok(false) => return Ok(None),
+                Err(error) => return Err(self.poison(error)),
+            }
+        }
+        self.inbox.take()
+    }
+
+    /// Waits for the header of the next message and leaves the message where it is: for a receiver that decides by the length whether
+    /// it wants to take it ([`receive`](Self::receive)) or not ([`discard`](Self::discard)).
+    ///
+    /// # Errors
+    /// As [`receive`](Self::receive).
+    pub fn peek(&mut self, deadline: impl Into<Deadline>) -> Result<Option<Header>> {
+        let mut deadline = deadline.into();
+        self.check()?;
+        loop {
+            match self.inbox.ready_header() {
+                Ok(Some(header)) => return Ok(Some(header)),
+                Ok(None) if self.fill(&mut deadline)? => {}
+                Ok(None) => return Ok(None),
+                Err(error) => return Err(self.poison(error)),
+            }
+        }
+    }
+
+    /// Reads the next message and throws it away as it comes, descriptors included. `None` as in [`receive`](Self::receive).
+    ///
+    /// # Errors
+    /// As [`receive`](Self::receive), except that a deadline inside the message poisons the socket.
+    pub fn discard(&mut self, deadline: impl Into<Deadline>) -> Result<Option<Header>> {
+        let mut deadline = deadline.into();
+        let Some(header) = self.peek(deadline)? else { return Ok(None) };
+        let mut left = Header::SIZE + header.length as usize;
+        loop {
+            self.inbox.discard(&mut left);
+            if left == 0 {
+                return Ok(Some(header));
+            }
+            match self.fill(&mut deadline) {
+                Ok(true) => {}
+                Ok(false) => return Err(self.poison(super::decode::end_inside_frame())),
+                Err(error) => return Err(self.cut(error)),
+            }
+        }
+    }
+
+    /// Receives more bytes; `false`: the peer sends no more.
+    fn fill(&mut self, deadline: &mut Deadline) -> Result<bool> {
+        loop {
+            let filled = self.inbox.fill(self.socket.as_fd()).and_then(|fill| self.inbox.check().map(|()| fill));
+            match filled {
+                Ok(Fill::Bytes) => return Ok(true),
+                Ok(Fill::End) => return Ok(false),
+                Ok(Fill::Nothing) => {}
+                Err(error) => return Err(self.poison(error)),
+            }
+            let caller = deadline.resolve();
+            let closing = self.inbox.is_closing().then(|| Instant::now() + STUCK_AFTER);
+            let until = [caller, self.inbox.frame_due(), closing].into_iter().flatten().min();
+            if !readiness::wait(&*self.socket, PollFlags::IN, until)? && caller.is_some() && until == caller {
+                return Err(readiness::timeout("the deadline passed before a whole message came"));
+            }
+        }
+    }
+
+    /// Ends our direction: the peer reads what was sent and then the end of the stream. Its direction stays open.
+    ///
+    /// # Errors
+    /// [`ErrorKind::PeerGone`] if the connection is over already.
+    pub fn finish(&mut self) -> Result<()> {
+        rustix::net::shutdown(&self.socket, Shutdown::Write)
+            .map_err(|error| readiness::transfer_error("shutting a socket down", error))
+    }
+
+    /// A handle that can shut the socket down from another thread.
+    pub fn shutdown_handle(&self) -> ShutdownHandle {
+        ShutdownHandle(Arc::clone(&self.socket))
+    }
+
+    /// Whether the peer is gone: both directions have hung up. A peer that only ended its own direction is not.
+    ///
+    /// # Errors
+    /// [`ErrorKind::System`] if the socket cannot be polled.
+    pub fn has_hung_up(&self) -> Result<bool> {
+        readiness::has_hung_up(self.socket.as_fd())
+    }
+
+    /// Whether the peer has received everything that was sent, descriptors included.
+    ///
+    /// # Errors
+    /// [`ErrorKind::System`] if the socket cannot tell.
+    pub fn is_drained(&self) -> Result<bool> {
+        let left = unreceived(self.socket.as_fd());
+        left.map(|left| left == 0).map_err(|error| Error::system("asking what the peer has not received", error))
+    }
+
+    /// Who is at the other end.
+    ///
+    /// # Errors
+    /// As [`Peer::of`].
+    pub fn peer(&self) -> Result<Peer> {
+        Peer::of(&self.socket)
+    }
+
+    /// Whether the socket can still be used: `false` once an error has poisoned it.
+    pub fn is_usable(&self) -> bool {
+        self.poison.is_none()
+    }
+
+    fn check(&self) -> Result<()> {
+        self.poison.clone().map_or(Ok(()), Err)
+    }
+
+    /// Ends the socket for `error`, which every later call returns.
+    #[cold]
+    pub(super) fn poison(&mut self, error: Error) -> Error {
+        if self.poison.is_none() {
+            self.poison = Some(error.clone());
+            self.shutdown_handle().shutdown();
+        }
+        error
+    }
+
+    /// Ends the socket inside a frame. A deadline is reported as one, and later as our own shutdown.
+    #[cold]
+    pub(super) fn cut(&mut self, error: Error) -> Error {
+        let lasting = match error.kind() {
+            ErrorKind::Timeout => {
+                Error::caused(ErrorKind::LocalShutdown, "a deadline cut a frame short", error.clone())
+            }
+            _ => error.clone(),
+        };
+        self.poison(lasting);
+        error
+    }
+}
+
+impl AsFd for FrameSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl std::fmt::Debug for FrameSocket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FrameSocket")
+            .field("socket", &self.socket)
+            .field("poison", &self.poison)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The ATTACH frame that announces `fds`, at most [`MAX_ATTACHMENTS`] of them.
+fn attach_frame(fds: &[BorrowedFd<'_>]) -> [u8; super::attach::ATTACH_SIZE] {
+    let [a, b, c, d, e, f] = Header { tag: ATTACH, length: 1 }.encode();
+    [a, b, c, d, e, f, fds.len() as u8]
+}

@@ -1,0 +1,98 @@
+//! Writing frames under a deadline: header, payload and descriptors in one system call, and a peer that does not take them cut off.
+
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+use super::attach::MAX_ATTACHMENTS;
+use super::{Violation, readiness};
+use crate::{Deadline, Result};
+
+/// A write must move this many bytes, or its rest, within the deadline for writes. Small enough that an honest slow reader passes,
+/// large enough that a peer which takes a byte now and then does not.
+pub(super) const PROGRESS_BYTES: usize = 64 * 1024;
+
+/// How a write ended that did not finish.
+pub(super) struct WriteError {
+    /// What to tell the caller.
+    pub(super) error: crate::Error,
+    /// Whether nothing at all was sent, so that the stream is as it was.
+    pub(super) untouched: bool,
+}
+
+/// Sends what it can without waiting; `fds` ride on the first byte.
+pub(super) fn try_send(socket: BorrowedFd<'_>, slices: &[IoSlice<'_>], fds: &[BorrowedFd<'_>]) -> Result<usize, Errno> {
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    loop {
+        let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_ATTACHMENTS))];
+        let mut control = SendAncillaryBuffer::new(&mut room);
+        if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+            return Err(Errno::TOOMANYREFS);
+        }
+        match sendmsg(socket, slices, &mut control, flags) {
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}
+
+/// Sends all of `slices`, waiting where the socket is full: until `deadline`, and for each 64 KiB at most `patience`.
+pub(super) fn send_all(
+    socket: BorrowedFd<'_>,
+    mut slices: &mut [IoSlice<'_>],
+    mut fds: &[BorrowedFd<'_>],
+    deadline: &mut Deadline,
+    patience: Duration,
+) -> Result<(), WriteError> {
+    let mut left: usize = slices.iter().map(|slice| slice.len()).sum();
+    let mut sent = 0;
+    // Bytes moved since the clock of `stalled` started.
+    let (mut stalled, mut moved): (Option<Instant>, usize) = (None, 0);
+    loop {
+        let failed = match try_send(socket, slices, fds) {
+            Ok(count) => {
+                (sent, left, moved) = (sent + count, left - count, moved + count);
+                fds = &[];
+                if left == 0 {
+                    return Ok(());
+                }
+                IoSlice::advance_slices(&mut slices, count);
+                None
+            }
+            Err(Errno::AGAIN) => wait_for_room(socket, &mut stalled, &mut moved, deadline, patience).err(),
+            Err(errno) => Some(readiness::transfer_error("sending to a socket", errno)),
+        };
+        if let Some(error) = failed {
+            return Err(WriteError { error, untouched: sent == 0 });
+        }
+    }
+}
+
+/// Waits until the socket takes bytes again; starts the clock of the current 64 KiB anew once they have moved.
+fn wait_for_room(
+    socket: BorrowedFd<'_>,
+    stalled: &mut Option<Instant>,
+    moved: &mut usize,
+    deadline: &mut Deadline,
+    patience: Duration,
+) -> Result<()> {
+    let now = Instant::now();
+    if *moved >= PROGRESS_BYTES || stalled.is_none() {
+        (*stalled, *moved) = (Some(now), 0);
+    }
+    let cut_off = stalled.and_then(|since| since.checked_add(patience));
+    let caller = deadline.resolve();
+    let until = [cut_off, caller].into_iter().flatten().min();
+    if readiness::wait(socket, PollFlags::OUT, until)? {
+        return Ok(());
+    }
+    if caller.is_some() && until == caller {
+        return Err(readiness::timeout("the deadline passed before the peer took all of a frame"));
+    }
+    Err(Violation::WriteTooSlow.into())
+}

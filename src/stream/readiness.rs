@@ -1,0 +1,56 @@
+//! Waiting for a socket, with a deadline, whatever its flags are.
+//!
+//! A peer that holds a duplicate of our end can switch `O_NONBLOCK` and the timeouts of the socket at any moment. So nothing here
+//! relies on them: every transfer passes `MSG_DONTWAIT`, and every wait is a `poll` that knows its deadline.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use crate::{Error, ErrorKind, Result};
+
+/// Waits until `socket` is ready for one of `events`, has hung up, or failed. `false`: the deadline passed.
+pub(super) fn wait(socket: impl AsFd, events: PollFlags, until: Option<Instant>) -> Result<bool> {
+    Ok(wait_any(&mut [PollFd::from_borrowed_fd(socket.as_fd(), events)], until)? > 0)
+}
+
+/// Waits for any of `fds`; 0: the deadline passed.
+pub(super) fn wait_any(fds: &mut [PollFd<'_>], until: Option<Instant>) -> Result<usize> {
+    loop {
+        let timeout = until.map(|until| {
+            let left = until.saturating_duration_since(Instant::now());
+            Timespec { tv_sec: left.as_secs() as _, tv_nsec: left.subsec_nanos() as _ }
+        });
+        match poll(fds, timeout.as_ref()) {
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(Error::system("waiting for a socket", error)),
+            Ok(count) => return Ok(count),
+        }
+    }
+}
+
+/// Whether the other end is gone: both directions are shut down or the socket failed. Does not wait.
+pub(super) fn has_hung_up(socket: BorrowedFd<'_>) -> Result<bool> {
+    let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::empty())];
+    wait_any(&mut fds, Some(Instant::now()))?;
+    Ok(fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR))
+}
+
+/// The deadline passed before anything was transferred.
+#[cold]
+pub(super) fn timeout(what: &'static str) -> Error {
+    Error::new(ErrorKind::Timeout, what)
+}
+
+/// What a failed transfer says about the peer: a broken connection is the peer's end, anything else the system's.
+#[cold]
+pub(super) fn transfer_error(what: &'static str, errno: Errno) -> Error {
+    match errno {
+        Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN | Errno::CONNABORTED => {
+            Error::caused(ErrorKind::PeerGone, "the peer closed the socket", std::io::Error::from(errno))
+        }
+        _ => Error::system(what, errno),
+    }
+}
