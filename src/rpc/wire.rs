@@ -1,6 +1,6 @@
 //! Numbers and fixed messages of the protocol.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A service's message types.
 pub(crate) const SERVICE_TYPES: std::ops::RangeInclusive<u16> = 0x0001..=0xFEFF;
@@ -87,4 +87,9 @@ crate::message! {
 /// Whether a request of this type breaks the protocol; every other unknown type is merely unknown.
 pub(crate) fn is_forbidden_request(tag: u16) -> bool {
     matches!(tag, RESPONSE..=END | BULK | CONTINUE | ATTACH)
+}
+
+/// When a call ends that had `left` nanoseconds at `begun`; `None` for never.
+pub(crate) fn deadline_from(left: u64, begun: Instant) -> Option<Instant> {
+    if left == 0 { None } else { begun.checked_add(Duration::from_nanos(left)) }
 }
