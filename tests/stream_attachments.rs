@@ -71,8 +71,11 @@ fn violation(error: &Error) -> Option<Violation> {
     std::error::Error::source(error)?.downcast_ref().copied()
 }
 
+/// Bytes of one `sendmsg` and the number of descriptors on them.
+type Step = (Vec<u8>, usize);
+
 /// Sends `steps` one receive each, so that the cuts are where the steps end, and returns what the receiver says first.
-fn first_error(steps: &[(Vec<u8>, usize)]) -> Option<Error> {
+fn first_error(steps: &[Step]) -> Option<Error> {
     let before = open_fds();
     let result = {
         let (theirs, mut ours) = pair();
@@ -131,7 +134,7 @@ fn honest_senders_pass_however_their_bytes_are_cut() {
 fn misplaced_missing_and_surplus_descriptors_end_the_connection() {
     let _turn = alone();
     let long = frame(1, &[0; 100]);
-    let cases: Vec<(&str, Vec<(Vec<u8>, usize)>, Violation)> = vec![
+    let cases: Vec<(&str, Vec<Step>, Violation)> = vec![
         ("on a plain frame", vec![(frame(1, b"x"), 1)], Violation::MisplacedFds),
         ("on two bytes of a header", vec![(vec![0, 1], 1)], Violation::MisplacedFds),
         ("inside a long frame", vec![(long[..50].to_vec(), 0), (long[50..60].to_vec(), 1)], Violation::MisplacedFds),
@@ -196,7 +199,7 @@ fn our_own_descriptor_limit_costs_one_message_and_nothing_else() {
                 let message = message.unwrap();
                 (message.tag, message.attachments.lost(), message.attachments.len())
             });
-            setrlimit(Resource::Nofile, limit.clone()).unwrap();
+            setrlimit(Resource::Nofile, limit).unwrap();
             assert_eq!(message.unwrap(), (9, true, 0), "{spare} spare");
             settle_at(before + 2);
         }

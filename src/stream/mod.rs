@@ -4,7 +4,11 @@
 //!
 //! - [`Header`], [`Decoder`], [`read_frame`], [`write_frame`]: six-byte frames, without input and output or over anything that reads
 //!   and writes;
-//! - [`FrameSocket`]: blocking frames with deadlines and [`Attachments`] on a socket of this host;
+//! - [`FrameSocket`]: blocking frames with deadlines and [`Attachments`] on a socket of this host; [`Listener`]: the socket file that
+//!   such connections come from;
+//! - [`NonBlockingReader`], [`BufferedWriter`]: the same for an event loop with many sockets on one thread;
+//! - [`send_pipe`], [`send_with_fd`], [`receive_with_fd`]: messages with one descriptor, for sockets without frames;
+//! - [`mux`]: many channels over one socket, each with its own credit.
 //!
 //! Every peer is taken for hostile: see `docs/stream.md` for what it may try and what happens then.
 //!
@@ -25,7 +29,9 @@ mod decode;
 mod framed;
 mod header;
 mod inbox;
+mod listener;
 pub mod mux;
+mod nonblocking;
 mod one_shot;
 mod outbox;
 mod peer;
@@ -38,6 +44,8 @@ pub use decode::{Decoder, Frame, read_frame, write_frame};
 pub use framed::{DEFAULT_MAX_FRAME, DEFAULT_PATIENCE, FrameSocket, ShutdownHandle};
 pub use header::Header;
 pub use inbox::Message;
+pub use listener::Listener;
+pub use nonblocking::{BufferedWriter, NonBlockingReader, Step};
 pub use one_shot::{MissingFd, WithFd, receive_with_fd, send_pipe, send_with_fd};
 pub use peer::Peer;
 pub use violation::{MuxViolation, Violation};

@@ -2,7 +2,7 @@
 
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
@@ -25,8 +25,23 @@ pub(super) struct WriteError {
     pub(super) untouched: bool,
 }
 
+/// Sends what it can of `bytes` without waiting.
+pub(super) fn try_send(socket: impl AsFd, bytes: &[u8]) -> Result<usize, Errno> {
+    loop {
+        match rustix::net::send(socket.as_fd(), bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}
+
+/// Sends what it can of `slices` without waiting.
+pub(super) fn try_send_slices(socket: impl AsFd, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
+    try_send_with_fds(socket.as_fd(), slices, &[])
+}
+
 /// Sends what it can without waiting; `fds` ride on the first byte.
-pub(super) fn try_send(socket: BorrowedFd<'_>, slices: &[IoSlice<'_>], fds: &[BorrowedFd<'_>]) -> Result<usize, Errno> {
+fn try_send_with_fds(socket: BorrowedFd<'_>, slices: &[IoSlice<'_>], fds: &[BorrowedFd<'_>]) -> Result<usize, Errno> {
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     loop {
         let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_ATTACHMENTS))];
@@ -54,7 +69,7 @@ pub(super) fn send_all(
     // Bytes moved since the clock of `stalled` started.
     let (mut stalled, mut moved): (Option<Instant>, usize) = (None, 0);
     loop {
-        let failed = match try_send(socket, slices, fds) {
+        let failed = match try_send_with_fds(socket, slices, fds) {
             Ok(count) => {
                 (sent, left, moved) = (sent + count, left - count, moved + count);
                 fds = &[];

@@ -20,6 +20,11 @@ pub enum Violation {
     TooSlow,
     /// The peer did not take what was written to it by the deadline for a write.
     WriteTooSlow,
+    /// More bytes wait to be written than the bound of a buffered writer allows.
+    Backlog {
+        /// Bytes that wait.
+        waiting: usize,
+    },
     /// File descriptors came with bytes that do not begin an ATTACH frame.
     MisplacedFds,
     /// An ATTACH frame began in a read that brought no file descriptors.
@@ -76,6 +81,7 @@ impl fmt::Display for Violation {
             }
             Self::TooSlow => f.write_str("a frame was begun and not finished in time"),
             Self::WriteTooSlow => f.write_str("what was written was not taken in time"),
+            Self::Backlog { waiting } => write!(f, "{waiting} bytes wait for a peer that does not read"),
             Self::MisplacedFds => f.write_str("file descriptors came without an ATTACH frame"),
             Self::AttachWithoutFds => f.write_str("an ATTACH frame came without its file descriptors"),
             Self::MalformedAttach => f.write_str("an ATTACH frame is malformed"),

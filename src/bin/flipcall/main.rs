@@ -1,6 +1,8 @@
 //! The command line of flipcall.
 
+mod echo;
 mod endpoint;
+mod mux;
 
 use std::process::ExitCode;
 
@@ -18,6 +20,10 @@ struct Arguments {
 enum Command {
     /// One raw endpoint on an inherited memfd.
     Endpoint(endpoint::Arguments),
+    /// Serve as a conformance peer for the mux protocol
+    Mux(mux::Args),
+    /// Serve as a conformance peer for calls
+    Echo(echo::Arguments),
 }
 
 /// What a subcommand ends with: an error is printed with its kind, and the exit status is 1.
@@ -26,6 +32,8 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Endpoint(arguments) => endpoint::run(&arguments),
+        Command::Mux(arguments) => mux::run(&arguments).map(drop).map_err(Into::into),
+        Command::Echo(arguments) => echo::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,8 +1,51 @@
-//! Many channels over one socket.
+//! Many channels over one socket, each with its own credit.
+//!
+//! For a parent and a spawned domain that share one socket pair: standard streams, consoles, file transfers, any number of named
+//! channels side by side. A channel that nobody reads stops by its credit and never holds up its neighbours.
+//!
+//! ```
+//! use std::os::unix::net::UnixStream;
+//! use std::time::Duration;
+//! use flipcall::stream::mux::{Mux, MuxConfig, Role};
+//!
+//! let (ours, theirs) = UnixStream::pair()?;
+//! let ours = Mux::new(ours, &MuxConfig::new(Role::Initiator))?;
+//! let theirs = Mux::new(theirs, &MuxConfig::new(Role::Acceptor))?;
+//! let soon = Duration::from_secs(5);
+//!
+//! let serving = std::thread::spawn(move || -> flipcall::Result<()> {
+//!     let offer = theirs.accept(soon)?;
+//!     assert_eq!(offer.name(), "greeting");
+//!     let mut channel = offer.accept()?;
+//!     channel.sender.send(b"hello", soon)?;
+//!     channel.sender.end();
+//!     Ok(())
+//! });
+//! let mut channel = ours.open("greeting", soon)?;
+//! assert_eq!(channel.receiver.receive(soon)?.unwrap(), b"hello");
+//! assert!(channel.receiver.receive(soon)?.is_none());
+//! serving.join().unwrap()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
+mod bridge;
+mod bytes;
+mod config;
 mod control;
 mod core;
 #[cfg(test)]
 mod explore;
+mod handle;
+mod intake;
+mod pen;
+mod plain;
+mod reader;
+mod shared;
 
+pub use bridge::Bridge;
+pub use bytes::{ByteReader, ByteWriter};
+pub use config::{MuxConfig, Role};
 pub use control::Reason;
+pub use handle::{Channel, ChannelReceiver, ChannelSender, Mux, Offer};
+pub use plain::PlainMux;
+pub use shared::Ended;

@@ -1,0 +1,59 @@
+//! Channels of `std::sync::mpsc` tied to channels of a mux, so that code which speaks `mpsc` need not know of the socket.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use super::control::Reason;
+use super::handle::{ChannelReceiver, ChannelSender};
+use crate::{Deadline, Error, Result};
+
+/// How often a bridge whose program sends nothing looks whether its channel still lives.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// The thread of a bridge; joining it tells how its channel ended.
+pub type Bridge = JoinHandle<Result<()>>;
+
+impl ChannelSender {
+    /// Sends what `messages` yields, from a thread of its own, until its senders are gone; then ends this direction. If the channel
+    /// fails, `messages` is dropped, so that its senders notice within 50 ms, and joining the thread returns the error.
+    ///
+    /// # Errors
+    /// [`ErrorKind::System`](crate::ErrorKind::System) if no thread can be had.
+    pub fn bridge(mut self, messages: Receiver<Vec<u8>>) -> Result<Bridge> {
+        let run = move || loop {
+            match messages.recv_timeout(LOOK_EVERY) {
+                Ok(message) => self.send(&message, Deadline::NEVER)?,
+                Err(RecvTimeoutError::Timeout) => self.check()?,
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+        };
+        spawn("flipcall-send", run)
+    }
+}
+
+impl ChannelReceiver {
+    /// Delivers what comes to a channel that holds up to `bound` messages, from a thread of its own; its end is the end of the
+    /// direction. A bounded one, so that a program which does not read is felt by the peer as missing credit. If the program drops
+    /// its end, the mux channel is reset. Joining the thread returns the error of a channel that failed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::System`](crate::ErrorKind::System) if no thread can be had.
+    pub fn bridge(mut self, bound: usize) -> Result<(Receiver<Vec<u8>>, Bridge)> {
+        let (deliver, messages): (SyncSender<Vec<u8>>, _) = sync_channel(bound);
+        let run = move || {
+            while let Some(message) = self.receive(Deadline::NEVER)? {
+                if deliver.send(message).is_err() {
+                    self.reset(Reason::CANCELLED);
+                    break;
+                }
+            }
+            Ok(())
+        };
+        Ok((messages, spawn("flipcall-receive", run)?))
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() -> Result<()> + Send + 'static) -> Result<Bridge> {
+    Builder::new().name(name.into()).spawn(run).map_err(|error| Error::system("starting the thread of a bridge", error))
+}

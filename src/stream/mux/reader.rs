@@ -1,0 +1,187 @@
+//! The reader thread of a mux: takes what the peer sends, never waits for a program, and writes what no other thread can.
+
+use std::sync::{Arc, MutexGuard};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+
+use super::control::Reason;
+use super::core::{Event, Key, MAX_UNSENT_CONTROL};
+use super::intake::{Intake, Intook, Payload};
+use super::shared::{Ended, Inner, Shared, Slot};
+use crate::stream::{MuxViolation, Violation, readiness};
+use crate::{Error, ErrorKind, Result};
+
+/// How many receives may follow each other before the pen and the requests of other threads are looked at.
+const BURST: usize = 16;
+
+/// Runs until the mux has ended.
+pub(super) fn run(shared: &Arc<Shared>, mut intake: Intake, handshake: Duration) {
+    let hello_due = Instant::now().checked_add(handshake);
+    loop {
+        let outcome = receive_burst(shared, &mut intake);
+        let mut inner = shared.lock();
+        shared.flush(&mut inner);
+        let outcome = outcome.and_then(|()| judge(shared, &mut inner, hello_due));
+        if inner.error.is_some() {
+            return;
+        }
+        let waited = outcome.and_then(|()| wait(shared, inner, &mut intake, hello_due));
+        if let Err(error) = waited {
+            end(shared, &error);
+            return;
+        }
+    }
+}
+
+/// Ends the mux for `error`, and tells the peer if it is to blame.
+fn end(shared: &Shared, error: &Error) {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Violation>());
+    let text = source.map(|violation| violation.to_string()).unwrap_or_default();
+    let reason = match source {
+        Some(Violation::TooSlow | Violation::WriteTooSlow) => Reason::TOO_SLOW,
+        _ => Reason::VIOLATION,
+    };
+    let goodbye = (error.kind() == ErrorKind::Violation).then_some((reason, &*text));
+    shared.fail(&mut shared.lock(), error.clone(), goodbye);
+}
+
+/// What ends the mux between two receives.
+fn judge(shared: &Shared, inner: &mut Inner, hello_due: Option<Instant>) -> Result<()> {
+    if let Some(error) = &inner.pen.broken {
+        return Err(error.clone());
+    }
+    if inner.core.peer_max_frame().is_none() && hello_due.is_some_and(|due| Instant::now() >= due) {
+        return Err(Violation::from(MuxViolation::LateHello).into());
+    }
+    if inner.pen.stalled_since().is_some_and(|since| since.elapsed() >= shared.patience) {
+        return Err(Violation::WriteTooSlow.into());
+    }
+    if let Some(reason) = inner.closing
+        && inner.pen.is_between_frames()
+    {
+        let error = Error::new(ErrorKind::LocalShutdown, "this side has closed the mux");
+        shared.fail(inner, error, Some((reason, "")));
+    }
+    Ok(())
+}
+
+/// Sleeps until the socket or another thread has something to do.
+fn wait(shared: &Shared, inner: MutexGuard<'_, Inner>, intake: &mut Intake, hello_due: Option<Instant>) -> Result<()> {
+    let events = if inner.pen.needs_reader() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+    let hello_due = hello_due.filter(|_| inner.core.peer_max_frame().is_none());
+    let write_due = inner.pen.stalled_since().and_then(|since| since.checked_add(shared.patience));
+    drop(inner);
+    intake.check()?;
+    let until = [intake.frame_due(), hello_due, write_due].into_iter().flatten().min();
+    let mut fds = [PollFd::new(&shared.socket, events), PollFd::new(&shared.wake, PollFlags::IN)];
+    readiness::wait_any(&mut fds, until)?;
+    if fds[1].revents().contains(PollFlags::IN) {
+        // Other threads only count up; the read empties it.
+        let _ = rustix::io::read(&shared.wake, &mut [0u8; 8]);
+    }
+    Ok(())
+}
+
+/// Receives until the socket has no more for now.
+fn receive_burst(shared: &Shared, intake: &mut Intake) -> Result<()> {
+    for _ in 0..BURST {
+        let intook = intake.fill(std::os::fd::AsFd::as_fd(&shared.socket))?;
+        if intook == Intook::End {
+            return Err(Error::new(ErrorKind::PeerGone, "the peer closed the mux"));
+        }
+        let mut inner = shared.lock();
+        let mut spare = std::mem::take(&mut inner.spare);
+        let lent = std::cell::RefCell::new(&mut spare);
+        let taken = intake.frames(
+            || lent.borrow_mut().pop(),
+            |tag, payload| deliver(shared, &mut inner, tag, payload, || lent.borrow_mut().pop()),
+        );
+        inner.spare.append(&mut spare);
+        taken?;
+        if inner.core.outgoing_bytes() + inner.pen.unsent() > 2 * MAX_UNSENT_CONTROL
+            || inner.core.outgoing_bytes() > MAX_UNSENT_CONTROL
+        {
+            return Err(Violation::WriteTooSlow.into());
+        }
+        if inner.core.has_outgoing() {
+            shared.flush(&mut inner);
+        }
+        if intook == Intook::Drained {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// One frame to the core, and what it means to the handles.
+fn deliver(
+    shared: &Shared,
+    inner: &mut Inner,
+    tag: u16,
+    payload: Payload<'_>,
+    spare: impl FnOnce() -> Option<Vec<u8>>,
+) -> Result<()> {
+    // The core's events borrow the payload, which is moved to a queue only for data.
+    let key = match inner.core.receive(tag, payload.bytes())? {
+        Event::Data(key) => key,
+        Event::Nothing => return Ok(()),
+        Event::Hello => {
+            shared.greeted.notify();
+            return Ok(());
+        }
+        Event::Offered(key, name) => {
+            let name = name.to_owned();
+            inner.slots.insert(key, Slot { accepted: true, ..Slot::default() });
+            inner.offers.push_back((key, name));
+            shared.offered.notify();
+            return Ok(());
+        }
+        Event::Accepted(key) => {
+            if let Some(slot) = inner.slots.get_mut(&key) {
+                slot.accepted = true;
+                slot.writable.notify();
+            }
+            return Ok(());
+        }
+        Event::Credit(key) => {
+            if let Some(slot) = inner.slots.get(&key) {
+                slot.writable.notify();
+            }
+            return Ok(());
+        }
+        Event::Ended(key) => {
+            if let Some(slot) = inner.slots.get_mut(&key) {
+                slot.peer_ended = true;
+                slot.readable.notify();
+            }
+            return Ok(());
+        }
+        Event::Refused(key, reason) => {
+            inner.fail_channel(key, Ended::Refused(reason).into());
+            return Ok(());
+        }
+        Event::Reset(key, reason) => {
+            inner.fail_channel(key, Ended::Reset(reason).into());
+            return Ok(());
+        }
+        Event::Goodbye(reason, text) => return Err(Ended::Goodbye(reason, text.to_owned()).into()),
+    };
+    enqueue(inner, key, payload, spare);
+    Ok(())
+}
+
+/// Data to the queue of its channel, or nowhere if nobody wants it.
+fn enqueue(inner: &mut Inner, key: Key, payload: Payload<'_>, spare: impl FnOnce() -> Option<Vec<u8>>) {
+    match inner.slots.get_mut(&key) {
+        Some(slot) if !slot.receiver_gone => {
+            slot.queue.push_back(payload.into_owned(spare));
+            slot.readable.notify();
+        }
+        Some(_) => inner.core.consume(key, payload.bytes().len()),
+        None => {
+            inner.core.reset(key, Reason::CANCELLED);
+            inner.core.consume(key, payload.bytes().len());
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! What the threads of a mux share: the core, the queues of the channels, and the pen.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::net::Shutdown;
+
+use super::control::{Control, Reason};
+use super::core::{Core, Key};
+use super::pen::Pen;
+use crate::stream::{outbox, readiness};
+use crate::{Deadline, Error, ErrorKind, Result};
+
+/// Buffers of consumed messages kept for the next ones.
+const SPARE_BUFFERS: usize = 16;
+
+/// Why a channel or a whole mux ended: the source of an error of kind [`ErrorKind::PeerShutdown`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ended {
+    /// The peer refused the channel.
+    Refused(Reason),
+    /// The peer gave the channel up.
+    Reset(Reason),
+    /// The peer ended the mux, with a text for people.
+    Goodbye(Reason, String),
+}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Refused(reason) => write!(f, "the channel was refused: {reason}"),
+            Self::Reset(reason) => write!(f, "the channel was reset: {reason}"),
+            Self::Goodbye(reason, text) if text.is_empty() => write!(f, "goodbye: {reason}"),
+            Self::Goodbye(reason, text) => write!(f, "goodbye: {reason}: {text}"),
+        }
+    }
+}
+
+impl std::error::Error for Ended {}
+
+impl From<Ended> for Error {
+    fn from(ended: Ended) -> Self {
+        Self::caused(ErrorKind::PeerShutdown, "the peer ended it", ended)
+    }
+}
+
+/// A condition variable that knows whether anybody waits: waking nobody costs no system call.
+#[derive(Debug, Default)]
+pub(super) struct Signal {
+    condition: Condvar,
+    waiting: AtomicUsize,
+}
+
+impl Signal {
+    /// Wakes all who wait. Called with the lock held, which orders it after their registration.
+    pub(super) fn notify(&self) {
+        if self.waiting.load(Ordering::Relaxed) > 0 {
+            self.condition.notify_all();
+        }
+    }
+
+    /// Waits for a notification. `Err`: the deadline passed.
+    pub(super) fn wait<'a, T>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        deadline: &mut Deadline,
+    ) -> Result<MutexGuard<'a, T>, MutexGuard<'a, T>> {
+        let until = deadline.resolve();
+        let left = until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
+        if left.is_zero() {
+            return Err(guard);
+        }
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let guard = match until {
+            Some(_) => self.condition.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0,
+            None => self.condition.wait(guard).unwrap_or_else(PoisonError::into_inner),
+        };
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        Ok(guard)
+    }
+}
+
+/// What the handles of a channel share with the reader thread.
+#[derive(Default)]
+pub(super) struct Slot {
+    /// Messages that came and nobody took.
+    pub(super) queue: VecDeque<Vec<u8>>,
+    /// Our OPEN was answered by ACCEPT.
+    pub(super) accepted: bool,
+    /// The peer's END came.
+    pub(super) peer_ended: bool,
+    /// The channel failed.
+    pub(super) failure: Option<Error>,
+    /// Nobody wants what comes.
+    pub(super) receiver_gone: bool,
+    pub(super) sender_gone: bool,
+    /// Somebody may read, or knows that there is nothing more.
+    pub(super) readable: Arc<Signal>,
+    /// Somebody may write: credit came, the pen is free, the channel was accepted or failed.
+    pub(super) writable: Arc<Signal>,
+}
+
+pub(super) struct Inner {
+    pub(super) core: Core,
+    pub(super) slots: BTreeMap<Key, Slot>,
+    pub(super) offers: VecDeque<(Key, String)>,
+    pub(super) pen: Pen,
+    /// Why the mux ended.
+    pub(super) error: Option<Error>,
+    /// Somebody asked for an orderly end, with this reason: what is due goes out first.
+    pub(super) closing: Option<Reason>,
+    pub(super) spare: Vec<Vec<u8>>,
+}
+
+impl Inner {
+    /// The error of the channel, or of the whole mux.
+    pub(super) fn check(&self, key: Key) -> Result<()> {
+        let failure = self.slots.get(&key).and_then(|slot| slot.failure.as_ref());
+        failure.or(self.error.as_ref()).map_or(Ok(()), |error| Err(error.clone()))
+    }
+
+    /// Fails one channel. What its handles had not read is thrown away, unless it is complete: then only sending fails.
+    pub(super) fn fail_channel(&mut self, key: Key, error: Error) {
+        let Some(slot) = self.slots.get_mut(&key) else { return };
+        slot.failure = Some(error);
+        let thrown = if slot.peer_ended { VecDeque::new() } else { std::mem::take(&mut slot.queue) };
+        slot.readable.notify();
+        slot.writable.notify();
+        for message in thrown {
+            self.core.consume(key, message.len());
+        }
+    }
+
+    /// Keeps a buffer for a later message.
+    pub(super) fn recycle(&mut self, buffer: Vec<u8>) {
+        if self.spare.len() < SPARE_BUFFERS && buffer.capacity() > 0 {
+            self.spare.push(buffer);
+        }
+    }
+}
+
+pub(super) struct Shared {
+    pub(super) socket: OwnedFd,
+    /// Makes the reader thread look at the pen and at `closing`.
+    pub(super) wake: OwnedFd,
+    pub(super) patience: Duration,
+    /// The mux has ended: a write that finds no room gives up.
+    pub(super) failing: AtomicBool,
+    pub(super) offered: Signal,
+    /// The peer's HELLO came, or the mux ended.
+    pub(super) greeted: Signal,
+    /// The reader thread has ended the mux in order.
+    pub(super) ended: Signal,
+    inner: Mutex<Inner>,
+}
+
+impl Shared {
+    pub(super) fn new(socket: OwnedFd, wake: OwnedFd, patience: Duration, core: Core) -> Self {
+        let inner = Inner {
+            core,
+            slots: BTreeMap::new(),
+            offers: VecDeque::new(),
+            pen: Pen::default(),
+            error: None,
+            closing: None,
+            spare: Vec::new(),
+        };
+        let (offered, greeted, ended) = (Signal::default(), Signal::default(), Signal::default());
+        let failing = AtomicBool::new(false);
+        Self { socket, wake, patience, failing, offered, greeted, ended, inner: Mutex::new(inner) }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        // No code panics between two steps that belong together while it holds this lock.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits on `signal`.
+    pub(super) fn wait<'a>(
+        &self,
+        guard: MutexGuard<'a, Inner>,
+        signal: &Signal,
+        deadline: &mut Deadline,
+    ) -> Result<MutexGuard<'a, Inner>> {
+        signal.wait(guard, deadline).map_err(|_| readiness::timeout("the deadline passed on a mux"))
+    }
+
+    /// Makes the reader thread look around.
+    pub(super) fn wake_reader(&self) {
+        // Only fails when the counter is full: then it is readable as well.
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+    }
+
+    /// One write that does not wait. The peer may be gone, or not be reading: then it has been told as well as can be.
+    pub(super) fn say_goodbye(&self, words: &[u8]) {
+        if !words.is_empty() {
+            let _ = outbox::try_send(&self.socket, words);
+        }
+    }
+
+    pub(super) fn hang_up(&self) {
+        // The only failure is that the connection is over already.
+        let _ = rustix::net::shutdown(&self.socket, Shutdown::Both);
+    }
+
+    /// Ends the mux: every handle gets `error`; the peer is told why, if a write can be had at once.
+    #[cold]
+    pub(super) fn fail(&self, inner: &mut Inner, error: Error, goodbye: Option<(Reason, &str)>) {
+        if inner.error.is_some() {
+            return;
+        }
+        let mut words = Vec::new();
+        if let Some((reason, text)) = goodbye {
+            Control::Goodbye { reason, text }.encode(&mut words);
+        }
+        inner.error = Some(error);
+        self.failing.store(true, Ordering::Relaxed);
+        if inner.pen.is_held() {
+            // Whoever writes a frame at this moment says goodbye behind it. If it waits for room, this makes it give up.
+            inner.pen.last_words = words;
+            let _ = rustix::net::shutdown(&self.socket, Shutdown::Read);
+        } else {
+            if inner.pen.is_between_frames() {
+                self.say_goodbye(&words);
+            }
+            self.hang_up();
+        }
+        for slot in inner.slots.values() {
+            slot.readable.notify();
+            slot.writable.notify();
+        }
+        inner.pen.notify_all();
+        for signal in [&self.offered, &self.greeted, &self.ended] {
+            signal.notify();
+        }
+        self.wake_reader();
+    }
+}
