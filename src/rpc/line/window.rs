@@ -10,8 +10,7 @@
 //!
 //! Descriptors go over the socket before the flip, a bulk payload after it.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 use super::{Incoming, Outgoing, TooLarge, hang_up};
@@ -19,7 +18,7 @@ use crate::rpc::Violation;
 use crate::rpc::codec::Sink;
 use crate::rpc::wire::{self, BULK_DATAGRAM, FLAG_BULK, WINDOW_HEADER};
 use crate::stream::{FrameSocket, MAX_ATTACHMENTS};
-use crate::{Deadline, Endpoint, ErrorKind, Result, ShutdownHandle};
+use crate::{Deadline, Endpoint, ErrorKind, Result};
 
 /// A window and the socket beside it.
 #[derive(Debug)]
@@ -248,10 +247,12 @@ impl WindowLine {
     pub(crate) fn is_over(&self) -> bool {
         self.endpoint.is_over()
     }
+}
 
-    /// Handles that end the line from another thread.
-    pub(crate) fn handles(&self) -> (ShutdownHandle, Arc<OwnedFd>) {
-        (self.endpoint.shutdown_handle(), self.socket.shared())
+impl Drop for WindowLine {
+    /// The endpoint shuts the window down by itself. Whoever else holds the socket, such as a cancel token, must see its end too.
+    fn drop(&mut self) {
+        hang_up(&self.socket.shared());
     }
 }
 
