@@ -150,9 +150,13 @@ impl Inbox {
         }
     }
 
-    /// What an ATTACH announced whose message has not been taken.
+    /// What an ATTACH announced whose message travels another way.
     pub(super) fn take_pending(&mut self) -> Option<Attachments> {
-        self.pending.take()
+        let pending = self.pending.take()?;
+        if let Some(rule) = &mut self.rule {
+            rule.stands_alone();
+        }
+        Some(pending)
     }
 
     /// The message that [`ready`](Self::ready) found.

@@ -73,9 +73,7 @@ impl Channel {
     pub(super) fn call(&mut self, request: &Request<'_>, deadline: Deadline, read: Read<'_>) -> Result<(), Failure> {
         self.send(request, deadline)?;
         self.receive(deadline, &mut |tag, payload, fds| match tag {
-            RESPONSE if payload.first() == Some(&OK) => {
-                read(&payload[1..], fds).map_err(|_| malformed(tag))
-            }
+            RESPONSE if payload.first() == Some(&OK) => read(&payload[1..], fds).map_err(|_| malformed(tag)),
             _ => Err(no_response(tag, payload, fds.is_some())),
         })
     }
@@ -149,7 +147,8 @@ fn send_in_window(
     maximum: u64,
     deadline: &mut Deadline,
 ) -> Result<(), Failure> {
-    let staged = line.stage(message, maximum, true).map_err(|too_large| Failure::Call(Error::from(too_large).into()))?;
+    let staged =
+        line.stage(message, maximum, true).map_err(|too_large| Failure::Call(Error::from(too_large).into()))?;
     if let Err(error) = line.attach(fds) {
         return Err(if line.socket.is_usable() { Failure::Call(error.into()) } else { Failure::Unsent(error) });
     }

@@ -89,7 +89,11 @@ pub(super) fn open(path: &PathBuf, until: Option<Instant>) -> Result<OwnedFd> {
             }
             Err(errno @ (Errno::CONNREFUSED | Errno::NOENT)) => {
                 let source = std::io::Error::from(errno);
-                return Err(Error::caused(ErrorKind::PeerGone, format!("nobody listens on {}", path.display()), source));
+                return Err(Error::caused(
+                    ErrorKind::PeerGone,
+                    format!("nobody listens on {}", path.display()),
+                    source,
+                ));
             }
             Err(errno) => return Err(failed(errno)),
         }

@@ -249,7 +249,12 @@ impl Shared {
     }
 
     #[cold]
-    fn exchange_slowly(self: &Arc<Self>, request: &Request<'_>, deadline: Deadline, read: Read<'_>) -> Result<(), CallError> {
+    fn exchange_slowly(
+        self: &Arc<Self>,
+        request: &Request<'_>,
+        deadline: Deadline,
+        read: Read<'_>,
+    ) -> Result<(), CallError> {
         let mut attempt = 1;
         loop {
             let mut place = self.acquire(deadline)?;

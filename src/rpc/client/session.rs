@@ -81,12 +81,8 @@ impl Session {
 /// Says HELLO. `None`: a server of the base protocol.
 fn greet(line: &mut SocketLine, config: &ClientConfig, deadline: Deadline) -> Result<Option<Hello>> {
     let hello = Hello { version: VERSION, maximum: u64::from(config.maximum), extensions: Vec::new() };
-    let message = crate::rpc::line::Outgoing {
-        tag: wire::HELLO,
-        prefix: crate::rpc::line::Prefix::None,
-        value: &hello,
-        fds: 0,
-    };
+    let message =
+        crate::rpc::line::Outgoing { tag: wire::HELLO, prefix: crate::rpc::line::Prefix::None, value: &hello, fds: 0 };
     line.send(&message, &[], u64::MAX, deadline)?.map_err(Error::from)?;
     let Some(answer) = line.receive(deadline)? else {
         return Err(Error::new(ErrorKind::PeerGone, "the server closed the connection"));
@@ -109,7 +105,12 @@ fn greet(line: &mut SocketLine, config: &ClientConfig, deadline: Deadline) -> Re
 ///
 /// # Errors
 /// A [`Failure`] of the OPEN; what is wrong with the channel itself is a [`Failure::Call`].
-pub(super) fn open(base: &mut Channel, window: u32, config: &ClientConfig, deadline: Deadline) -> Result<Box<Channel>, Failure> {
+pub(super) fn open(
+    base: &mut Channel,
+    window: u32,
+    config: &ClientConfig,
+    deadline: Deadline,
+) -> Result<Box<Channel>, Failure> {
     let request = Request { tag: wire::OPEN, value: &Open { window }, fds: &[] };
     let mut opened = None;
     base.call(&request, deadline, &mut |fields, fds| {

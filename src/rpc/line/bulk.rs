@@ -74,7 +74,9 @@ impl WindowLine {
             let slice = Instant::now() + SLICE;
             let until = due.map_or(slice, |due| due.min(slice));
             match self.socket.receive(Deadline::at(until)) {
-                Ok(Some(frame)) if frame.tag == BULK && frame.payload.len() == expected && frame.attachments.is_empty() => {
+                Ok(Some(frame))
+                    if frame.tag == BULK && frame.payload.len() == expected && frame.attachments.is_empty() =>
+                {
                     if keep {
                         self.bulk.extend_from_slice(frame.payload);
                     }
