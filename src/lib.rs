@@ -12,7 +12,7 @@
 //! | 1 | [`window`] | bytes on the page: layout, allocator, checks on a received window |
 //! | 2 | [`control`] | who holds the pen: state table, flip and wait, wait policies |
 //! | 3 | [`endpoint`] | the typed connection: handshake, typestates, cursors, shutdown |
-//! | 1' | [`stream`] | bytes on a socket: frames, attached descriptors, a mux |
+//! | 1' | [`stream`] | bytes on a socket: frames, attached descriptors, a mux; knows nothing of windows |
 //! | 4 | [`rpc`] | typed calls: codec, channels, client pool, router, server |
 //! | – | [`error`], [`Deadline`] | what went wrong and whose fault it was; how long to wait |
 //!
@@ -30,6 +30,9 @@ pub mod error;
 pub mod rpc;
 pub mod stream;
 pub mod window;
+
+#[cfg(feature = "cli")]
+pub use sys::raw;
 
 pub use control::{Counters, WaitPolicy};
 pub use deadline::Deadline;

@@ -3,8 +3,8 @@
 //! An affinity mask does not tell where the peer runs, and nobody tells how long it will think, so both are learned from the answers:
 //!
 //! 1. Spin without a clock for [`HOT_SPINS`], then with one for twice the last answer and a bit, at most [`MOST_SPIN`].
-//! 2. A spin that missed was wasted: the next 1, 3, 7 … 4,095 waits do not spin. A hit ends that, and so does a sleep that ended
-//!    early enough that a longer spin would have hit.
+//! 2. A spin that missed was wasted: the next 1, 3, 7 … 4,095 waits do not spin. A hit ends that, and so does, in a wait without a
+//!    spin, a sleep that ended early enough that a longer spin would have hit.
 //! 3. Then yield the CPU once: where both sides share it, the peer runs and answers for half the price of a sleep. A yield that
 //!    took long (another thread wanted the CPU) or brought no answer backs off in the same way, but further, because a bad one
 //!    costs a whole time slice.
@@ -113,8 +113,12 @@ impl Adaptive {
         }
     }
 
-    /// The answer came `took` after the wait began, while this side slept.
-    pub(crate) fn slept(&mut self, took: Duration) {
+    /// The answer came `took` after the wait began, while this side slept. Only a wait that did not spin first tells how long the
+    /// answer takes by itself: where both sides share a CPU, the spin is what kept the peer from answering.
+    pub(crate) fn slept(&mut self, took: Duration, spun: bool) {
+        if spun {
+            return;
+        }
         self.last = took;
         if took < MOST_SPIN && took > self.missed {
             self.spin = Backoff::default();
@@ -155,13 +159,30 @@ mod tests {
     fn a_sleep_that_a_longer_spin_would_have_saved_ends_the_back_off() {
         let mut adaptive = Adaptive::default();
         adaptive.spin_missed(5 * US);
-        adaptive.slept(4 * US);
+        adaptive.slept(4 * US, false);
         assert!(!adaptive.spins_next(), "a spin of 5 µs missed, so an answer after 4 µs of sleep says nothing");
-        adaptive.slept(60 * US);
+        adaptive.slept(60 * US, true);
+        assert!(!adaptive.spins_next(), "the spin itself took that long");
+        adaptive.slept(60 * US, false);
         assert!(adaptive.spins_next());
         adaptive.spin_missed(125 * US);
-        adaptive.slept(300 * US);
+        adaptive.slept(300 * US, false);
         assert!(!adaptive.spins_next());
+    }
+
+    #[test]
+    fn one_cpu_for_both_sides_ends_the_spinning() {
+        // The peer cannot run while this side spins, and answers 8 µs after the spin: whatever the budget, the wait takes longer.
+        let (mut adaptive, mut spun) = (Adaptive::default(), 0);
+        for _ in 0..1000 {
+            let budget = adaptive.spin_budget();
+            if let Some(budget) = budget {
+                spun += 1;
+                adaptive.spin_missed(budget);
+            }
+            adaptive.slept(8 * US + budget.unwrap_or_default(), budget.is_some());
+        }
+        assert!(spun < 15, "{spun} of 1,000 waits spun for nothing");
     }
 
     #[test]

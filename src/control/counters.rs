@@ -30,6 +30,13 @@ pub struct Counters {
     pub spurious_wakes: u64,
 }
 
+impl Counters {
+    /// Calls completed by a client, or received by a server: datagrams that came after the handshake's.
+    pub fn calls(&self) -> u64 {
+        self.receives.saturating_sub(1)
+    }
+}
+
 /// The counters where they are counted: one writer, any number of readers.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
@@ -41,7 +48,6 @@ pub(crate) struct Tally {
     pub(crate) yield_hits: Count,
     pub(crate) parks: Count,
     pub(crate) wakes_sent: Count,
-    pub(crate) wakes_elided: Count,
     pub(crate) spurious_wakes: Count,
     /// The one that shutdowns from any thread count too.
     pub(crate) wakes_failed: AtomicU64,
@@ -74,7 +80,8 @@ impl Tally {
             yield_hits: self.yield_hits.get(),
             parks: self.parks.get(),
             wakes_sent: self.wakes_sent.get(),
-            wakes_elided: self.wakes_elided.get(),
+            // Every flip either wakes or does not: one counter less on the way of a call. The flip is counted after its wake.
+            wakes_elided: self.flips.get().saturating_sub(self.wakes_sent.get()),
             wakes_failed: self.wakes_failed.load(Ordering::Relaxed),
             spurious_wakes: self.spurious_wakes.get(),
         }

@@ -12,6 +12,8 @@ mod counters;
 mod models;
 mod policy;
 mod state;
+#[cfg(test)]
+mod state_oracle;
 mod transfer;
 mod wait;
 mod watchdog;

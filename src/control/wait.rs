@@ -89,7 +89,8 @@ impl Transfer {
             return Ok(());
         }
         let start = Instant::now();
-        if let Some(budget) = self.adaptive.spin_budget() {
+        let budget = self.adaptive.spin_budget();
+        if let Some(budget) = budget {
             if self.spin_for(words, start, budget, deadline)? {
                 self.tally.spin_hits.add(1);
                 self.adaptive.spin_hit(start.elapsed());
@@ -108,7 +109,7 @@ impl Transfer {
             }
         }
         self.park(words, deadline)?;
-        self.adaptive.slept(start.elapsed());
+        self.adaptive.slept(start.elapsed(), budget.is_some());
         Ok(())
     }
 

@@ -3,8 +3,10 @@
 //! The base object is `{}`. Extensions live under one key, which peers that know none ignore:
 //! `{"flipcall":{"version":1,"extensions":["park"]}}`.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::fmt;
 
+use serde_core::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::control::Violation;
@@ -86,10 +88,8 @@ pub(super) fn parse(datagram: &[u8]) -> std::result::Result<Greeting, &'static s
     if depth(line) > DEEPEST {
         return Err("nested deeper than 16");
     }
-    // The values stay text: their syntax is checked, and no number or string of a stranger's is turned into anything. Of a key that
-    // comes twice the last one counts.
-    let object: HashMap<String, &RawValue> = serde_json::from_str(text).map_err(|_| "not one JSON object")?;
-    Ok(object.get(KEY).and_then(|value| extensions(value.get())).unwrap_or_default())
+    let members: Members<'_> = serde_json::from_str(text).map_err(|_| "not a JSON object")?;
+    Ok(members.get(KEY).and_then(extensions).unwrap_or_default())
 }
 
 /// The deepest nesting of brackets outside strings. In bad JSON it may be off, which the parser then finds.
@@ -111,13 +111,63 @@ fn depth(text: &[u8]) -> usize {
     deepest
 }
 
+/// The members of an object, as they stand in the text. Only their syntax is checked: a number of any size or a lone surrogate in what
+/// nobody asks for breaks no rule of JSON.
+struct Members<'de>(Vec<(&'de str, &'de str)>);
+
+impl<'de> Members<'de> {
+    /// Of a key that comes twice the last one counts.
+    fn get(&self, name: &str) -> Option<&'de str> {
+        self.0.iter().rev().find(|(key, _)| string(key).is_some_and(|key| key == name)).map(|&(_, value)| value)
+    }
+}
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        from.deserialize_map(EveryMember)
+    }
+}
+
+struct EveryMember;
+
+impl<'de> Visitor<'de> for EveryMember {
+    type Value = Members<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
+        let mut members = Vec::new();
+        while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
+            members.push((key.get(), value.get()));
+        }
+        Ok(Members(members))
+    }
+}
+
+/// The value of a string, unless its escapes name half a character: no name of ours does.
+fn string(text: &str) -> Option<Cow<'_, str>> {
+    serde_json::from_str(text).ok()
+}
+
 /// The value of `flipcall`, if its types and its version are ours.
 fn extensions(value: &str) -> Option<Greeting> {
-    let value: serde_json::Value = serde_json::from_str(value).ok()?;
-    if value.get("version")?.as_u64() != Some(VERSION) {
+    let members: Members<'_> = serde_json::from_str(value).ok()?;
+    let version: u64 = serde_json::from_str(members.get("version")?).ok()?;
+    if version != VERSION {
         return None;
     }
-    let names: Option<Vec<&str>> = value.get("extensions")?.as_array()?.iter().map(|name| name.as_str()).collect();
-    let names = names?;
-    Some(Greeting { park: names.contains(&PARK), unknown: names.iter().any(|&name| name != PARK) })
+    let names: Vec<&RawValue> = serde_json::from_str(members.get("extensions")?).ok()?;
+    let mut greeting = Greeting::default();
+    for name in names {
+        if !name.get().starts_with('"') {
+            return None;
+        }
+        match string(name.get()) {
+            Some(name) if name == PARK => greeting.park = true,
+            _ => greeting.unknown = true,
+        }
+    }
+    Some(greeting)
 }

@@ -31,6 +31,7 @@ use super::attach::{ATTACH, MAX_ATTACHMENTS};
 use super::closer::{Attachments, STUCK_AFTER};
 use super::inbox::{Fill, Inbox, Message};
 use super::outbox::{WriteError, send_all};
+use super::readiness::Spin;
 use super::{Header, Peer, readiness};
 use crate::sys::socket::unreceived;
 use crate::{Deadline, Error, ErrorKind, Result};
@@ -54,6 +55,9 @@ pub struct FrameSocket {
     inbox: Inbox,
     patience: Duration,
     poison: Option<Error>,
+    /// Nobody else holds our open file description.
+    unshared: bool,
+    spin: Spin,
 }
 
 /// Shuts a [`FrameSocket`] down from any thread: whoever waits in it returns at once.
@@ -72,7 +76,14 @@ impl FrameSocket {
     /// Frames on a connected stream socket (unix, vsock, TCP), with the default limits and without attachments.
     pub fn new(socket: impl Into<OwnedFd>) -> Self {
         let inbox = Inbox::new(DEFAULT_MAX_FRAME, DEFAULT_PATIENCE);
-        Self { socket: Arc::new(socket.into()), inbox, patience: DEFAULT_PATIENCE, poison: None }
+        Self {
+            socket: Arc::new(socket.into()),
+            inbox,
+            patience: DEFAULT_PATIENCE,
+            poison: None,
+            unshared: false,
+            spin: Spin::default(),
+        }
     }
 
     /// Sets the largest payload accepted, in bytes, from the next frame on.
@@ -267,8 +278,7 @@ impl FrameSocket {
     /// Receives more bytes; `false`: the peer sends no more.
     fn fill(&mut self, deadline: &mut Deadline) -> Result<bool> {
         loop {
-            let filled = self.inbox.fill(self.socket.as_fd()).and_then(|fill| self.inbox.check().map(|()| fill));
-            match filled {
+            match self.look() {
                 Ok(Fill::Bytes) => return Ok(true),
                 Ok(Fill::End) => return Ok(false),
                 Ok(Fill::Nothing) => {}
@@ -279,6 +289,32 @@ impl FrameSocket {
             let until = [caller, self.inbox.frame_due(), closing].into_iter().flatten().min();
             if !readiness::wait(&*self.socket, PollFlags::IN, until)? && caller.is_some() && until == caller {
                 return Err(readiness::timeout("the deadline passed before a whole message came"));
+            }
+        }
+    }
+
+    /// Receives what is there, or comes within microseconds.
+    fn look(&mut self) -> Result<Fill> {
+        let mut until = None;
+        loop {
+            let fill = self.inbox.fill(self.socket.as_fd())?;
+            self.inbox.check()?;
+            if fill != Fill::Nothing {
+                if until.is_some() {
+                    self.spin.hit();
+                }
+                return Ok(fill);
+            }
+            match until {
+                None => until = self.spin.begin(),
+                Some(until) if Instant::now() >= until => {
+                    self.spin.miss();
+                    return Ok(fill);
+                }
+                Some(_) => std::hint::spin_loop(),
+            }
+            if until.is_none() {
+                return Ok(fill);
             }
         }
     }
@@ -325,6 +361,23 @@ impl FrameSocket {
     /// Whether the socket can still be used: `false` once an error has poisoned it.
     pub fn is_usable(&self) -> bool {
         self.poison.is_none()
+    }
+
+    /// Sends the header of a frame whose payload the caller sends.
+    pub(super) fn send_header(&mut self, header: Header, deadline: &mut Deadline) -> Result<()> {
+        self.write(&mut [IoSlice::new(&header.encode())], &[], *deadline)
+    }
+
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    pub(super) fn set_unshared(&mut self) {
+        self.unshared = true;
+    }
+
+    pub(super) fn is_unshared(&self) -> bool {
+        self.unshared
     }
 
     fn check(&self) -> Result<()> {

@@ -24,6 +24,7 @@
 //! ```
 
 mod attach;
+mod bulk;
 mod closer;
 mod decode;
 mod framed;

@@ -8,129 +8,138 @@
 //! Other machines than x86-64 use volatile words (measured 1.5 to 2.3 times slower).
 #![allow(unsafe_code, reason = "this file is the copy itself")]
 
-/// From this many bytes on, one string instruction beats a loop of 16-byte moves.
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) use portable::{copy, zero};
 #[cfg(target_arch = "x86_64")]
-const STRING_FROM: usize = 1024;
+pub(crate) use x86_64::{copy, zero};
 
-/// Copies `len` bytes.
-///
-/// # Safety
-/// - `source` is valid for reads and `destination` for writes of `len` bytes.
-/// - The two ranges do not overlap.
-/// - No Rust reference covers the side that the peer can change.
 #[cfg(target_arch = "x86_64")]
-#[inline]
-pub(crate) unsafe fn copy(destination: *mut u8, source: *const u8, len: usize) {
-    if len >= STRING_FROM {
-        // SAFETY: rdi, rsi and rcx describe the two ranges of the contract; the direction flag is clear as the ABI demands.
+mod x86_64 {
+    /// From this many bytes on, one string instruction beats a loop of 16-byte moves.
+    const STRING_FROM: usize = 1024;
+
+    /// Copies `len` bytes.
+    ///
+    /// # Safety
+    /// - `source` is valid for reads and `destination` for writes of `len` bytes.
+    /// - The two ranges do not overlap.
+    /// - No Rust reference covers the side that the peer can change.
+    #[inline]
+    pub(crate) unsafe fn copy(destination: *mut u8, source: *const u8, len: usize) {
+        if len >= STRING_FROM {
+            // SAFETY: rdi, rsi and rcx describe the two ranges of the contract; the direction flag is clear as the ABI demands.
+            unsafe {
+                std::arch::asm!(
+                    "rep movsb",
+                    inout("rcx") len => _, inout("rdi") destination => _, inout("rsi") source => _,
+                    options(nostack, preserves_flags),
+                );
+            }
+            return;
+        }
+        // SAFETY:
+        // - the loop counts rcx down from len / 16, so it touches the first len - len % 16 bytes of each range;
+        // - the tail tests the bits 8, 4, 2 and 1 of len and moves as many bytes for each, which is the rest exactly;
+        // - the index register starts at 0 and counts the bytes moved, so every access lies inside the ranges of the contract;
+        // - everything that is written is declared.
         unsafe {
             std::arch::asm!(
-                "rep movsb",
-                inout("rcx") len => _, inout("rdi") destination => _, inout("rsi") source => _,
+                "mov {left}, {len}",
+                "shr {left}, 4",
+                "jz 3f",
+                "2:",
+                "movups {wide}, [{from} + {at}]",
+                "movups [{to} + {at}], {wide}",
+                "add {at}, 16",
+                "dec {left}",
+                "jnz 2b",
+                "3:",
+                "test {len:l}, 8",
+                "jz 4f",
+                "mov {left}, [{from} + {at}]",
+                "mov [{to} + {at}], {left}",
+                "add {at}, 8",
+                "4:",
+                "test {len:l}, 4",
+                "jz 5f",
+                "mov {left:e}, [{from} + {at}]",
+                "mov [{to} + {at}], {left:e}",
+                "add {at}, 4",
+                "5:",
+                "test {len:l}, 2",
+                "jz 6f",
+                "mov {left:x}, [{from} + {at}]",
+                "mov [{to} + {at}], {left:x}",
+                "add {at}, 2",
+                "6:",
+                "test {len:l}, 1",
+                "jz 7f",
+                "mov {left:l}, [{from} + {at}]",
+                "mov [{to} + {at}], {left:l}",
+                "7:",
+                len = in(reg_abcd) len,
+                left = out(reg_abcd) _,
+                at = inout(reg) 0usize => _,
+                from = in(reg) source,
+                to = in(reg) destination,
+                wide = out(xmm_reg) _,
+                options(nostack),
+            );
+        }
+    }
+
+    /// Sets `len` bytes to zero.
+    ///
+    /// # Safety
+    /// `destination` is valid for writes of `len` bytes, and no Rust reference covers them.
+    pub(crate) unsafe fn zero(destination: *mut u8, len: usize) {
+        // SAFETY: rdi and rcx describe the range of the contract; the direction flag is clear as the ABI demands.
+        unsafe {
+            std::arch::asm!(
+                "rep stosb",
+                inout("rcx") len => _, inout("rdi") destination => _, in("al") 0u8,
                 options(nostack, preserves_flags),
             );
         }
-        return;
-    }
-    // SAFETY:
-    // - the loop counts rcx down from len / 16, so it touches the first len - len % 16 bytes of each range;
-    // - the tail tests the bits 8, 4, 2 and 1 of len and moves as many bytes for each, which is the rest exactly;
-    // - the index register starts at 0 and counts the bytes moved, so every access lies inside the ranges of the contract;
-    // - everything that is written is declared.
-    unsafe {
-        std::arch::asm!(
-            "mov {left}, {len}",
-            "shr {left}, 4",
-            "jz 3f",
-            "2:",
-            "movups {wide}, [{from} + {at}]",
-            "movups [{to} + {at}], {wide}",
-            "add {at}, 16",
-            "dec {left}",
-            "jnz 2b",
-            "3:",
-            "test {len:l}, 8",
-            "jz 4f",
-            "mov {left}, [{from} + {at}]",
-            "mov [{to} + {at}], {left}",
-            "add {at}, 8",
-            "4:",
-            "test {len:l}, 4",
-            "jz 5f",
-            "mov {left:e}, [{from} + {at}]",
-            "mov [{to} + {at}], {left:e}",
-            "add {at}, 4",
-            "5:",
-            "test {len:l}, 2",
-            "jz 6f",
-            "mov {left:x}, [{from} + {at}]",
-            "mov [{to} + {at}], {left:x}",
-            "add {at}, 2",
-            "6:",
-            "test {len:l}, 1",
-            "jz 7f",
-            "mov {left:l}, [{from} + {at}]",
-            "mov [{to} + {at}], {left:l}",
-            "7:",
-            len = in(reg_abcd) len,
-            left = out(reg_abcd) _,
-            at = inout(reg) 0usize => _,
-            from = in(reg) source,
-            to = in(reg) destination,
-            wide = out(xmm_reg) _,
-            options(nostack),
-        );
     }
 }
 
-/// Sets `len` bytes to zero.
-///
-/// # Safety
-/// `destination` is valid for writes of `len` bytes, and no Rust reference covers them.
-#[cfg(target_arch = "x86_64")]
-pub(crate) unsafe fn zero(destination: *mut u8, len: usize) {
-    // SAFETY: rdi and rcx describe the range of the contract; the direction flag is clear as the ABI demands.
-    unsafe {
-        std::arch::asm!(
-            "rep stosb",
-            inout("rcx") len => _, inout("rdi") destination => _, in("al") 0u8,
-            options(nostack, preserves_flags),
-        );
+/// Volatile words. Compiled for tests on every machine, so that it does not rot.
+#[cfg(any(test, not(target_arch = "x86_64")))]
+mod portable {
+    /// Copies `len` bytes.
+    ///
+    /// # Safety
+    /// - `source` is valid for reads and `destination` for writes of `len` bytes.
+    /// - The two ranges do not overlap.
+    /// - No Rust reference covers the side that the peer can change.
+    pub(crate) unsafe fn copy(destination: *mut u8, source: *const u8, len: usize) {
+        const WORD: usize = size_of::<usize>();
+        let mut at = 0;
+        let aligned = (destination as usize | source as usize).is_multiple_of(WORD);
+        while aligned && len - at >= WORD {
+            // SAFETY: at + WORD <= len, both addresses are aligned, and the caller vouches for the ranges.
+            unsafe {
+                destination.add(at).cast::<usize>().write_volatile(source.add(at).cast::<usize>().read_volatile())
+            };
+            at += WORD;
+        }
+        while at < len {
+            // SAFETY: at < len, and the caller vouches for the ranges.
+            unsafe { destination.add(at).write_volatile(source.add(at).read_volatile()) };
+            at += 1;
+        }
     }
-}
 
-/// Copies `len` bytes.
-///
-/// # Safety
-/// - `source` is valid for reads and `destination` for writes of `len` bytes.
-/// - The two ranges do not overlap.
-/// - No Rust reference covers the side that the peer can change.
-#[cfg(not(target_arch = "x86_64"))]
-pub(crate) unsafe fn copy(destination: *mut u8, source: *const u8, len: usize) {
-    const WORD: usize = size_of::<usize>();
-    let mut at = 0;
-    let aligned = (destination as usize | source as usize) % WORD == 0;
-    while aligned && len - at >= WORD {
-        // SAFETY: at + WORD <= len, both addresses are aligned, and the caller vouches for the ranges.
-        unsafe { destination.add(at).cast::<usize>().write_volatile(source.add(at).cast::<usize>().read_volatile()) };
-        at += WORD;
-    }
-    while at < len {
-        // SAFETY: at < len, and the caller vouches for the ranges.
-        unsafe { destination.add(at).write_volatile(source.add(at).read_volatile()) };
-        at += 1;
-    }
-}
-
-/// Sets `len` bytes to zero.
-///
-/// # Safety
-/// `destination` is valid for writes of `len` bytes, and no Rust reference covers them.
-#[cfg(not(target_arch = "x86_64"))]
-pub(crate) unsafe fn zero(destination: *mut u8, len: usize) {
-    for at in 0..len {
-        // SAFETY: at < len, and the caller vouches for the range.
-        unsafe { destination.add(at).write_volatile(0) };
+    /// Sets `len` bytes to zero.
+    ///
+    /// # Safety
+    /// `destination` is valid for writes of `len` bytes, and no Rust reference covers them.
+    pub(crate) unsafe fn zero(destination: *mut u8, len: usize) {
+        for at in 0..len {
+            // SAFETY: at < len, and the caller vouches for the range.
+            unsafe { destination.add(at).write_volatile(0) };
+        }
     }
 }
 
@@ -144,18 +153,22 @@ mod tests {
         let source: Vec<u8> = (0..2100u32).map(|i| (i % 251) as u8 + 1).collect();
         for len in (0..200).chain(1000..1100).chain([2048]) {
             for (from, to) in [(0, 0), (1, 0), (0, 1), (3, 7), (8, 4), (15, 13)] {
-                let mut target = vec![0u8; 2100];
-                // SAFETY: len + 15 is at most 2,063, within both vectors.
-                unsafe { copy(target.as_mut_ptr().add(to), source.as_ptr().add(from), len) };
-                assert_eq!(target[to..to + len], source[from..from + len], "len {len} from {from} to {to}");
-                assert!(target[..to].iter().chain(&target[to + len..]).all(|&byte| byte == 0));
+                for copy in [copy as unsafe fn(_, _, _), portable::copy] {
+                    let mut target = vec![0u8; 2100];
+                    // SAFETY: len + 15 is at most 2,063, within both vectors.
+                    unsafe { copy(target.as_mut_ptr().add(to), source.as_ptr().add(from), len) };
+                    assert_eq!(target[to..to + len], source[from..from + len], "len {len} from {from} to {to}");
+                    assert!(target[..to].iter().chain(&target[to + len..]).all(|&byte| byte == 0));
+                }
             }
         }
     }
 
     #[test]
     fn zeroes_exactly_what_it_was_told_to() {
-        for len in [0, 1, 7, 64, 1000] {
+        for (len, zero) in
+            [0, 1, 7, 64, 1000].into_iter().flat_map(|len| [(len, zero as unsafe fn(_, _)), (len, portable::zero)])
+        {
             let mut target = vec![1u8; 1010];
             // SAFETY: 5 + len is at most 1,005, within the vector.
             unsafe { zero(target.as_mut_ptr().add(5), len) };

@@ -83,7 +83,7 @@ impl Mapping {
 
     /// The address of a datagram range, if all of it lies in the window.
     #[inline]
-    fn range(&self, offset: u32, len: usize) -> Option<*mut u8> {
+    pub(super) fn range(&self, offset: u32, len: usize) -> Option<*mut u8> {
         let start = HEADER_LEN as usize + offset as usize;
         let fits = start.checked_add(len).is_some_and(|end| end <= self.map.len());
         // SAFETY: `start` is at most the length of the mapping.

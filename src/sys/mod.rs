@@ -8,7 +8,8 @@
 //! - [`mapping`] a mapped window: bounds-checked bytes and four header words
 //! - [`memfd`] sealed shared-memory files
 //! - [`fork`] tells whether this process was forked since
-//! - [`socket`] receiving descriptors, and the socket options that are newer than the libraries
+//! - `raw` the bare limits that the benchmark compares with (feature `cli`)
+//! - [`socket`] the socket options and requests that no safe wrapper has
 //! - [`spawn`] starts a child that inherits chosen descriptors
 
 pub(crate) mod bytes;
@@ -16,6 +17,8 @@ pub(crate) mod cancel;
 pub(crate) mod fork;
 pub(crate) mod mapping;
 pub(crate) mod memfd;
+#[cfg(feature = "cli")]
+pub mod raw;
 pub(crate) mod socket;
 pub(crate) mod spawn;
 pub(crate) mod sync;

@@ -35,8 +35,16 @@ loom::lazy_static! {
 }
 
 /// No model maps memory.
+///
+/// # Safety
+/// None is needed: it panics. The signature is that of `native.rs`.
 pub(crate) unsafe fn header_at<'a>(_base: NonNull<u8>) -> &'a HeaderWords {
     unreachable!("models make their header words in private memory")
+}
+
+/// Loom takes a sequentially consistent access for an acquire and a release, so here it takes a fence.
+pub(crate) fn fence_after_exchange() {
+    fence(Ordering::SeqCst);
 }
 
 pub(crate) fn pause() {

@@ -12,7 +12,8 @@ mod machine;
 mod machine;
 
 pub(crate) use machine::{
-    AtomicU32, Ordering, fence, header_at, pause, sleep, sleep_private, wake_private, wake_shared, yield_cpu,
+    AtomicU32, Ordering, fence, fence_after_exchange, header_at, pause, sleep, sleep_private, wake_private,
+    wake_shared, yield_cpu,
 };
 #[cfg(test)]
 pub(crate) use machine::{explore, thread};
@@ -50,6 +51,7 @@ impl HeaderWords {
 
 /// Why a sleep ended. None of the variants says what the words hold now: the sleeper looks again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(loom, allow(dead_code, reason = "in a model no time passes and no signal comes"))]
 pub(crate) enum Slept {
     /// Somebody woke one of the words, for whatever reason.
     Woken,

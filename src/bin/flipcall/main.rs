@@ -1,5 +1,7 @@
 //! The command line of flipcall.
 
+mod bench;
+mod doctor;
 mod echo;
 mod endpoint;
 mod mux;
@@ -18,11 +20,17 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Bench(bench::Arguments),
+    /// The second process of a benchmark.
+    #[command(hide = true)]
+    BenchPeer(bench::peer::Arguments),
+    /// Print what this kernel and machine offer, and what follows from it.
+    Doctor,
     /// One raw endpoint on an inherited memfd.
     Endpoint(endpoint::Arguments),
-    /// Serve as a conformance peer for the mux protocol
-    Mux(mux::Args),
-    /// Serve as a conformance peer for calls
+    /// Serve as a conformance peer for the mux protocol.
+    Mux(mux::Arguments),
+    /// Serve as a conformance peer for calls.
     Echo(echo::Arguments),
 }
 
@@ -31,8 +39,11 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::BenchPeer(arguments) => bench::peer::run(&arguments),
+        Command::Doctor => doctor::run(),
         Command::Endpoint(arguments) => endpoint::run(&arguments),
-        Command::Mux(arguments) => mux::run(&arguments).map(drop).map_err(Into::into),
+        Command::Mux(arguments) => mux::run(&arguments),
         Command::Echo(arguments) => echo::run(&arguments),
     };
     match outcome {

@@ -1,16 +1,18 @@
 //! `flipcall mux`: a conformance peer for the mux protocol, so that one in another language can be tested against the wire format.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use clap::Args;
 use flipcall::stream::Listener;
 use flipcall::stream::mux::{Channel, ChannelSender, Mux, MuxConfig, Offer, PlainMux, Reason, Role};
 use flipcall::{Deadline, ErrorKind, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::Outcome;
 
 /// How soon a signal is noticed.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -28,8 +30,8 @@ const PLAIN_MAX: u32 = 64 * 1024;
 const PATTERN: usize = 251;
 
 /// Options of `flipcall mux`.
-#[derive(clap::Args)]
-pub struct Args {
+#[derive(Args)]
+pub(crate) struct Arguments {
     /// Where to listen
     #[arg(long)]
     socket: PathBuf,
@@ -39,27 +41,27 @@ pub struct Args {
 }
 
 /// Serves until SIGTERM or SIGINT.
-pub fn run(args: &Args) -> Result<ExitCode> {
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         // The only failure is a signal that cannot be caught, and these can.
         let _ = signal_hook::flag::register(signal, Arc::clone(&stop));
     }
-    let listener = Listener::bind(&args.socket, 0o600)?;
-    println!("listening {}", args.socket.display());
+    let listener = Listener::bind(&arguments.socket, 0o600)?;
+    println!("listening {}", arguments.socket.display());
     let muxes: Arc<Mutex<Vec<Mux>>> = Arc::default();
     let mut threads: Vec<JoinHandle<()>> = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         let connection = match listener.accept(LOOK_EVERY) {
             Ok(connection) => connection,
             Err(error) if error.kind() == ErrorKind::Timeout => continue,
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
         threads.retain(|thread| !thread.is_finished());
         if threads.len() >= MAX_CONNECTIONS {
             continue;
         }
-        let (plain, muxes) = (args.plain, Arc::clone(&muxes));
+        let (plain, muxes) = (arguments.plain, Arc::clone(&muxes));
         threads.push(thread::spawn(move || {
             // The end of a connection is its client's business.
             let _ = if plain { serve_plain(PlainMux::new(connection, PLAIN_MAX)) } else { serve(connection, &muxes) };
@@ -70,7 +72,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         // A client that does not read its goodbye does without.
         let _ = mux.close(Reason::CLOSING, deadline);
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn serve_plain(mut mux: PlainMux) -> Result<()> {

@@ -216,6 +216,37 @@ mod tests {
         }
     }
 
+    /// A control frame from its words.
+    fn parse(words: &str) -> Control<'_> {
+        let (operation, rest) = words.split_once(' ').unwrap();
+        let number = |index: usize| rest.split(' ').nth(index).unwrap().parse::<u32>().unwrap();
+        let (id, reason) = (number(0) as u16, || Reason(number(1) as u8));
+        match operation {
+            "HELLO" => Control::Hello { max_frame: number(0), max_channels: number(1) as u16 },
+            "OPEN" => Control::Open { id, credit: number(1), name: rest.splitn(3, ' ').nth(2).unwrap() },
+            "ACCEPT" => Control::Accept { id, credit: number(1) },
+            "REFUSE" => Control::Refuse { id, reason: reason() },
+            "CREDIT" => Control::Credit { id, add: number(1) },
+            "END" => Control::End { id },
+            "RESET" => Control::Reset { id, reason: reason() },
+            _ => Control::Goodbye { reason: Reason(id as u8), text: rest.split_once(' ').map_or("", |(_, text)| text) },
+        }
+    }
+
+    #[test]
+    fn the_committed_vectors_decode_and_encode() {
+        let lines = include_str!("../../../tests/vectors/mux.txt").lines().filter(|line| !line.starts_with('#'));
+        for line in lines {
+            let (words, hex) = line.split_once(" | ").unwrap();
+            let unhex = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+            let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(unhex).collect();
+            let mut encoded = Vec::new();
+            parse(words).encode(&mut encoded);
+            assert_eq!(encoded, bytes, "{words}");
+            assert_eq!(Control::decode(&bytes[Header::SIZE..]), Ok(parse(words)));
+        }
+    }
+
     #[test]
     fn values_out_of_range_are_violations() {
         for payload in [

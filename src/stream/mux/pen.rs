@@ -72,17 +72,16 @@ impl Pen {
         self.queue.iter().for_each(|(_, signal)| signal.notify());
     }
 
-    fn notify_next(&self) {
-        if self.is_free()
-            && let Some((_, signal)) = self.queue.front()
-        {
-            signal.notify();
-        }
+    /// Whose turn it is, if the pen is free.
+    fn next(&self) -> Option<&Arc<Signal>> {
+        self.queue.front().filter(|_| self.is_free()).map(|(_, signal)| signal)
     }
 
     fn leave_queue(&mut self, ticket: u64) {
         self.queue.retain(|(other, _)| *other != ticket);
-        self.notify_next();
+        if let Some(next) = self.next() {
+            next.notify();
+        }
     }
 
     /// `count` bytes of the rest went out.
@@ -100,7 +99,8 @@ impl Pen {
 }
 
 impl Shared {
-    /// Writes what is due, without waiting. If something is left, the reader thread has to be told unless it is the caller.
+    /// Writes what is due, without waiting. If something is left, the reader thread has to be told unless it is the caller. Whose turn
+    /// with the pen it is now is among the due wakes, which the caller sees to once it has given the lock back.
     pub(super) fn flush(&self, inner: &mut Inner) {
         while !inner.pen.held && inner.pen.broken.is_none() && inner.error.is_none() {
             if inner.pen.rest.is_empty() {
@@ -118,12 +118,17 @@ impl Shared {
                 Err(errno) => inner.pen.broken = Some(readiness::transfer_error("writing to a mux", errno)),
             }
         }
-        inner.pen.notify_next();
+        inner.due_wakes.extend(inner.pen.next().cloned());
     }
 
     /// Writes what is due, from a thread that is not the reader's.
     pub(super) fn flush_or_wake(&self, inner: &mut Inner) {
         self.flush(inner);
+        std::mem::take(&mut inner.due_wakes).iter().for_each(|signal| signal.notify());
+        self.wake_reader_if_needed(inner);
+    }
+
+    fn wake_reader_if_needed(&self, inner: &Inner) {
         if inner.pen.needs_reader() || inner.pen.broken.is_some() || inner.closing.is_some() {
             self.wake_reader();
         }
@@ -154,12 +159,16 @@ impl Shared {
             drop(inner);
             let header = Header { tag: key.id, length: payload.len() as u32 }.encode();
             let written = self.write([&control, &header, payload], deadline);
-            inner = self.lock();
-            self.put_pen_down(&mut inner, written)?;
-            return Ok(());
+            let mut inner = self.lock();
+            let result = self.put_pen_down(&mut inner, written);
+            let due = std::mem::take(&mut inner.due_wakes);
+            drop(inner);
+            due.iter().for_each(|signal| signal.notify());
+            return result;
         }
         // The channel failed while this thread waited in the queue.
         self.put_pen_down(&mut inner, Ok(Vec::new()))?;
+        self.flush_or_wake(&mut inner);
         inner.check(key)?;
         Err(Error::new(ErrorKind::LocalShutdown, "this side has ended the channel"))
     }
@@ -254,7 +263,8 @@ impl Shared {
         match written {
             Ok(rest) => {
                 inner.pen.rest = rest;
-                self.flush_or_wake(inner);
+                self.flush(inner);
+                self.wake_reader_if_needed(inner);
                 Ok(())
             }
             Err(error) => {

@@ -12,12 +12,14 @@ use super::shared::{Ended, Inner, Shared, Slot};
 use crate::stream::{MuxViolation, Violation, readiness};
 use crate::{Error, ErrorKind, Result};
 
-/// How many receives may follow each other before the pen and the requests of other threads are looked at.
-const BURST: usize = 16;
+/// How many receives may follow each other before sleeping programs are woken and the pen is looked at. Waking a program for each frame
+/// of a stream would cost two switches a frame; four frames of the default size are half of the default credit.
+const BURST: usize = 4;
 
 /// Runs until the mux has ended.
 pub(super) fn run(shared: &Arc<Shared>, mut intake: Intake, handshake: Duration) {
     let hello_due = Instant::now().checked_add(handshake);
+    let _guard = Guard(shared);
     loop {
         let outcome = receive_burst(shared, &mut intake);
         let mut inner = shared.lock();
@@ -31,6 +33,16 @@ pub(super) fn run(shared: &Arc<Shared>, mut intake: Intake, handshake: Duration)
             end(shared, &error);
             return;
         }
+    }
+}
+
+/// Ends the mux however this thread ends: a bug here must not leave handles waiting.
+struct Guard<'a>(&'a Shared);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        let error = Error::new(ErrorKind::System, "the reader thread of the mux is gone");
+        self.0.fail(&mut self.0.lock(), error, None);
     }
 }
 
@@ -67,11 +79,19 @@ fn judge(shared: &Shared, inner: &mut Inner, hello_due: Option<Instant>) -> Resu
 }
 
 /// Sleeps until the socket or another thread has something to do.
-fn wait(shared: &Shared, inner: MutexGuard<'_, Inner>, intake: &mut Intake, hello_due: Option<Instant>) -> Result<()> {
+fn wait(
+    shared: &Shared,
+    mut inner: MutexGuard<'_, Inner>,
+    intake: &mut Intake,
+    hello_due: Option<Instant>,
+) -> Result<()> {
     let events = if inner.pen.needs_reader() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
     let hello_due = hello_due.filter(|_| inner.core.peer_max_frame().is_none());
     let write_due = inner.pen.stalled_since().and_then(|since| since.checked_add(shared.patience));
+    let due = std::mem::take(&mut inner.due_wakes);
     drop(inner);
+    // Without the lock: who wakes up on this CPU would find it taken and go back to sleep.
+    due.iter().for_each(|signal| signal.notify());
     intake.check()?;
     let until = [intake.frame_due(), hello_due, write_due].into_iter().flatten().min();
     let mut fds = [PollFd::new(&shared.socket, events), PollFd::new(&shared.wake, PollFlags::IN)];
@@ -146,7 +166,7 @@ fn deliver(
         }
         Event::Credit(key) => {
             if let Some(slot) = inner.slots.get(&key) {
-                slot.writable.notify();
+                inner.due_wakes.push(Arc::clone(&slot.writable));
             }
             return Ok(());
         }
@@ -176,7 +196,9 @@ fn enqueue(inner: &mut Inner, key: Key, payload: Payload<'_>, spare: impl FnOnce
     match inner.slots.get_mut(&key) {
         Some(slot) if !slot.receiver_gone => {
             slot.queue.push_back(payload.into_owned(spare));
-            slot.readable.notify();
+            if slot.queue.len() == 1 {
+                inner.due_wakes.push(Arc::clone(&slot.readable));
+            }
         }
         Some(_) => inner.core.consume(key, payload.bytes().len()),
         None => {

@@ -56,7 +56,8 @@ pub(super) struct Signal {
 }
 
 impl Signal {
-    /// Wakes all who wait. Called with the lock held, which orders it after their registration.
+    /// Wakes all who wait. Called after the change that they wait for was made under the lock: who registered before is seen here, who
+    /// comes later sees the change.
     pub(super) fn notify(&self) {
         if self.waiting.load(Ordering::Relaxed) > 0 {
             self.condition.notify_all();
@@ -114,6 +115,8 @@ pub(super) struct Inner {
     /// Somebody asked for an orderly end, with this reason: what is due goes out first.
     pub(super) closing: Option<Reason>,
     pub(super) spare: Vec<Vec<u8>>,
+    /// Who is to be woken when the lock is given back.
+    pub(super) due_wakes: Vec<Arc<Signal>>,
 }
 
 impl Inner {
@@ -168,6 +171,7 @@ impl Shared {
             error: None,
             closing: None,
             spare: Vec::new(),
+            due_wakes: Vec::new(),
         };
         let (offered, greeted, ended) = (Signal::default(), Signal::default(), Signal::default());
         let failing = AtomicBool::new(false);

@@ -1,0 +1,18 @@
+#!/bin/sh
+# The socket floor: frames, attachments, mux. Short by default; --full runs the long tests and prints the figures that may be quoted.
+set -eu
+cd "$(dirname "$0")/.."
+full=
+[ "${1:-}" = --full ] && full=1
+
+cargo build --examples --features cli
+if [ -n "$full" ]; then
+    FLIPCALL_FULL=1 PROPTEST_CASES=20000 cargo test --release --features cli --lib stream
+    cargo build --release --examples --features cli
+    FLIPCALL_FULL=1 cargo test --release --features cli --test stream_attachments --test mux_conformance --test stream_processes --test stream_mux
+    cargo bench --bench stream -- --full
+else
+    cargo test --features cli --lib stream
+    cargo test --features cli --test stream_attachments --test mux_conformance --test stream_processes --test stream_mux
+    cargo bench --bench stream -- --test
+fi

@@ -1,0 +1,8 @@
+//! Cursors over a datagram against a byte string.
+#![no_main]
+
+#[path = "../targets.rs"]
+#[allow(dead_code, reason = "each fuzzer runs one of them")]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::cursors(data));

@@ -1,0 +1,8 @@
+//! A peer that writes any header before an endpoint looks at it.
+#![no_main]
+
+#[path = "../targets.rs"]
+#[allow(dead_code, reason = "each fuzzer runs one of them")]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::header(data));

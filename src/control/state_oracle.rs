@@ -1,0 +1,179 @@
+//! The state table against an oracle that is too simple to be wrong: a pen that lies somewhere.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::WaitPolicy;
+use super::state::{Pen, SHUT_DOWN, Side, Violation, read};
+use super::transfer::{Stop, Transfer};
+use crate::Deadline;
+use crate::sys::cancel::CancelWord;
+use crate::sys::sync::{HeaderWords, Ordering};
+
+/// Where the pen is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lies {
+    With(Side),
+    /// Somebody shut down.
+    Nowhere,
+    /// Somebody wrote what no state is.
+    Broken(u32),
+}
+
+/// What happens to a window.
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    Flip(Side),
+    ShutDown,
+    /// The adversary overwrites the word.
+    Forge(u32),
+}
+
+fn sides() -> impl Strategy<Value = Side> {
+    prop_oneof![Just(Side::Client), Just(Side::Server)]
+}
+
+fn events() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        8 => sides().prop_map(Event::Flip),
+        1 => Just(Event::ShutDown),
+        1 => prop_oneof![0..5u32, any::<u32>()].prop_map(Event::Forge),
+    ]
+}
+
+/// The oracle's idea of a word that somebody wrote.
+fn forged(word: u32) -> Lies {
+    match word {
+        0 => Lies::With(Side::Client),
+        1 => Lies::With(Side::Server),
+        2 => Lies::Nowhere,
+        word => Lies::Broken(word),
+    }
+}
+
+/// What `side` must see.
+fn seen(lies: Lies, side: Side) -> Pen {
+    match lies {
+        Lies::With(holder) if holder == side => Pen::Ours,
+        Lies::With(_) => Pen::Theirs,
+        Lies::Nowhere => Pen::Down,
+        Lies::Broken(word) => Pen::Invalid(word),
+    }
+}
+
+/// A header in private memory and the code that both sides run on it.
+struct Table {
+    words: HeaderWords,
+    client: Transfer,
+    server: Transfer,
+}
+
+impl Table {
+    fn new(word: u32) -> Self {
+        let words = HeaderWords::zeroed();
+        words.state.store(word, Ordering::Relaxed);
+        let transfer = |side| Transfer::new(side, WaitPolicy::Park, Arc::new(CancelWord::new()), Arc::default());
+        Self { words, client: transfer(Side::Client), server: transfer(Side::Server) }
+    }
+
+    fn side(&mut self, side: Side) -> (&HeaderWords, &mut Transfer) {
+        match side {
+            Side::Client => (&self.words, &mut self.client),
+            Side::Server => (&self.words, &mut self.server),
+        }
+    }
+
+    fn flip(&mut self, side: Side) -> Result<(), Stop> {
+        let (words, transfer) = self.side(side);
+        transfer.flip(words, 0)
+    }
+
+    /// One look at the word.
+    fn wait(&mut self, side: Side) -> Result<u32, Stop> {
+        let (words, transfer) = self.side(side);
+        transfer.wait(words, Deadline::after(Duration::ZERO), 0)
+    }
+
+    fn word(&self) -> u32 {
+        self.words.state.load(Ordering::Relaxed)
+    }
+}
+
+/// What a wait that sees `pen` and has no time leads to.
+fn waited(pen: Pen) -> Result<u32, Stop> {
+    match pen {
+        Pen::Ours => Ok(0),
+        Pen::Theirs => Err(Stop::TimedOut),
+        Pen::Down => Err(Stop::PeerShutdown),
+        Pen::Invalid(word) => Err(Stop::Violation(Violation::State(word))),
+    }
+}
+
+/// What `side`'s flip must lead to, and where the pen is then.
+fn flipped(lies: Lies, side: Side) -> (Lies, Result<(), Stop>) {
+    let other = match side {
+        Side::Client => Side::Server,
+        Side::Server => Side::Client,
+    };
+    let broken = |word| Err(Stop::Violation(Violation::State(word)));
+    match lies {
+        Lies::With(holder) if holder == side => (Lies::With(other), Ok(())),
+        // Who does not hold the pen cannot flip: an endpoint only tries when it held the pen, so somebody else moved it.
+        Lies::With(Side::Client) => (lies, broken(0)),
+        Lies::With(Side::Server) => (lies, broken(1)),
+        Lies::Nowhere => (lies, Err(Stop::PeerShutdown)),
+        Lies::Broken(word) => (lies, broken(word)),
+    }
+}
+
+proptest! {
+    /// Whatever happens, both sides read the word as the oracle does, and each flip leads where the oracle says.
+    #[test]
+    fn the_table_agrees_with_the_oracle(events in prop::collection::vec(events(), 0..64)) {
+        let (mut table, mut lies) = (Table::new(0), Lies::With(Side::Client));
+        for event in events {
+            match event {
+                Event::Flip(side) => {
+                    let (after, expected) = flipped(lies, side);
+                    prop_assert_eq!(table.flip(side), expected);
+                    lies = after;
+                }
+                Event::ShutDown => {
+                    table.words.state.swap(SHUT_DOWN, Ordering::AcqRel);
+                    lies = Lies::Nowhere;
+                }
+                Event::Forge(value) => {
+                    table.words.state.store(value, Ordering::Relaxed);
+                    lies = forged(value);
+                }
+            }
+            for side in [Side::Client, Side::Server] {
+                prop_assert_eq!(read(table.word(), side), seen(lies, side));
+                prop_assert_eq!(table.wait(side), waited(seen(lies, side)));
+            }
+        }
+    }
+
+    /// Neither side ever gets the pen back by flipping once somebody shut down or wrote nonsense.
+    #[test]
+    fn what_is_over_stays_over(end in 2..=u32::MAX, flips in prop::collection::vec(sides(), 0..16)) {
+        let mut table = Table::new(end);
+        for side in flips {
+            prop_assert!(table.flip(side).is_err());
+            prop_assert!(table.wait(side).is_err());
+            prop_assert_eq!(table.word(), end);
+        }
+    }
+
+    /// One side at most holds the pen, and if one does the other knows.
+    #[test]
+    fn no_word_gives_the_pen_to_both(word in prop_oneof![0..5u32, any::<u32>()]) {
+        let both = (read(word, Side::Client), read(word, Side::Server));
+        prop_assert!(matches!(
+            both,
+            (Pen::Ours, Pen::Theirs) | (Pen::Theirs, Pen::Ours) | (Pen::Down, Pen::Down) | (Pen::Invalid(_), Pen::Invalid(_))
+        ));
+    }
+}

@@ -1,0 +1,51 @@
+//! What a process holds and uses, as the kernel counts it.
+
+use std::time::{Duration, Instant};
+
+/// Descriptors and mapped windows of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holdings {
+    pub descriptors: usize,
+    pub windows: usize,
+}
+
+impl Holdings {
+    /// What the process `pid` (or `self`) holds now.
+    pub fn of(pid: &str) -> Self {
+        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("procfs").count();
+        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("procfs");
+        Self { descriptors, windows: maps.lines().filter(|line| line.contains("/memfd:")).count() }
+    }
+
+    /// Waits until this process holds no more than that: some descriptors are closed by a thread of their own.
+    pub fn comes_back(self, what: &str) {
+        let start = Instant::now();
+        while Self::of("self") != self {
+            assert!(start.elapsed() < super::AGES, "{what} left {:?} where there was {self:?}", Self::of("self"));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// CPU time that the process `pid` (or `self`) has used so far, all threads that still live together.
+pub fn cpu_time(pid: &str) -> Duration {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("procfs");
+    let nanos = tasks.filter_map(|task| {
+        let line = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(nanos.sum())
+}
+
+/// CPU time that the calling thread has used so far.
+pub fn thread_cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).expect("a clock counts forwards")
+}
+
+/// Bytes of memory that the process `pid` (or `self`) has in use.
+pub fn resident(pid: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("procfs");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a resident size");
+    line.split_whitespace().nth(1).expect("a number").parse::<u64>().expect("a number") * 1024
+}

@@ -1,0 +1,216 @@
+//! `flipcall endpoint` against itself over an inherited memfd.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use flipcall::endpoint::pass_descriptor;
+use flipcall::window::Allocator;
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+use crate::attacker::{PAGE, alone, arena, full, measured, skip};
+
+const POLICIES: [&str; 3] = ["spin", "adaptive", "park"];
+const PAYLOADS: [u32; 4] = [0, 1, 48, 4080];
+
+/// `flipcall endpoint SIDE` on the first page of `file`, not started yet.
+fn endpoint(side: &str, file: impl AsFd, arguments: &[&str]) -> Command {
+    wrapped(Command::new(env!("CARGO_BIN_EXE_flipcall")), side, file, arguments)
+}
+
+/// The same, with the arguments of `command` before it.
+fn wrapped(mut command: Command, side: &str, file: impl AsFd, arguments: &[&str]) -> Command {
+    let number = pass_descriptor(&mut command, file).unwrap().to_string();
+    command.args(["endpoint", side, "--fd", &number, "--offset", "0", "--length", &PAGE.to_string()]).args(arguments);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// A child that does not outlive the test.
+struct Running(Option<Child>);
+
+impl Running {
+    fn start(mut command: Command) -> Self {
+        Self(Some(command.spawn().expect("starting flipcall")))
+    }
+
+    /// Waits for the end of a process that says little.
+    fn output(mut self, most: Duration) -> Output {
+        let mut child = self.0.take().expect("it runs");
+        let start = Instant::now();
+        while child.try_wait().expect("wait").is_none() {
+            if start.elapsed() > most {
+                let _ = child.kill();
+                panic!("flipcall still runs after {most:?}: {:?}", child.wait_with_output());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        child.wait_with_output().expect("wait")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+const MOMENT: Duration = Duration::from_secs(20);
+/// A million calls that sleep, on a busy machine.
+const HOURGLASS: Duration = Duration::from_secs(600);
+
+/// Calls that a pair makes.
+fn calls(client: &str, server: &str) -> u64 {
+    let long = client == server || (client != "park" && server != "park");
+    match (full(), long) {
+        (true, true) => 1_000_000,
+        (true, false) => 50_000,
+        (false, _) => 300,
+    }
+}
+
+#[test]
+fn every_pair_of_policies_verifies_every_byte() {
+    let _alone = alone();
+    let (start, mut pairs, mut total) = (Instant::now(), 0, 0);
+    for (client, server) in POLICIES.into_iter().flat_map(|client| POLICIES.map(|server| (client, server))) {
+        for (payload, base) in PAYLOADS.into_iter().flat_map(|payload| [(payload, false), (payload, true)]) {
+            let calls = calls(client, server);
+            let arena = arena(1);
+            let base: &[&str] = if base { &["--base"] } else { &[] };
+            let serving = [&["--strict", "--policy", server], base].concat();
+            let server_process = Running::start(endpoint("server", arena.fd(), &serving));
+            let (count, size) = (calls.to_string(), payload.to_string());
+            let calling = [&["--policy", client, "--calls", &count, "--payload", &size], base].concat();
+            let output = Running::start(endpoint("client", arena.fd(), &calling)).output(HOURGLASS);
+            let name = format!("{client} calls {server}, {payload} bytes, {base:?}");
+            assert!(output.status.success(), "{name}: {output:?}");
+            let line = String::from_utf8_lossy(&output.stdout).into_owned();
+            let expected = format!("calls={calls} bytes={} ns_per_call=", calls * u64::from(payload));
+            assert!(line.starts_with(&expected), "{name}: {line}");
+            let ended = server_process.output(MOMENT);
+            assert!(ended.status.success(), "{name}: {ended:?}");
+            if full() {
+                println!("{name}: {}", line.trim());
+            }
+            (pairs, total) = (pairs + 1, total + calls);
+        }
+    }
+    measured(&format!("{pairs} pairs, {total} verified calls"), format!("{:.1?}", start.elapsed()), "15 min");
+}
+
+#[test]
+fn one_side_that_knows_no_extension_is_enough_for_the_base_protocol() {
+    let _alone = alone();
+    for (client, server) in [(true, false), (false, true)] {
+        let arena = arena(1);
+        let option = |base: bool| if base { vec!["--base"] } else { vec![] };
+        let _server = Running::start(endpoint("server", arena.fd(), &option(server)));
+        let arguments =
+            [vec!["--calls", "100", "--payload", "48", "--policy", "spin", "--counters"], option(client)].concat();
+        let output = Running::start(endpoint("client", arena.fd(), &arguments)).output(MOMENT);
+        assert!(output.status.success(), "{output:?}");
+        let counters = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(counters.contains("wakes_elided: 0") && counters.contains("wakes_sent: 101"), "{counters}");
+    }
+}
+
+/// gVisor's seals: no shrinking, no further seals.
+fn growing_file() -> OwnedFd {
+    let fd = memfd_create("growing", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+    ftruncate(&fd, u64::from(PAGE)).unwrap();
+    fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::SEAL).unwrap();
+    fd
+}
+
+fn fails(output: &Output, kind: &str) {
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(text.contains(&format!("flipcall: {kind}")), "{text}");
+}
+
+#[test]
+fn strict_demands_what_compatible_does_not() {
+    let _alone = alone();
+    let file = growing_file();
+    let _server = Running::start(endpoint("server", &file, &[]));
+    let strict = Running::start(endpoint("client", &file, &["--strict"])).output(MOMENT);
+    fails(&strict, "refused");
+    assert!(String::from_utf8_lossy(&strict.stderr).contains("F_SEAL_GROW"), "{strict:?}");
+    let compatible = Running::start(endpoint("client", &file, &["--calls", "10"])).output(MOMENT);
+    assert!(compatible.status.success(), "{compatible:?}");
+}
+
+#[test]
+fn a_deadline_ends_either_side() {
+    let _alone = alone();
+    for side in ["client", "server"] {
+        let start = Instant::now();
+        let output = Running::start(endpoint(side, arena(1).fd(), &["--deadline-ms", "50"])).output(MOMENT);
+        fails(&output, "timeout");
+        assert!(start.elapsed() >= Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_watched_descriptor_tells_of_a_death() {
+    let _alone = alone();
+    // A socket that hangs up.
+    let file = arena(1);
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flipcall"));
+    let watched = pass_descriptor(&mut command, theirs).unwrap().to_string();
+    let client = Running::start(wrapped(command, "client", file.fd(), &["--watch-fd", &watched]));
+    std::thread::sleep(Duration::from_millis(30));
+    drop(ours);
+    fails(&client.output(MOMENT), "peer-gone");
+
+    // A process that is killed.
+    let file = Allocator::with_size(u64::from(PAGE)).unwrap();
+    let server = Running::start(endpoint("server", file.fd(), &[]));
+    let process = rustix::process::Pid::from_child(server.0.as_ref().expect("it runs"));
+    let pidfd = rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty()).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flipcall"));
+    let watched = pass_descriptor(&mut command, pidfd).unwrap().to_string();
+    let arguments = ["--watch-fd", &watched, "--calls", "1000000000"];
+    let client = Running::start(wrapped(command, "client", file.fd(), &arguments));
+    std::thread::sleep(Duration::from_millis(50));
+    drop(server);
+    fails(&client.output(MOMENT), "peer-gone");
+}
+
+#[test]
+fn strace_sees_no_system_call_of_a_busy_exchange() {
+    const CALLS: &str = "20000";
+    let _alone = alone();
+    if Command::new("strace").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
+        return skip("counting system calls", "strace is not installed");
+    }
+    let count = |base: &[&str]| -> (u64, u64) {
+        let file = arena(1);
+        let serving = [&["--policy", "spin"], base].concat();
+        let _server = Running::start(endpoint("server", file.fd(), &serving));
+        let report = format!("{}/strace-{}", env!("CARGO_TARGET_TMPDIR"), std::process::id());
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-c", "-o", &report, env!("CARGO_BIN_EXE_flipcall")]);
+        let calling = [&["--policy", "spin", "--calls", CALLS], base].concat();
+        let output = Running::start(wrapped(strace, "client", file.fd(), &calling)).output(Duration::from_secs(60));
+        assert!(output.status.success(), "{output:?}");
+        let table = std::fs::read_to_string(&report).expect("a report");
+        std::fs::remove_file(&report).expect("it is there");
+        // Columns: share, seconds, microseconds per call, calls, errors if any, name.
+        let calls =
+            |line: &str| line.split_whitespace().nth(3).and_then(|calls| calls.parse::<u64>().ok()).unwrap_or(0);
+        let named = |name: &str| table.lines().filter(|line| line.trim_end().ends_with(name)).map(calls).sum();
+        (named(" futex"), named(" total"))
+    };
+    let (futexes, all) = count(&[]);
+    measured("spin pair: futex calls and all calls of 20,000 round trips", format!("{futexes} and {all}"), "100 futex");
+    assert!(futexes < 100, "{futexes} futex calls");
+    let (futexes, _) = count(&["--base"]);
+    assert!(futexes >= 20_000, "{futexes} futex calls: a base peer is woken by every flip");
+}
