@@ -139,7 +139,7 @@ fn window_channel(connection: &Arc<Connection>, length: u32, lease: Lease) -> Re
         late::seal(&shared)?;
         drop(shared);
         let line = WindowLine::new(endpoint, ours);
-        Err(WindowServer { line, connection: connection_of_thread, worker: worker_of_thread }.serve())
+        Err(WindowServer::new(line, connection_of_thread, worker_of_thread).serve())
     })?;
     Ok((Opened { offset: 0, length }, vec![file, theirs], worker))
 }

@@ -1,6 +1,6 @@
 //! Serves a window channel.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,16 +14,23 @@ use super::worker::Worker;
 use crate::rpc::line::{Incoming, Outgoing, Prefix, Staged, TooLarge, WindowLine};
 use crate::rpc::wire::{self, ERROR, TRANSFER};
 use crate::rpc::{Code, Status, Violation};
+use crate::stream::Attachments;
 use crate::{Deadline, Error, Result};
 
 /// A channel and its thread's state.
 pub(super) struct WindowServer {
-    pub(super) line: WindowLine,
-    pub(super) connection: Arc<Connection>,
-    pub(super) worker: Arc<Worker>,
+    line: WindowLine,
+    /// The line's socket, whose hang-up cancels a call.
+    socket: Arc<OwnedFd>,
+    connection: Arc<Connection>,
+    worker: Arc<Worker>,
 }
 
 impl WindowServer {
+    pub(super) fn new(line: WindowLine, connection: Arc<Connection>, worker: Arc<Worker>) -> Self {
+        Self { socket: line.socket.shared(), line, connection, worker }
+    }
+
     /// Serves calls until the channel ends, which is always an error.
     pub(super) fn serve(&mut self) -> Error {
         let ended = self.serve_calls();
@@ -75,53 +82,37 @@ impl WindowServer {
                 return self.refuse(status).map(|()| false);
             }
         }
-        let connection = Arc::clone(&self.connection);
-        let maximum = connection.maximum();
-        let (socket, room) = (self.line.socket.shared(), self.line.room());
+        let Self { line, connection, socket, .. } = self;
         let mut context = Context {
             caller: &connection.peer,
-            socket: &socket,
+            socket,
             due: None,
             received: incoming.fds.take(),
             answer_fds: Vec::new(),
             may_attach: true,
-            max_chunk: connection.max_chunk(room),
+            max_chunk: connection.max_chunk(line.room()),
         };
         let mut outcome = Outcome::default();
-        let request = self.line.lend();
-        let answered = self.answer(&incoming, begun, &request, &mut context, maximum, &mut outcome);
-        self.line.restore(request);
+        let request = line.lend();
+        let answered = answer(line, connection, &incoming, begun, &request, &mut context, &mut outcome);
+        line.restore(request);
         drop(lease);
         if let Some(error) = outcome.stream.failed {
             return Err(error);
         }
         match answered.map(|()| outcome.staged.or(outcome.stream.end)) {
-            Ok(Some(staged)) => self.send(staged, &context),
+            Ok(Some(staged)) if context.answer_fds.is_empty() => {
+                line.flip(staged)?;
+                line.send_rest(staged).map(|()| false)
+            }
+            Ok(Some(staged)) => {
+                let fds = std::mem::take(&mut context.answer_fds);
+                self.send_with_fds(staged, &fds)
+            }
             // A method cannot prove that it answered without having staged its answer.
             Ok(None) => self.refuse(Status::new(Code::Unknown, "the method did not answer")).map(|()| false),
             Err(status) => self.refuse(status).map(|()| false),
         }
-    }
-
-    #[inline]
-    fn answer(
-        &mut self,
-        incoming: &Incoming,
-        begun: Option<Instant>,
-        payload: &[u8],
-        context: &mut Context<'_>,
-        maximum: u64,
-        outcome: &mut Outcome,
-    ) -> Result<(), Status> {
-        let connection = Arc::clone(&self.connection);
-        let has_fds = context.received.is_some();
-        if context.received.as_ref().is_some_and(crate::stream::Attachments::lost) {
-            return Err(Status::new(Code::NoResource, "the server has no descriptors left"));
-        }
-        let route = call::find(&connection.shared.router, incoming.tag, has_fds)?;
-        let (due, request) = call::split_prefix(payload, begun)?;
-        context.due = due;
-        call::run(route, context, request, Way::Window(&mut self.line), maximum, outcome)
     }
 
     /// Receives a payload that did not fit the window, or says why it is thrown away.
@@ -145,21 +136,19 @@ impl WindowServer {
         self.line.receive_bulk(incoming.bulk, maximum, due, begun).map(Ok)
     }
 
-    /// Sends a staged answer and its descriptors.
-    #[inline]
-    fn send(&mut self, staged: Staged, context: &Context<'_>) -> Result<bool> {
-        if !context.answer_fds.is_empty() {
-            let fds: Vec<BorrowedFd<'_>> = context.answer_fds.iter().map(AsFd::as_fd).collect();
-            if let Err(error) = self.line.attach(&fds) {
-                if !self.line.socket.is_usable() {
-                    return Err(error);
-                }
-                return self.refuse(Status::new(Code::NoResource, error.to_string())).map(|()| false);
+    /// Sends a staged answer and its descriptors; whether they went out.
+    #[cold]
+    fn send_with_fds(&mut self, staged: Staged, fds: &[OwnedFd]) -> Result<bool> {
+        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        if let Err(error) = self.line.attach(&fds) {
+            if !self.line.socket.is_usable() {
+                return Err(error);
             }
+            return self.refuse(Status::new(Code::NoResource, error.to_string())).map(|()| false);
         }
         self.line.flip(staged)?;
         self.line.send_rest(staged)?;
-        Ok(!context.answer_fds.is_empty())
+        Ok(true)
     }
 
     /// Answers with an error.
@@ -172,4 +161,25 @@ impl WindowServer {
         let staged = self.line.stage(&message, room, false).map_err(|TooLarge| Violation::TooLarge(0))?;
         self.line.flip(staged)
     }
+}
+
+/// Finds the method and runs it; its answer is then staged in the window.
+#[inline]
+fn answer(
+    line: &mut WindowLine,
+    connection: &Connection,
+    incoming: &Incoming,
+    begun: Option<Instant>,
+    payload: &[u8],
+    context: &mut Context<'_>,
+    outcome: &mut Outcome,
+) -> Result<(), Status> {
+    let has_fds = context.received.is_some();
+    if context.received.as_ref().is_some_and(Attachments::lost) {
+        return Err(Status::new(Code::NoResource, "the server has no descriptors left"));
+    }
+    let route = call::find(&connection.shared.router, incoming.tag, has_fds)?;
+    let (due, request) = call::split_prefix(payload, begun)?;
+    context.due = due;
+    call::run(route, context, request, Way::Window(line), connection.maximum(), outcome)
 }
