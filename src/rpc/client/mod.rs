@@ -223,6 +223,7 @@ impl Client {
     #[inline]
     fn exchange(&self, request: &Request<'_>, deadline: Deadline, read: Read<'_>) -> Result<(), CallError> {
         let Some(mut slot) = self.shared.pool.home() else {
+            self.shared.pool.count();
             return self.shared.exchange_slowly(request, deadline, read);
         };
         let Some(channel) = slot.as_mut() else { unreachable!("a home slot holds a channel") };

@@ -20,8 +20,10 @@ pub(super) type Slot<'a> = MutexGuard<'a, Option<Box<Channel>>>;
 #[derive(Debug)]
 pub(super) struct Pool {
     slots: Box<[CachePadded<Mutex<Option<Box<Channel>>>>]>,
-    /// Calls begun by the threads at home in each slot.
+    /// Calls begun in each slot by a thread that is at home there.
     calls: Box<[CachePadded<AtomicU64>]>,
+    /// Calls begun elsewhere.
+    calls_elsewhere: AtomicU64,
     /// Threads that wait for a channel.
     waiters: AtomicUsize,
     freed: (Mutex<()>, Condvar),
@@ -45,15 +47,21 @@ impl Pool {
     pub(super) fn new(channels: usize) -> Self {
         let slots = (0..channels).map(|_| CachePadded::default()).collect();
         let calls = (0..channels).map(|_| CachePadded::default()).collect();
-        Self { slots, calls, waiters: AtomicUsize::new(0), freed: Default::default() }
+        Self { slots, calls, calls_elsewhere: AtomicU64::new(0), waiters: AtomicUsize::new(0), freed: Default::default() }
     }
 
     /// A call begins: this thread's home slot, if it holds an idle channel.
     #[inline]
     pub(super) fn home(&self) -> Option<Slot<'_>> {
         let home = self.home_index();
-        self.calls[home].fetch_add(1, Ordering::Relaxed);
-        try_lock(&self.slots[home]).filter(|slot| slot.as_ref().is_some_and(|channel| !channel.is_over()))
+        let slot = try_lock(&self.slots[home])?;
+        if slot.as_ref().is_none_or(|channel| channel.is_over()) {
+            return None;
+        }
+        // Only the holder of the slot writes its count.
+        let calls = &self.calls[home];
+        calls.store(calls.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        Some(slot)
     }
 
     #[inline]
@@ -63,7 +71,13 @@ impl Pool {
 
     /// Calls begun so far.
     pub(super) fn calls(&self) -> u64 {
-        self.calls.iter().map(|calls| calls.load(Ordering::Relaxed)).sum()
+        let at_home: u64 = self.calls.iter().map(|calls| calls.load(Ordering::Relaxed)).sum();
+        at_home + self.calls_elsewhere.load(Ordering::Relaxed)
+    }
+
+    /// A call begins elsewhere than at home.
+    pub(super) fn count(&self) {
+        self.calls_elsewhere.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Looks through all slots from the home slot on. Channels that are over are dropped on the way.

@@ -139,7 +139,7 @@ impl Server {
 
 impl Shared {
     fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::SeqCst)
+        self.closing.load(Ordering::Relaxed)
     }
 
     /// A connection came: serves it on a thread of its own. One over the quota is closed.
