@@ -36,33 +36,34 @@ impl Echo {
         &self.path
     }
 
-    #[allow(dead_code, reason = "not every test that has this module asks")]
+    /// Bytes of memory that the server has touched.
+    pub fn resident(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+    }
+
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    #[allow(dead_code, reason = "not every test that has this module asks")]
     pub fn open_files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
 
-    #[allow(dead_code, reason = "not every test that has this module kills")]
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    #[allow(dead_code, reason = "not every test that has this module restarts")]
     pub fn restart(&mut self) {
         self.child = spawn(&self.path, &self.arguments);
     }
 
-    #[allow(dead_code, reason = "not every test that has this module terminates")]
     pub fn terminate(&self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
     }
 
-    #[allow(dead_code, reason = "not every test that has this module waits")]
     pub fn wait(&mut self) -> ExitStatus {
         self.child.wait().unwrap()
     }

@@ -47,7 +47,13 @@ impl Pool {
     pub(super) fn new(channels: usize) -> Self {
         let slots = (0..channels).map(|_| CachePadded::default()).collect();
         let calls = (0..channels).map(|_| CachePadded::default()).collect();
-        Self { slots, calls, calls_elsewhere: AtomicU64::new(0), waiters: AtomicUsize::new(0), freed: Default::default() }
+        Self {
+            slots,
+            calls,
+            calls_elsewhere: AtomicU64::new(0),
+            waiters: AtomicUsize::new(0),
+            freed: Default::default(),
+        }
     }
 
     /// A call begins: this thread's home slot, if it holds an idle channel.
