@@ -28,7 +28,7 @@ use rustix::event::PollFlags;
 use rustix::net::Shutdown;
 
 use super::attach::{ATTACH, MAX_ATTACHMENTS};
-use super::closer::{Attachments, STUCK_AFTER};
+use super::closer::STUCK_AFTER;
 use super::inbox::{Fill, Inbox, Message};
 use super::outbox::{WriteError, send_all};
 use super::readiness::Spin;
@@ -51,8 +51,8 @@ const SLICES_ON_STACK: usize = 6;
 /// Works the same whatever flags and options the socket has or is given by others meanwhile. After a violation, a broken connection
 /// or a frame that was cut short the socket is poisoned: it is shut down both ways, and every later call returns the same error.
 pub struct FrameSocket {
-    socket: Arc<OwnedFd>,
-    inbox: Inbox,
+    pub(super) socket: Arc<OwnedFd>,
+    pub(super) inbox: Inbox,
     patience: Duration,
     poison: Option<Error>,
     /// Nobody else holds our open file description.
@@ -162,28 +162,6 @@ impl FrameSocket {
         self.write(&mut [IoSlice::new(&attach)], fds, deadline.into())
     }
 
-    /// Takes an ATTACH frame that came alone, for a message that travelled another way: the counterpart of
-    /// [`send_attach`](Self::send_attach). It must be here already, nothing is waited for.
-    pub(crate) fn take_attach(&mut self) -> Result<Attachments> {
-        self.check()?;
-        loop {
-            if let Err(error) = self.inbox.ready_header() {
-                return Err(self.poison(error));
-            }
-            if let Some(attachments) = self.inbox.take_pending() {
-                return Ok(attachments);
-            }
-            if !self.fill(&mut Deadline::after(Duration::ZERO))? {
-                return Err(self.poison(super::decode::end_inside_frame()));
-            }
-        }
-    }
-
-    /// The socket itself, to be watched for hang-ups.
-    pub(crate) fn shared(&self) -> Arc<OwnedFd> {
-        Arc::clone(&self.socket)
-    }
-
     fn send_message(&mut self, tag: u16, parts: &[&[u8]], fds: &[BorrowedFd<'_>], deadline: Deadline) -> Result<()> {
         let length: usize = parts.iter().map(|part| part.len()).sum();
         let length = u32::try_from(length).map_err(|_| Error::invalid("a payload has less than 4 GiB"))?;
@@ -276,7 +254,7 @@ impl FrameSocket {
     }
 
     /// Receives more bytes; `false`: the peer sends no more.
-    fn fill(&mut self, deadline: &mut Deadline) -> Result<bool> {
+    pub(super) fn fill(&mut self, deadline: &mut Deadline) -> Result<bool> {
         loop {
             match self.look() {
                 Ok(Fill::Bytes) => return Ok(true),
@@ -380,7 +358,7 @@ impl FrameSocket {
         self.unshared
     }
 
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         self.poison.clone().map_or(Ok(()), Err)
     }
 

@@ -66,7 +66,14 @@ impl Inbox {
     pub(super) fn set_attachments(&mut self, socket: BorrowedFd<'_>, allowed: bool) -> Result<()> {
         set_pass_rights(socket, allowed).map_err(|error| Error::system("setting SO_PASSRIGHTS", error))?;
         match (allowed, &mut self.rule) {
-            (true, None) => self.rule = Some(AttachRule::from_position(self.decoder.position())),
+            (true, None) => {
+                // What was read ahead came without descriptors, and is judged by that: once its frames are taken, the rule must
+                // know them.
+                let mut rule = AttachRule::from_position(self.decoder.position());
+                let verdict = rule.judge(&self.decoder, &mut Vec::new());
+                self.rule = Some(rule);
+                verdict?;
+            }
             (false, Some(rule)) => {
                 let mut refused = Vec::new();
                 rule.surrender(&mut refused);

@@ -39,6 +39,9 @@ pub(super) struct Request<'a> {
 /// Takes the fields of a response and the descriptors that came with it.
 pub(super) type Read<'a> = &'a mut dyn FnMut(&[u8], Option<Attachments>) -> Result<(), DecodeError>;
 
+/// Takes one message of an answer: its type, its payload, its descriptors.
+pub(super) type Take<'a> = &'a mut dyn FnMut(u16, &[u8], Option<Attachments>) -> Result<(), Failure>;
+
 /// Why a call brought no value, and what that means for its channel.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -83,7 +86,8 @@ impl Channel {
     pub(super) fn send(&mut self, request: &Request<'_>, mut deadline: Deadline) -> Result<(), Failure> {
         let Request { tag, value, fds } = *request;
         let session = &*self.session;
-        let prefix = if session.version1 { Prefix::Deadline(nanos_left(&deadline)?) } else { Prefix::None };
+        let left = nanos_left(&deadline)?;
+        let prefix = if session.version1 { Prefix::Deadline(left) } else { Prefix::None };
         if fds.len() > crate::stream::MAX_ATTACHMENTS || (!fds.is_empty() && !session.version1) {
             let what = "a call carries at most 16 descriptors, and none to a server of the base protocol";
             return Err(Failure::Call(Error::invalid(what).into()));
@@ -102,11 +106,7 @@ impl Channel {
 
     /// Receives one message of an answer. What `take` makes of it decides: an error that is the peer's fault ends the channel.
     #[inline]
-    pub(super) fn receive(
-        &mut self,
-        deadline: Deadline,
-        take: &mut dyn FnMut(u16, &[u8], Option<Attachments>) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+    pub(super) fn receive(&mut self, deadline: Deadline, take: Take<'_>) -> Result<(), Failure> {
         let maximum = u64::from(self.session.own_maximum);
         let taken = match &mut self.line {
             Line::Window(line) => match line.wait(deadline) {
@@ -165,7 +165,7 @@ fn take_from_window(
     datagram: u32,
     maximum: u64,
     mut deadline: Deadline,
-    take: &mut dyn FnMut(u16, &[u8], Option<Attachments>) -> Result<(), Failure>,
+    take: Take<'_>,
 ) -> Result<(), Failure> {
     let incoming = line.take(datagram).map_err(Failure::Lost)?;
     if incoming.bulk > 0 {

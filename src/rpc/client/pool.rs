@@ -15,11 +15,14 @@ use crossbeam_utils::CachePadded;
 use super::channel::Channel;
 
 /// A slot that its holder may use.
-pub(super) type Slot<'a> = MutexGuard<'a, Option<Box<Channel>>>;
+pub(super) type Slot<'a> = MutexGuard<'a, Held>;
+
+/// What a slot holds.
+type Held = Option<Box<Channel>>;
 
 #[derive(Debug)]
 pub(super) struct Pool {
-    slots: Box<[CachePadded<Mutex<Option<Box<Channel>>>>]>,
+    slots: Box<[CachePadded<Mutex<Held>>]>,
     /// Calls begun in each slot by a thread that is at home there.
     calls: Box<[CachePadded<AtomicU64>]>,
     /// Calls begun elsewhere.
@@ -155,7 +158,7 @@ impl Pool {
 
 /// A slot whose holder panicked (in its own encoding or decoding) loses its channel: it may be between a request and an answer.
 #[inline]
-fn try_lock(slot: &Mutex<Option<Box<Channel>>>) -> Option<Slot<'_>> {
+fn try_lock(slot: &Mutex<Held>) -> Option<Slot<'_>> {
     match slot.try_lock() {
         Ok(slot) => Some(slot),
         Err(TryLockError::Poisoned(poisoned)) => {

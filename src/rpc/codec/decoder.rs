@@ -178,7 +178,7 @@ impl<'a> Decoder<'a> {
         mut item: impl FnMut(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<Vec<T>, DecodeError> {
         let count = self.u32()? as usize;
-        let possible = if least == 0 { self.rest.len() + 1 } else { self.rest.len() / least };
+        let possible = self.rest.len().checked_div(least).unwrap_or(self.rest.len() + 1);
         if count > possible {
             return Err(DecodeError::TooShort);
         }
