@@ -147,21 +147,6 @@ impl FrameSocket {
         self.send_message(tag, parts, fds, deadline.into())
     }
 
-    /// Sends an ATTACH frame alone, for a message that travels another way.
-    ///
-    /// # Errors
-    /// As [`send_with_fds`](Self::send_with_fds).
-    pub fn send_attach(&mut self, fds: &[BorrowedFd<'_>], deadline: impl Into<Deadline>) -> Result<()> {
-        if fds.is_empty() || fds.len() > MAX_ATTACHMENTS {
-            return Err(Error::invalid(format!(
-                "a message carries 1 to {MAX_ATTACHMENTS} descriptors, not {}",
-                fds.len()
-            )));
-        }
-        let attach = attach_frame(fds);
-        self.write(&mut [IoSlice::new(&attach)], fds, deadline.into())
-    }
-
     fn send_message(&mut self, tag: u16, parts: &[&[u8]], fds: &[BorrowedFd<'_>], deadline: Deadline) -> Result<()> {
         let length: usize = parts.iter().map(|part| part.len()).sum();
         let length = u32::try_from(length).map_err(|_| Error::invalid("a payload has less than 4 GiB"))?;
@@ -179,7 +164,12 @@ impl FrameSocket {
         self.write(&mut slices, fds, deadline)
     }
 
-    fn write(&mut self, slices: &mut [IoSlice<'_>], fds: &[BorrowedFd<'_>], mut deadline: Deadline) -> Result<()> {
+    pub(super) fn write(
+        &mut self,
+        slices: &mut [IoSlice<'_>],
+        fds: &[BorrowedFd<'_>],
+        mut deadline: Deadline,
+    ) -> Result<()> {
         self.check()?;
         match send_all(self.socket.as_fd(), slices, fds, &mut deadline, self.patience) {
             Ok(()) => Ok(()),
@@ -402,7 +392,7 @@ impl std::fmt::Debug for FrameSocket {
 }
 
 /// The ATTACH frame that announces `fds`, at most [`MAX_ATTACHMENTS`] of them.
-fn attach_frame(fds: &[BorrowedFd<'_>]) -> [u8; super::attach::ATTACH_SIZE] {
+pub(super) fn attach_frame(fds: &[BorrowedFd<'_>]) -> [u8; super::attach::ATTACH_SIZE] {
     let [a, b, c, d, e, f] = Header { tag: ATTACH, length: 1 }.encode();
     [a, b, c, d, e, f, fds.len() as u8]
 }
