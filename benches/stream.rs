@@ -43,7 +43,9 @@ fn run(rounds: usize, bytes: usize, calls: usize, window: Duration) {
         });
         report(&format!("bulk, {} KiB chunks, MB/s", chunk >> 10), &rows);
     }
-    let rows = compare(rounds, &["bare-ping", "framed-ping"], |mode| calls as f64 / ping(mode, calls).as_secs_f64());
+    let rows = compare(rounds, &["bare-ping", "framed-ping", "shared-ping"], |mode| {
+        calls as f64 / ping(mode, calls).as_secs_f64()
+    });
     report("round trips of 100 bytes, a second", &rows);
     let rows = compare(rounds, &["alone", "beside-a-stalled-channel"], |mode| neighbours(mode != "alone", window));
     report("one channel, MB/s", &rows);
@@ -133,7 +135,7 @@ fn bulk(mode: &str, chunk: usize, count: usize) -> Duration {
         _ => {
             let file = (mode != "framed").then(|| file_of(&data));
             let mut framed = FrameSocket::new(socket);
-            if mode == "sendfile" {
+            if mode != "read-and-send" {
                 framed.assume_unshared().unwrap();
             }
             for _ in 0..count {
@@ -169,6 +171,9 @@ fn ping(mode: &str, calls: usize) -> Duration {
         start.elapsed()
     } else {
         let mut framed = FrameSocket::new(socket);
+        if mode == "framed-ping" {
+            framed.assume_unshared().unwrap();
+        }
         let start = Instant::now();
         for _ in 0..calls {
             framed.send(7, &buffer[..100], WAIT).unwrap();
@@ -240,8 +245,11 @@ fn child(mode: &str, chunk: usize, count: usize) {
                 socket.write_all(&buffer).unwrap();
             }
         }
-        "framed-ping" => {
+        "framed-ping" | "shared-ping" => {
             let mut framed = FrameSocket::new(socket);
+            if mode == "framed-ping" {
+                framed.assume_unshared().unwrap();
+            }
             for _ in 0..count {
                 framed.receive(WAIT).unwrap();
                 framed.send(7, &buffer, WAIT).unwrap();
@@ -261,6 +269,7 @@ fn child(mode: &str, chunk: usize, count: usize) {
         "channels" => channels(socket),
         _ => {
             let mut framed = FrameSocket::new(socket);
+            framed.assume_unshared().unwrap();
             for _ in 0..count {
                 assert_eq!(framed.receive(WAIT).unwrap().unwrap().payload.len(), chunk);
             }

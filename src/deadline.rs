@@ -56,6 +56,15 @@ impl Deadline {
         }
     }
 
+    /// Whether more than `margin` is left. Reads the clock only for a deadline that is absolute already.
+    pub(crate) fn is_beyond(self, margin: Duration) -> bool {
+        match self.0 {
+            Repr::Never => true,
+            Repr::At(instant) => instant.saturating_duration_since(Instant::now()) > margin,
+            Repr::After(duration) => duration > margin,
+        }
+    }
+
     /// The absolute point in time, `None` for never. A relative deadline becomes absolute here, in place: the first caller reads
     /// the clock, later ones get the same answer.
     pub(crate) fn resolve(&mut self) -> Option<Instant> {
@@ -105,6 +114,19 @@ mod tests {
         let at = Instant::now();
         assert_eq!(Deadline::from(at).resolve(), Some(at));
         assert_eq!({ Deadline::NEVER }.resolve(), None);
+    }
+
+    #[test]
+    fn what_is_left_is_compared_with_a_margin() {
+        let (short, long) = (Duration::from_secs(1), Duration::from_secs(100));
+        for deadline in
+            [Deadline::after(Duration::from_secs(50)), Deadline::at(Instant::now() + Duration::from_secs(50))]
+        {
+            assert!(deadline.is_beyond(short));
+            assert!(!deadline.is_beyond(long));
+        }
+        assert!(Deadline::NEVER.is_beyond(Duration::MAX));
+        assert!(!Deadline::at(Instant::now()).is_beyond(Duration::ZERO));
     }
 
     #[test]

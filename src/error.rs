@@ -20,6 +20,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 /// The result of a fallible operation of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -33,6 +35,8 @@ struct Inner {
     kind: ErrorKind,
     what: Cow<'static, str>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    /// Whether the connection is gone, where the kind alone does not say so.
+    ended: bool,
 }
 
 /// The class of an [`Error`].
@@ -110,7 +114,7 @@ impl Error {
     /// An error of `kind`; `what` is a sentence without a full stop.
     #[cold]
     pub(crate) fn new(kind: ErrorKind, what: impl Into<Cow<'static, str>>) -> Self {
-        Self(Arc::new(Inner { kind, what: what.into(), source: None }))
+        Self(Arc::new(Inner { kind, what: what.into(), source: None, ended: false }))
     }
 
     /// An error of `kind` that a typed error caused.
@@ -120,13 +124,26 @@ impl Error {
         what: impl Into<Cow<'static, str>>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self(Arc::new(Inner { kind, what: what.into(), source: Some(source.into()) }))
+        Self(Arc::new(Inner { kind, what: what.into(), source: Some(source.into()), ended: false }))
     }
 
     /// A system call, named by `what`, failed.
     #[cold]
     pub(crate) fn system(what: impl Into<Cow<'static, str>>, source: impl Into<std::io::Error>) -> Self {
-        Self::caused(ErrorKind::System, what, source.into())
+        let source = source.into();
+        let kind = match Errno::from_io_error(&source) {
+            Some(Errno::NOSYS) => ErrorKind::Unsupported,
+            _ => ErrorKind::System,
+        };
+        Self::caused(kind, what, source)
+    }
+
+    /// The same error where it took the connection with it: what carried the connection was dropped.
+    #[cold]
+    pub(crate) fn and_the_end(self) -> Self {
+        let (kind, what) = (self.kind(), self.0.what.clone());
+        let source = self.0.source.is_some().then(|| Box::new(self) as Box<dyn std::error::Error + Send + Sync>);
+        Self(Arc::new(Inner { kind, what, source, ended: true }))
     }
 
     /// The caller passed something that the documentation forbids.
@@ -141,9 +158,10 @@ impl Error {
     }
 
     /// Whether the connection that returned this error is gone for good. `false` means that only this call failed: a wrong
-    /// argument, a deadline, an answer that is still outstanding.
+    /// argument, a deadline, an answer that is still outstanding. A deadline is fatal where the call that waits was given up, as `?`
+    /// does with [`Interrupted`](crate::Interrupted).
     pub fn is_fatal(&self) -> bool {
-        !matches!(self.kind(), ErrorKind::InvalidInput | ErrorKind::AnswerPending | ErrorKind::Timeout)
+        self.0.ended || !matches!(self.kind(), ErrorKind::InvalidInput | ErrorKind::AnswerPending | ErrorKind::Timeout)
     }
 }
 

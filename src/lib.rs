@@ -20,6 +20,8 @@
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("flipcall stands on Linux system calls: memfd seals and futexes");
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("a window can be as long as a 32-bit address space: flipcall needs 64-bit addresses");
 
 mod deadline;
 mod sys;

@@ -1,6 +1,7 @@
 //! `flipcall mux` against a client in another language that knows only the wire format.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -69,7 +70,12 @@ fn a_signal_ends_it_cleanly_and_removes_the_socket() {
         let mut server = Server::start("signal", &[]);
         let second = command(&server.path).stderr(Stdio::null()).status().unwrap();
         assert!(!second.success(), "a path that somebody listens on is refused");
+        let mut client = UnixStream::connect(&server.path).unwrap();
+        client.read_exact(&mut [0; 14]).unwrap();
         server.signal(signal);
+        let mut last = Vec::new();
+        client.read_to_end(&mut last).unwrap();
+        assert_eq!(last, [0, 0, 0, 0, 0, 4, 7, 0, 0, 0], "goodbye, reason 0, no text");
         assert_eq!(server.child.wait().unwrap().code(), Some(0));
         assert!(!server.path.exists());
     }

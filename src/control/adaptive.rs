@@ -63,15 +63,15 @@ impl Backoff {
 }
 
 impl Adaptive {
-    /// Whether the next wait may spin before anything else.
-    pub(crate) fn spins_next(&self) -> bool {
-        self.spin.left == 0
-    }
-
-    /// Whether a hit in the hot spin has to be reported.
-    #[inline(always)]
+    /// Whether the last spin was a hit: then the next wait spins without a clock first, and a hit there need not be reported.
     pub(crate) fn is_settled(&self) -> bool {
         self.spin.width == 0
+    }
+
+    /// Whether the next wait may spin.
+    #[cfg(test)]
+    fn spins_next(&self) -> bool {
+        self.spin.left == 0
     }
 
     /// Begins a slow wait: how long to spin, `None` for not at all.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A snapshot of an endpoint's counters. Each is exact; together they may be taken in the middle of a call.
+/// A snapshot of an endpoint's counters. While a call runs it may show some of them before and some after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Counters {
@@ -44,9 +44,10 @@ pub(crate) struct Tally {
     pub(crate) receives: Count,
     pub(crate) bytes_sent: Count,
     pub(crate) bytes_received: Count,
-    pub(crate) spin_hits: Count,
     pub(crate) yield_hits: Count,
     pub(crate) parks: Count,
+    /// Waits that slept and then got the pen.
+    pub(crate) woken: Count,
     pub(crate) wakes_sent: Count,
     pub(crate) spurious_wakes: Count,
     /// The one that shutdowns from any thread count too.
@@ -76,7 +77,8 @@ impl Tally {
             receives: self.receives.get(),
             bytes_sent: self.bytes_sent.get(),
             bytes_received: self.bytes_received.get(),
-            spin_hits: self.spin_hits.get(),
+            // What neither slept nor yielded spun: one counter less on the way of a call.
+            spin_hits: self.receives.get().saturating_sub(self.woken.get() + self.yield_hits.get()),
             yield_hits: self.yield_hits.get(),
             parks: self.parks.get(),
             wakes_sent: self.wakes_sent.get(),

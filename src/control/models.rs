@@ -33,11 +33,14 @@ impl End {
     }
 
     fn flip(&self, length: u32) -> Result<(), Stop> {
-        self.transfer.flip(&self.words, length)
+        self.transfer.flip(&self.words, length).map_err(|found| self.transfer.refused_flip(found))
     }
 
     fn wait(&mut self) -> Result<u32, Stop> {
-        self.transfer.wait(&self.words, Deadline::NEVER, CAPACITY)
+        if !self.transfer.spin_hot(&self.words) {
+            self.transfer.wait(&self.words, Deadline::NEVER)?;
+        }
+        self.transfer.take(&self.words, CAPACITY).map_err(Stop::Violation)
     }
 
     /// What a shutdown from another thread needs.
@@ -56,9 +59,10 @@ fn shut_down_from((words, cancel): &(Arc<HeaderWords>, Arc<CancelWord>)) {
 }
 
 /// Two calls, each with a datagram of its own both ways: nobody hangs, and every datagram arrives with the pen.
-fn calls(park: bool) {
+fn calls(park: bool, hot_spins: u32) {
     explore(move || {
         let (mut client, mut server) = pair(park);
+        (client.transfer.hot_spins, server.transfer.hot_spins) = (hot_spins, hot_spins);
         let serving = thread::spawn(move || {
             assert_eq!(server.wait(), Ok(1));
             server.flip(2).unwrap();
@@ -75,12 +79,18 @@ fn calls(park: bool) {
 
 #[test]
 fn calls_with_wake_elision() {
-    calls(true);
+    calls(true, 0);
+}
+
+/// The fast path takes the pen with a load of its own.
+#[test]
+fn calls_that_spin_first() {
+    calls(true, 1);
 }
 
 #[test]
 fn calls_of_the_base_protocol() {
-    calls(false);
+    calls(false, 0);
 }
 
 /// A shutdown of our own ends our wait, as ours; at the peer as the peer's.
@@ -124,16 +134,13 @@ fn a_shutdown_races_a_call() {
     });
 }
 
-/// The watchdog's cancel ends a wait; an answer that came before it still counts.
+/// The watchdog's cancel ends a wait; an answer that came before it always counts.
 #[test]
 fn the_death_of_the_peer_ends_a_wait() {
     explore(|| {
         let (client, mut server) = pair(true);
         let cancel = server.cancel.clone();
-        let serving = thread::spawn(move || match server.wait() {
-            Ok(length) => assert_eq!(length, 1),
-            stop => assert_eq!(stop, Err(Stop::PeerGone)),
-        });
+        let serving = thread::spawn(move || assert_eq!(server.wait(), Ok(1)));
         client.flip(1).unwrap();
         cancel.raise(Cancel::PeerGone);
         serving.join().unwrap();

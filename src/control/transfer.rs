@@ -41,7 +41,6 @@ use rustix::io::Errno;
 use super::adaptive::{Adaptive, HOT_SPINS};
 use super::state::{self, Side, Violation};
 use super::{Tally, Tie, WaitPolicy, Watched};
-use crate::Deadline;
 use crate::sys::cancel::{Cancel, CancelWord};
 use crate::sys::sync::{AtomicU32, HeaderWords, Ordering, fence_after_exchange, pause, wake_shared};
 
@@ -100,14 +99,13 @@ impl Transfer {
         self.park
     }
 
-    /// Hands the pen and a datagram of `length` bytes to the peer. The wake is elided if `park` was agreed on before.
-    #[inline]
-    pub(crate) fn flip(&self, words: &HeaderWords, length: u32) -> Result<(), Stop> {
+    /// Hands the pen and a datagram of `length` bytes to the peer. The wake is elided if `park` was agreed on before. `false`: nothing
+    /// was handed over, and [`refused_flip`](Self::refused_flip) tells why.
+    #[inline(always)]
+    pub(crate) fn flip(&self, words: &HeaderWords, length: u32) -> Result<(), u32> {
         words.length.store(length, Ordering::Relaxed);
         let (ours, theirs) = (self.side.active(), self.side.peer().active());
-        if let Err(found) = words.state.compare_exchange(ours, theirs, Ordering::SeqCst, Ordering::Relaxed) {
-            return Err(self.refused_flip(found));
-        }
+        words.state.compare_exchange(ours, theirs, Ordering::SeqCst, Ordering::Relaxed)?;
         let awake = self.park && {
             fence_after_exchange(); // F2
             self.parked_word(words, self.side.peer()).load(Ordering::SeqCst) == 0
@@ -120,30 +118,28 @@ impl Transfer {
         Ok(())
     }
 
-    /// Waits for the pen and returns the length of the datagram that came with it, which is at most `capacity`.
-    #[inline]
-    pub(crate) fn wait(&mut self, words: &HeaderWords, deadline: Deadline, capacity: u32) -> Result<u32, Stop> {
+    /// Spins for as long as it takes no clock: whether the pen is ours.
+    #[inline(always)]
+    pub(crate) fn spin_hot(&self, words: &HeaderWords) -> bool {
         let ours = self.side.active();
-        for _ in 0..self.hot_spins {
-            if words.state.load(Ordering::Acquire) == ours {
-                self.tally.spin_hits.add(1);
-                if !self.adaptive.is_settled() {
-                    self.adaptive.spin_hit(std::time::Duration::ZERO);
-                }
-                return self.take(words, capacity);
+        let mut left = self.hot_spins;
+        while words.state.load(Ordering::Acquire) != ours {
+            if left == 0 {
+                return false;
             }
+            left -= 1;
             pause();
         }
-        self.wait_slowly(words, deadline)?;
-        self.take(words, capacity)
+        true
     }
 
-    /// Reads the length, once: the peer may change it as soon as it was checked.
+    /// Takes the datagram that came with the pen and returns its length. It is read once: the peer may change it as soon as it was
+    /// checked.
     #[inline(always)]
-    fn take(&self, words: &HeaderWords, capacity: u32) -> Result<u32, Stop> {
+    pub(crate) fn take(&self, words: &HeaderWords, capacity: u32) -> Result<u32, Violation> {
         let length = words.length.load(Ordering::Relaxed);
         if length > capacity {
-            return Err(Stop::Violation(Violation::Length { length, capacity }));
+            return Err(Violation::Length { length, capacity });
         }
         self.tally.receives.add(1);
         self.tally.bytes_received.add(u64::from(length));
@@ -160,8 +156,9 @@ impl Transfer {
         }
     }
 
+    /// Why a flip failed that found `found` in the place of our own state.
     #[cold]
-    fn refused_flip(&self, found: u32) -> Stop {
+    pub(crate) fn refused_flip(&self, found: u32) -> Stop {
         match (self.cancel.has(Cancel::Shutdown), state::refused_flip(found)) {
             (true, _) => Stop::LocalShutdown,
             (false, None) => Stop::PeerShutdown,

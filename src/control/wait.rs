@@ -23,7 +23,7 @@ impl Transfer {
     /// Waits until the pen is ours, as the policy says.
     #[cold]
     #[inline(never)]
-    pub(super) fn wait_slowly(&mut self, words: &HeaderWords, mut deadline: Deadline) -> Result<(), Stop> {
+    pub(crate) fn wait(&mut self, words: &HeaderWords, mut deadline: Deadline) -> Result<(), Stop> {
         if let Some(tie) = &mut self.tie {
             tie.renew().map_err(Stop::System)?;
         }
@@ -33,14 +33,18 @@ impl Transfer {
             WaitPolicy::Park => self.park(words, &mut deadline),
         };
         if self.policy == WaitPolicy::Adaptive {
-            self.hot_spins = if self.adaptive.spins_next() { HOT_SPINS } else { 0 };
+            self.hot_spins = if self.adaptive.is_settled() { HOT_SPINS } else { 0 };
         }
         result
     }
 
     /// Whether the pen is ours, or why it never will be. A local shutdown comes first, since its caller is waiting for it; an answer
     /// or a shutdown that a peer left before it died comes before its death.
+    ///
+    /// The order of the three loads matters. Death is loaded before the state: whatever the peer did before it died is seen then. Our
+    /// own shutdown is raised before the state is written, so it is loaded after it: the state then never looks like the peer's work.
     fn look(&self, words: &HeaderWords) -> Result<bool, Stop> {
+        let gone = self.cancel.has(Cancel::PeerGone);
         let pen = state::read(words.state.load(Ordering::Acquire), self.side);
         if self.cancel.has(Cancel::Shutdown) {
             return Err(Stop::LocalShutdown);
@@ -49,7 +53,7 @@ impl Transfer {
             Pen::Ours => Ok(true),
             Pen::Down => Err(Stop::PeerShutdown),
             Pen::Invalid(word) => Err(Stop::Violation(Violation::State(word))),
-            Pen::Theirs if self.cancel.has(Cancel::PeerGone) => Err(Stop::PeerGone),
+            Pen::Theirs if gone => Err(Stop::PeerGone),
             Pen::Theirs => Ok(false),
         }
     }
@@ -80,7 +84,6 @@ impl Transfer {
             }
             self.spin_batch(words);
         }
-        self.tally.spin_hits.add(1);
         Ok(())
     }
 
@@ -88,18 +91,20 @@ impl Transfer {
         if self.look(words)? {
             return Ok(());
         }
+        // A yield may take long: the time counts from before it.
+        deadline.resolve();
         let start = Instant::now();
         let budget = self.adaptive.spin_budget();
         if let Some(budget) = budget {
             if self.spin_for(words, start, budget, deadline)? {
-                self.tally.spin_hits.add(1);
                 self.adaptive.spin_hit(start.elapsed());
                 return Ok(());
             }
             self.adaptive.spin_missed(budget);
         }
         if self.adaptive.yields() {
-            let before = Instant::now();
+            // Without a spin no time has passed since the start.
+            let before = if budget.is_some() { Instant::now() } else { start };
             yield_cpu();
             let answered = self.look(words)?;
             self.adaptive.yielded(before.elapsed(), answered);
@@ -142,7 +147,6 @@ impl Transfer {
         let _parked = self.park.then(|| Parked::say(self.parked_word(words, self.side)));
         // W3 is this look, and the kernel's comparison behind it.
         if self.look(words)? {
-            self.tally.spin_hits.add(1);
             return Ok(());
         }
         self.tally.parks.add(1);
@@ -150,6 +154,7 @@ impl Transfer {
         loop {
             let woken = self.sleep_once(words, deadline.resolve(), spurious)?;
             if self.look(words)? {
+                self.tally.woken.add(1);
                 return Ok(());
             }
             spurious += u32::from(woken);

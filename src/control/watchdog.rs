@@ -15,6 +15,7 @@ use rustix::io::Errno;
 
 use crate::sys::cancel::{Cancel, CancelWord};
 use crate::sys::fork::PerProcess;
+use crate::sys::thread::start_without_signals;
 
 /// Hang-ups taken per system call.
 const EVENTS: usize = 64;
@@ -116,8 +117,8 @@ impl Watchdog {
         let token = self.next.fetch_add(1, Ordering::Relaxed);
         let mut tied = self.lock();
         if !tied.running {
-            let thread = std::thread::Builder::new().name("flipcall-watch".into()).spawn(|| self.run());
-            thread.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))?;
+            start_without_signals("flipcall-watch", || self.run())
+                .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))?;
             tied.running = true;
         }
         tied.cancels.insert(token, cancel);

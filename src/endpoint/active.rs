@@ -1,6 +1,6 @@
 //! The connection whose pen is ours.
 
-use super::core::Core;
+use super::core::{Core, Left};
 use super::datagram::{DatagramReader, DatagramWriter};
 use super::{Interrupted, ShutdownHandle, Waiting};
 use crate::control::Counters;
@@ -34,13 +34,29 @@ impl Endpoint {
     ///   nothing happened. With any other kind the connection is gone: a shutdown by either side, a dead peer, a violation.
     #[inline]
     pub fn send_recv(&mut self, length: u32, deadline: impl Into<Deadline>) -> Result<u32, Interrupted<Waiting>> {
-        let Some(core) = &mut self.core else { return Err(Interrupted::Failed(pending())) };
-        if let Err(error) = core.flip(length) {
-            return Err(Interrupted::Failed(error));
-        }
-        match core.wait(deadline.into()) {
-            Ok(length) => Ok(length),
-            Err(error) => Err(self.interrupted(error)),
+        let left = match &mut self.core {
+            Some(core) => match core.call_at_once(length) {
+                Ok(length) => return Ok(length),
+                Err(left) => left,
+            },
+            None => Left::Everything,
+        };
+        self.call_slowly(length, left, deadline.into())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn call_slowly(&mut self, length: u32, left: Left, deadline: Deadline) -> Result<u32, Interrupted<Waiting>> {
+        let Some(core) = &mut self.core else { return Err(Interrupted::Failed(self.absent())) };
+        core.call_slowly(length, left, deadline).map_err(|error| self.interrupted(error))
+    }
+
+    /// Why there is no connection here: a [`Waiting`] has it, or had it and was dropped.
+    #[cold]
+    fn absent(&self) -> Error {
+        match self.handle.is_shut_down() {
+            true => Error::new(ErrorKind::LocalShutdown, "the connection was given up after a deadline"),
+            false => Error::new(ErrorKind::AnswerPending, "the answer to an earlier call is still pending"),
         }
     }
 
@@ -59,10 +75,11 @@ impl Endpoint {
     /// read the answer.
     ///
     /// # Errors
-    /// As [`send_recv`](Self::send_recv), except that there is no deadline to miss.
+    /// As [`send_recv`](Self::send_recv), except that there is no deadline to miss, and that every error is fatal: the endpoint is
+    /// consumed.
     pub fn send_last(mut self, length: u32) -> Result<Finished> {
-        let mut core = self.core.take().ok_or_else(pending)?;
-        core.flip(length)?;
+        let mut core = self.core.take().ok_or_else(|| self.absent())?;
+        core.flip(length).map_err(Error::and_the_end)?;
         core.finished = true;
         Ok(Finished { core })
     }
@@ -111,7 +128,7 @@ impl Endpoint {
     /// [`InvalidInput`](ErrorKind::InvalidInput) if the range does not lie in the received datagram.
     #[inline]
     pub fn read(&self, offset: u32, bytes: &mut [u8]) -> Result<()> {
-        self.core.as_ref().ok_or_else(pending)?.read(offset, bytes)
+        self.core.as_ref().ok_or_else(|| self.absent())?.read(offset, bytes)
     }
 
     /// Copies `bytes` into the next datagram at `offset`.
@@ -120,7 +137,10 @@ impl Endpoint {
     /// [`InvalidInput`](ErrorKind::InvalidInput) if the range does not fit the [capacity](Self::capacity).
     #[inline]
     pub fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<()> {
-        self.core.as_mut().ok_or_else(pending)?.write(offset, bytes)
+        match &mut self.core {
+            Some(core) => core.write(offset, bytes),
+            None => Err(self.absent()),
+        }
     }
 
     /// Copies `bytes` to the start of the next datagram and returns their number, ready for [`send_recv`](Self::send_recv).
@@ -160,11 +180,6 @@ impl Endpoint {
     }
 }
 
-#[cold]
-fn pending() -> Error {
-    Error::new(ErrorKind::AnswerPending, "the answer to an earlier call is still pending")
-}
-
 /// A connection on which the last datagram was sent.
 ///
 /// Dropping it leaves the window as it is, so that the peer can still take that datagram.
@@ -179,22 +194,22 @@ impl Finished {
     /// # Errors
     /// [`Timeout`](ErrorKind::Timeout), after which it can be waited for again; a dead peer or a violation.
     pub fn wait(&mut self, deadline: impl Into<Deadline>) -> Result<()> {
-        self.core.check().or_else(ended)?;
-        self.core.wait(deadline.into()).map(drop).or_else(ended)?;
-        self.shut_down();
-        Ok(())
+        let ended = match self.core.check() {
+            Ok(()) => self.core.wait(deadline.into()).map(drop),
+            poisoned => poisoned,
+        };
+        match ended {
+            // A shutdown is the end that was waited for.
+            Err(error) if !matches!(error.kind(), ErrorKind::PeerShutdown | ErrorKind::LocalShutdown) => Err(error),
+            _ => {
+                self.shut_down();
+                Ok(())
+            }
+        }
     }
 
     /// Shuts the connection down. A last datagram that the peer has not taken yet is lost.
     pub fn shut_down(&self) {
         self.core.shared.shut_down();
-    }
-}
-
-/// A shutdown is the end that was waited for.
-fn ended(error: Error) -> Result<()> {
-    match error.kind() {
-        ErrorKind::PeerShutdown | ErrorKind::LocalShutdown => Ok(()),
-        _ => Err(error),
     }
 }

@@ -9,6 +9,16 @@ use super::Options;
 use super::handle::Shared;
 use super::stale::Stale;
 
+/// What is left of a call that was not over at once.
+pub(super) enum Left {
+    /// Nothing was flipped.
+    Everything,
+    /// The datagram is out, its answer is not here.
+    Answer,
+    /// The answer is here and breaks the protocol.
+    Broken(Violation),
+}
+
 /// The connection itself. Dropping it shuts it down, unless the last word was said.
 #[derive(Debug)]
 pub(super) struct Core {
@@ -48,37 +58,65 @@ impl Core {
         self.shared.window.mapping()
     }
 
-    /// Hands over the pen with a datagram of `length` bytes.
-    #[inline]
-    pub(super) fn flip(&mut self, length: u32) -> Result<()> {
-        let capacity = self.mapping().capacity();
+    /// A call where nothing out of the ordinary happens: flips, and finds the answer before the clock has to be read. Otherwise
+    /// says what is left to do, for [`call_slowly`](Self::call_slowly).
+    #[inline(always)]
+    pub(super) fn call_at_once(&mut self, length: u32) -> Result<u32, Left> {
+        let mapping = self.shared.window.mapping();
+        let (words, capacity) = (mapping.header(), mapping.capacity());
         if self.poison.is_some() || self.shared.cancel.is_raised() || length > capacity {
-            self.may_flip(length, capacity)?;
+            return Err(Left::Everything);
         }
         if let Some(end) = self.stale.before_flip(length) {
             self.zero(length, end);
         }
-        self.transfer.flip(self.shared.window.mapping().header(), length).map_err(|stop| self.fail(stop))
+        // A flip that fails here fails again in the slow call, which then says why.
+        self.transfer.flip(words, length).map_err(|_| Left::Everything)?;
+        if !self.transfer.spin_hot(words) {
+            return Err(Left::Answer);
+        }
+        self.received = self.transfer.take(words, capacity).map_err(Left::Broken)?;
+        Ok(self.received)
+    }
+
+    /// What is left of a call.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn call_slowly(&mut self, length: u32, left: Left, deadline: Deadline) -> Result<u32> {
+        match left {
+            Left::Everything => self.flip(length)?,
+            Left::Answer => {}
+            Left::Broken(violation) => return Err(self.fail(Stop::Violation(violation))),
+        }
+        self.wait(deadline)
+    }
+
+    /// Hands over the pen with a datagram of `length` bytes.
+    pub(super) fn flip(&mut self, length: u32) -> Result<()> {
+        self.may_flip(length)?;
+        if let Some(end) = self.stale.before_flip(length) {
+            self.zero(length, end);
+        }
+        let flipped = self.transfer.flip(self.mapping().header(), length);
+        flipped.map_err(|found| self.fail(self.transfer.refused_flip(found)))
     }
 
     /// Waits for the pen; returns the length of the datagram that came with it.
-    #[inline]
     pub(super) fn wait(&mut self, deadline: Deadline) -> Result<u32> {
         let mapping = self.shared.window.mapping();
-        match self.transfer.wait(mapping.header(), deadline, mapping.capacity()) {
-            Ok(length) => {
-                self.received = length;
-                Ok(length)
-            }
-            Err(stop) => Err(self.fail(stop)),
-        }
+        let taken = self.transfer.wait(mapping.header(), deadline).and_then(|()| {
+            let taken = self.transfer.take(mapping.header(), mapping.capacity());
+            taken.map_err(Stop::Violation)
+        });
+        self.received = taken.map_err(|stop| self.fail(stop))?;
+        Ok(self.received)
     }
 
     /// The rare reasons for which a flip does not happen. A raised death of the peer is not one: the wait finds out whether the
     /// peer left an answer.
-    #[cold]
-    fn may_flip(&mut self, length: u32, capacity: u32) -> Result<()> {
+    fn may_flip(&mut self, length: u32) -> Result<()> {
         self.check()?;
+        let capacity = self.mapping().capacity();
         if self.shared.cancel.has(crate::sys::cancel::Cancel::Shutdown) {
             return Err(self.fail(Stop::LocalShutdown));
         }
@@ -110,6 +148,7 @@ impl Core {
             Stop::System(errno) => Error::system("waiting for the peer", errno),
         };
         self.poison = Some(error.clone());
+        self.received = 0;
         if matches!(stop, Stop::Violation(_) | Stop::System(_)) {
             self.shared.shut_down();
         }
@@ -124,7 +163,8 @@ impl Core {
     /// Copies bytes into the datagram.
     #[inline]
     pub(super) fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<()> {
-        if !self.mapping().write(offset, bytes) {
+        if self.poison.is_some() || !self.mapping().write(offset, bytes) {
+            self.check()?;
             return Err(self.out_of_range("writing", offset, bytes.len(), self.mapping().capacity()));
         }
         // The write went through, so the end is within the window, whose length is a u32.
@@ -137,6 +177,7 @@ impl Core {
     pub(super) fn read(&self, offset: u32, bytes: &mut [u8]) -> Result<()> {
         let end = offset as usize + bytes.len();
         if end > self.received as usize || !self.mapping().read(offset, bytes) {
+            self.check()?;
             return Err(self.out_of_range("reading", offset, bytes.len(), self.received));
         }
         Ok(())

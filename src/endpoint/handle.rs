@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use crossbeam_utils::CachePadded;
 
 use crate::control::{Counters, Tally, shut_down};
-use crate::sys::cancel::CancelWord;
+use crate::sys::cancel::{Cancel, CancelWord};
 use crate::window::Window;
 
 /// What an endpoint shares with its handles.
@@ -54,6 +54,11 @@ impl ShutdownHandle {
         if let Some(window) = self.window.upgrade() {
             shut_down(window.mapping().header(), &self.cancel, &self.tally);
         }
+    }
+
+    /// Whether this side shut down, by whatever handle, or by dropping the endpoint.
+    pub fn is_shut_down(&self) -> bool {
+        self.cancel.has(Cancel::Shutdown)
     }
 
     /// What the endpoint did so far.

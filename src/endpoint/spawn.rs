@@ -37,12 +37,14 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// A child process with a window of its own, and the parent's end of it.
 ///
-/// Dropping it shuts the window down, gives the child two seconds to end, then kills it; it is reaped in any case.
+/// Dropping it shuts the window down, gives the child two seconds to end, then kills and reaps it.
 #[derive(Debug)]
 pub struct Spawned {
     child: Child,
     pidfd: OwnedFd,
     client: Option<Client>,
+    /// What a failed handshake left, for whoever tries again.
+    failed: Option<Error>,
     handle: ShutdownHandle,
     /// Closes with us, by which the child notices our death.
     _socket: OwnedFd,
@@ -50,7 +52,7 @@ pub struct Spawned {
 
 impl Spawned {
     /// Starts `command` with a window of `length` bytes (rounded up to whole pages), the child being the server. It calls
-    /// [`Inherited::from_env`].
+    /// [`Inherited::from_env`]. What is watched is the child, in place of what the options name.
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) if `length` is 0; [`System`](ErrorKind::System) if the command cannot be started or
@@ -74,9 +76,14 @@ impl Spawned {
             Ok((pidfd, client))
         });
         match connected {
-            Ok((pidfd, client)) => {
-                Ok(Self { handle: client.shutdown_handle(), child, pidfd, client: Some(client), _socket: ours })
-            }
+            Ok((pidfd, client)) => Ok(Self {
+                handle: client.shutdown_handle(),
+                child,
+                pidfd,
+                client: Some(client),
+                failed: None,
+                _socket: ours,
+            }),
             Err(error) => {
                 // The child is ours and not reaped yet, so neither call can hit another process.
                 let _ = child.kill().and_then(|()| child.wait());
@@ -89,16 +96,27 @@ impl Spawned {
     ///
     /// # Errors
     /// [`Timeout`](ErrorKind::Timeout), after which it can be tried again; [`InvalidInput`](ErrorKind::InvalidInput) if it is
-    /// connected already; otherwise as [`Client::connect`].
+    /// connected already; otherwise as [`Client::connect`], and again the same after a failure.
     pub fn connect(&mut self, deadline: impl Into<Deadline>) -> Result<Endpoint> {
-        let client = self.client.take().ok_or_else(|| Error::invalid("the child is connected already"))?;
+        let taken = || self.failed.clone().unwrap_or_else(|| Error::invalid("the child is connected already"));
+        let client = self.client.take().ok_or_else(taken)?;
         client.connect(deadline).map_err(|interrupted| match interrupted {
             Interrupted::TimedOut(client) => {
                 self.client = Some(client);
                 Error::new(ErrorKind::Timeout, "the child did not shake hands by the deadline")
             }
-            Interrupted::Failed(error) => error,
+            Interrupted::Failed(error) => self.failed.insert(error).clone(),
         })
+    }
+
+    /// A handle that ends the handshake from anywhere, and the connection later.
+    pub fn shutdown_handle(&self) -> ShutdownHandle {
+        self.handle.clone()
+    }
+
+    /// The process, for what the command piped.
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.child
     }
 
     /// The process.
@@ -109,7 +127,8 @@ impl Spawned {
     /// Shuts the window down, waits for the child to end, kills it after `grace`, and reaps it.
     ///
     /// # Errors
-    /// [`System`](ErrorKind::System) if the process cannot be waited for.
+    /// [`System`](ErrorKind::System) if the process cannot be waited for, or not be killed, as one that changed its user. Such a process
+    /// stays.
     pub fn finish(mut self, grace: Duration) -> Result<ExitStatus> {
         self.reap(grace)
     }
@@ -123,9 +142,10 @@ impl Spawned {
     }
 
     fn ends_within(&self, grace: Duration) -> Result<bool> {
-        let until = Instant::now() + grace;
+        let until = Instant::now().checked_add(grace);
         loop {
-            let left = Timespec::try_from(until.saturating_duration_since(Instant::now())).ok();
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let left = left.and_then(|left| Timespec::try_from(left).ok());
             match poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], left.as_ref()) {
                 Ok(ready) => return Ok(ready > 0),
                 Err(Errno::INTR) => {}
@@ -200,8 +220,12 @@ pub fn pass_descriptor(command: &mut Command, fd: impl AsFd) -> Result<RawFd> {
 
 /// Takes over a descriptor that this process was started with, such as one named on its command line. It becomes close-on-exec.
 ///
+/// Naming it states that this process inherited it and that nothing else in it uses it: call this early, before anything else opens
+/// files, for numbers that whoever started the process chose.
+///
 /// # Errors
-/// [`InvalidInput`](ErrorKind::InvalidInput) if `number` is not open, or close-on-exec: then something in this process owns it.
+/// [`InvalidInput`](ErrorKind::InvalidInput) if `number` is a standard stream, not open, taken before, or close-on-exec: then
+/// something in this process owns it.
 pub fn take_descriptor(number: RawFd) -> Result<OwnedFd> {
     let taken = spawn::adopt(number);
     taken.map_err(|_| Error::invalid(format!("descriptor {number} was not inherited, or is taken already")))

@@ -37,7 +37,8 @@ impl Waiting {
     }
 }
 
-/// Why a call did not lead to a datagram. With `?` it becomes an [`Error`], and what was waiting is dropped, which shuts down.
+/// Why a call did not lead to a datagram. With `?` it becomes an [`Error`], and what was waiting is dropped, which shuts down: such a
+/// timeout [is fatal](Error::is_fatal).
 #[derive(Debug)]
 #[must_use = "dropping it shuts the connection down if it only timed out"]
 pub enum Interrupted<S> {
@@ -69,7 +70,9 @@ impl<S> Interrupted<S> {
 impl<S> From<Interrupted<S>> for Error {
     fn from(interrupted: Interrupted<S>) -> Self {
         match interrupted {
-            Interrupted::TimedOut(_) => Self::new(ErrorKind::Timeout, "the peer did not answer by the deadline"),
+            Interrupted::TimedOut(_) => {
+                Self::new(ErrorKind::Timeout, "the peer did not answer by the deadline").and_the_end()
+            }
             Interrupted::Failed(error) => error,
         }
     }

@@ -1,26 +1,31 @@
 //! Files and pipes into a frame without a copy through this process.
 //!
-//! `sendfile` and `splice` know no `MSG_DONTWAIT`: whether they wait is decided by the flags of the socket's open file description,
-//! which a peer that holds a duplicate of our end can change at any moment. So they are used only on a socket that this process made
-//! or connected itself and has not shared, which its owner has to say ([`FrameSocket::assume_unshared`]). Everywhere else, and where the kernel
-//! cannot, bytes are read and sent.
+//! `sendfile` and `splice` know no `MSG_DONTWAIT`: whether they wait is decided by the flags and timeouts of the socket's open file
+//! description, which a peer that holds a duplicate of our end can change at any moment. So they are used only on a socket that this
+//! process made or connected itself and has not shared, which its owner has to say ([`FrameSocket::assume_unshared`]). Everywhere
+//! else, and where the kernel cannot, bytes are read and sent.
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 use rustix::event::PollFlags;
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl, sendfile};
-use rustix::io::{Errno, pread};
+use rustix::fs::sendfile;
+use rustix::io::{Errno, ioctl_fionbio, pread};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::pipe::{SpliceFlags, splice};
 
 use super::framed::FrameSocket;
 use super::outbox::{PROGRESS_BYTES, WriteError, send_all};
+use super::readiness::SLICE;
 use super::{Header, Violation, readiness};
 use crate::{Deadline, Error, ErrorKind, Result};
 
 /// What is read at once where the kernel cannot move bytes itself.
 const COPY_BYTES: usize = 64 * 1024;
+
+/// What the kernel moves in one call: each of its buffers may wait a slice, and between calls the deadline is looked at.
+const MOVED_BYTES: usize = 256 * 1024;
 
 /// Where the bytes of a frame come from.
 #[derive(Clone, Copy)]
@@ -30,15 +35,18 @@ enum Source<'a> {
 }
 
 impl FrameSocket {
-    /// Says that the open file description of this socket is this process's alone: nobody else holds a duplicate of it. Then
-    /// [`send_file`](Self::send_file) and [`send_pipe_bytes`](Self::send_pipe_bytes) let the kernel move the bytes.
+    /// Says that the open file description of this socket is this process's alone: nobody else holds a duplicate of it, as with a
+    /// connection that it accepted or made. Then waits need one system call instead of three, because the socket's own timeouts can
+    /// be relied on, and [`send_file`](Self::send_file) and [`send_pipe_bytes`](Self::send_pipe_bytes) let the kernel move the bytes.
     ///
     /// # Errors
-    /// [`ErrorKind::System`] if the socket's flags cannot be set.
+    /// [`ErrorKind::System`] if the socket's options cannot be set.
     pub fn assume_unshared(&mut self) -> Result<()> {
-        let flags = fcntl_getfl(self.as_fd()).map_err(|error| Error::system("reading the flags of a socket", error))?;
-        fcntl_setfl(self.as_fd(), flags | OFlags::NONBLOCK)
-            .map_err(|error| Error::system("making a socket non-blocking", error))?;
+        for (timeout, what) in [(Timeout::Recv, "SO_RCVTIMEO"), (Timeout::Send, "SO_SNDTIMEO")] {
+            set_socket_timeout(self.as_fd(), timeout, Some(SLICE))
+                .map_err(|error| Error::system(format!("setting {what}"), error))?;
+        }
+        ioctl_fionbio(self.as_fd(), false).map_err(|error| Error::system("making a socket blocking", error))?;
         self.set_unshared();
         Ok(())
     }
@@ -96,6 +104,9 @@ impl FrameSocket {
                 Ok(count) => {
                     left -= count;
                     stalled = stalled.map(|(since, moved)| (since, moved + count));
+                    if left > 0 && deadline.resolve().is_some_and(|until| Instant::now() >= until) {
+                        return Err(readiness::timeout("the deadline passed before all of a file was sent"));
+                    }
                 }
                 Err(Errno::AGAIN) => {
                     let (since, moved) = stalled.unwrap_or_else(|| (Instant::now(), 0));
@@ -150,7 +161,7 @@ impl FrameSocket {
             *offset += count as u64;
         }
         let mut slices = [IoSlice::new(&buffer[..count])];
-        send_all(self.as_fd(), &mut slices, &[], deadline, self.patience())
+        send_all(self.as_fd(), &mut slices, &[], deadline, self.patience(), false)
             .map_err(|WriteError { error, .. }| error)?;
         Ok(count)
     }
@@ -159,8 +170,8 @@ impl FrameSocket {
 /// One move in the kernel.
 fn move_piece(socket: BorrowedFd<'_>, source: &mut Source<'_>, left: usize) -> Result<usize, Errno> {
     match source {
-        Source::File(file, offset) => sendfile(socket, *file, Some(offset), left),
-        Source::Pipe(pipe) => splice(*pipe, None, socket, None, left, SpliceFlags::NONBLOCK),
+        Source::File(file, offset) => sendfile(socket, *file, Some(offset), left.min(MOVED_BYTES)),
+        Source::Pipe(pipe) => splice(*pipe, None, socket, None, left.min(MOVED_BYTES), SpliceFlags::NONBLOCK),
     }
 }
 

@@ -31,7 +31,6 @@ use super::attach::{ATTACH, MAX_ATTACHMENTS};
 use super::closer::STUCK_AFTER;
 use super::inbox::{Fill, Inbox, Message};
 use super::outbox::{WriteError, send_all};
-use super::readiness::Spin;
 use super::{Header, Peer, readiness};
 use crate::sys::socket::unreceived;
 use crate::{Deadline, Error, ErrorKind, Result};
@@ -46,6 +45,9 @@ pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(30);
 /// Slices of a message that fit on the stack: header and what RPC puts before a payload.
 const SLICES_ON_STACK: usize = 6;
 
+/// A payload of at most this many bytes is copied behind its header: sending one slice costs less than sending two.
+const COPIED: usize = 512;
+
 /// A blocking stream socket that carries frames.
 ///
 /// Works the same whatever flags and options the socket has or is given by others meanwhile. After a violation, a broken connection
@@ -57,7 +59,6 @@ pub struct FrameSocket {
     poison: Option<Error>,
     /// Nobody else holds our open file description.
     unshared: bool,
-    spin: Spin,
 }
 
 /// Shuts a [`FrameSocket`] down from any thread: whoever waits in it returns at once.
@@ -76,14 +77,7 @@ impl FrameSocket {
     /// Frames on a connected stream socket (unix, vsock, TCP), with the default limits and without attachments.
     pub fn new(socket: impl Into<OwnedFd>) -> Self {
         let inbox = Inbox::new(DEFAULT_MAX_FRAME, DEFAULT_PATIENCE);
-        Self {
-            socket: Arc::new(socket.into()),
-            inbox,
-            patience: DEFAULT_PATIENCE,
-            poison: None,
-            unshared: false,
-            spin: Spin::default(),
-        }
+        Self { socket: Arc::new(socket.into()), inbox, patience: DEFAULT_PATIENCE, poison: None, unshared: false }
     }
 
     /// Sets the largest payload accepted, in bytes, from the next frame on.
@@ -154,6 +148,15 @@ impl FrameSocket {
         let attach = attach_frame(fds);
         let attach: &[u8] = if fds.is_empty() { &[] } else { &attach };
         let heads = [attach, &header];
+        if fds.is_empty() && length as usize <= COPIED {
+            let mut frame = [0; Header::SIZE + COPIED];
+            let mut end = 0;
+            for part in heads.iter().chain(parts) {
+                frame[end..end + part.len()].copy_from_slice(part);
+                end += part.len();
+            }
+            return self.write(&mut [IoSlice::new(&frame[..end])], &[], deadline);
+        }
         let all = heads.iter().chain(parts);
         if parts.len() + heads.len() <= SLICES_ON_STACK {
             let mut slices = [IoSlice::new(&[]); SLICES_ON_STACK];
@@ -171,7 +174,7 @@ impl FrameSocket {
         mut deadline: Deadline,
     ) -> Result<()> {
         self.check()?;
-        match send_all(self.socket.as_fd(), slices, fds, &mut deadline, self.patience) {
+        match send_all(self.socket.as_fd(), slices, fds, &mut deadline, self.patience, self.unshared) {
             Ok(()) => Ok(()),
             // The kernel refused the descriptors, or time ran out before the first byte: the stream is whole.
             Err(WriteError { error, untouched: true })
@@ -246,9 +249,16 @@ impl FrameSocket {
     /// Receives more bytes; `false`: the peer sends no more.
     pub(super) fn fill(&mut self, deadline: &mut Deadline) -> Result<bool> {
         loop {
-            match self.look() {
+            let patient = self.unshared && deadline.is_beyond(readiness::FAR);
+            let filled = self.inbox.fill(self.socket.as_fd(), patient);
+            match filled.and_then(|fill| self.inbox.check().map(|()| fill)) {
                 Ok(Fill::Bytes) => return Ok(true),
                 Ok(Fill::End) => return Ok(false),
+                Ok(Fill::Nothing) if patient => {
+                    // From now on the deadline is absolute: each slice counts.
+                    deadline.resolve();
+                    continue;
+                }
                 Ok(Fill::Nothing) => {}
                 Err(error) => return Err(self.poison(error)),
             }
@@ -257,32 +267,6 @@ impl FrameSocket {
             let until = [caller, self.inbox.frame_due(), closing].into_iter().flatten().min();
             if !readiness::wait(&*self.socket, PollFlags::IN, until)? && caller.is_some() && until == caller {
                 return Err(readiness::timeout("the deadline passed before a whole message came"));
-            }
-        }
-    }
-
-    /// Receives what is there, or comes within microseconds.
-    fn look(&mut self) -> Result<Fill> {
-        let mut until = None;
-        loop {
-            let fill = self.inbox.fill(self.socket.as_fd())?;
-            self.inbox.check()?;
-            if fill != Fill::Nothing {
-                if until.is_some() {
-                    self.spin.hit();
-                }
-                return Ok(fill);
-            }
-            match until {
-                None => until = self.spin.begin(),
-                Some(until) if Instant::now() >= until => {
-                    self.spin.miss();
-                    return Ok(fill);
-                }
-                Some(_) => std::hint::spin_loop(),
-            }
-            if until.is_none() {
-                return Ok(fill);
             }
         }
     }

@@ -85,13 +85,16 @@ impl Inbox {
         Ok(())
     }
 
-    /// One receive.
-    pub(super) fn fill(&mut self, socket: BorrowedFd<'_>) -> Result<Fill> {
+    /// One receive. `patient`: it may wait in the kernel for as long as the socket's own timeout allows.
+    pub(super) fn fill(&mut self, socket: BorrowedFd<'_>, patient: bool) -> Result<Fill> {
         let mut fds = Vec::new();
         let space = self.decoder.space();
+        let flags = if patient { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
         let received = match self.rule {
-            Some(_) => receive_with_fds(socket, space, &mut fds).map(|received| (received.bytes, received.truncated)),
-            None => recv(socket, space, RecvFlags::DONTWAIT).map(|(_, count)| (count, false)).map_err(Into::into),
+            Some(_) => {
+                receive_with_fds(socket, space, &mut fds, patient).map(|received| (received.bytes, received.truncated))
+            }
+            None => recv(socket, space, flags).map(|(_, count)| (count, false)).map_err(Into::into),
         };
         let (count, truncated) = match received {
             Ok(received) => received,

@@ -103,7 +103,7 @@ impl NonBlockingReader {
         if self.inbox.ready()? {
             return Ok(Fill::Bytes);
         }
-        let fill = self.inbox.fill(socket.as_fd())?;
+        let fill = self.inbox.fill(socket.as_fd(), false)?;
         if self.inbox.ready()? {
             return Ok(Fill::Bytes);
         }

@@ -64,7 +64,8 @@ pub fn send_with_fd(socket: impl AsFd, message: &[u8], fd: impl AsFd, deadline: 
         return Err(Error::invalid("a descriptor needs at least one byte to ride on"));
     }
     let (mut slices, fds) = ([IoSlice::new(message)], [fd.as_fd()]);
-    send_all(socket.as_fd(), &mut slices, &fds, &mut deadline.into(), DEFAULT_PATIENCE).map_err(|failed| failed.error)
+    send_all(socket.as_fd(), &mut slices, &fds, &mut deadline.into(), DEFAULT_PATIENCE, false)
+        .map_err(|failed| failed.error)
 }
 
 /// Makes a socket pair, sends one end with `message` and returns the other.
@@ -98,7 +99,7 @@ pub fn receive_with_fd(
             return Err(Error::new(ErrorKind::Refused, "too many closes of received descriptors hang in this process"));
         }
         let mut fds = Vec::new();
-        match receive_with_fds(socket, buffer, &mut fds) {
+        match receive_with_fds(socket, buffer, &mut fds, false) {
             Ok(received) if received.bytes == 0 && fds.is_empty() => return Ok(None),
             Ok(received) => {
                 let mut fds = fds.into_iter();

@@ -17,6 +17,10 @@ use crate::{Deadline, Result};
 /// large enough that a peer which takes a byte now and then does not.
 pub(super) const PROGRESS_BYTES: usize = 64 * 1024;
 
+/// What one write may wait for in the kernel: a frame of 1 MiB, about ten buffers of the socket, each of which may take a slice of
+/// 100 ms. That is why a deadline is far only from 2 s on.
+const PATIENT_BYTES: usize = 1024 * 1024 + 64;
+
 /// How a write ended that did not finish.
 pub(super) struct WriteError {
     /// What to tell the caller.
@@ -37,13 +41,24 @@ pub(super) fn try_send(socket: impl AsFd, bytes: &[u8]) -> Result<usize, Errno> 
 
 /// Sends what it can of `slices` without waiting.
 pub(super) fn try_send_slices(socket: impl AsFd, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
-    try_send_with_fds(socket.as_fd(), slices, &[])
+    try_send_with_fds(socket.as_fd(), slices, &[], SendFlags::DONTWAIT)
 }
 
-/// Sends what it can without waiting; `fds` ride on the first byte.
-fn try_send_with_fds(socket: BorrowedFd<'_>, slices: &[IoSlice<'_>], fds: &[BorrowedFd<'_>]) -> Result<usize, Errno> {
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+/// Sends what it can, without waiting if `waiting` says so; `fds` ride on the first byte.
+fn try_send_with_fds(
+    socket: BorrowedFd<'_>,
+    slices: &[IoSlice<'_>],
+    fds: &[BorrowedFd<'_>],
+    waiting: SendFlags,
+) -> Result<usize, Errno> {
+    let flags = waiting | SendFlags::NOSIGNAL;
     loop {
+        if let ([only], []) = (slices, fds) {
+            match rustix::net::send(socket, only, flags) {
+                Err(Errno::INTR) => continue,
+                result => return result,
+            }
+        }
         let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_ATTACHMENTS))];
         let mut control = SendAncillaryBuffer::new(&mut room);
         if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
@@ -63,13 +78,19 @@ pub(super) fn send_all(
     mut fds: &[BorrowedFd<'_>],
     deadline: &mut Deadline,
     patience: Duration,
+    unshared: bool,
 ) -> Result<(), WriteError> {
     let mut left: usize = slices.iter().map(|slice| slice.len()).sum();
     let mut sent = 0;
     // Bytes moved since the clock of `stalled` started.
     let (mut stalled, mut moved): (Option<Instant>, usize) = (None, 0);
+    // On a socket of ours alone the first attempt may wait in the kernel: not for so many buffers that the deadline could be missed.
+    let patient = unshared && left <= PATIENT_BYTES && deadline.is_beyond(readiness::FAR);
+    let mut waiting = if patient { SendFlags::empty() } else { SendFlags::DONTWAIT };
     loop {
-        let failed = match try_send_with_fds(socket, slices, fds) {
+        let attempt = try_send_with_fds(socket, slices, fds, waiting);
+        waiting = SendFlags::DONTWAIT;
+        let failed = match attempt {
             Ok(count) => {
                 (sent, left, moved) = (sent + count, left - count, moved + count);
                 fds = &[];

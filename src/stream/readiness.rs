@@ -38,41 +38,12 @@ pub(super) fn has_hung_up(socket: BorrowedFd<'_>) -> Result<bool> {
     Ok(fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR))
 }
 
-/// How long looking again and again is cheaper than sleeping: about what a sleep and a wake cost.
-const SPIN: Duration = Duration::from_micros(10);
+/// How long one receive or send may wait in the kernel on a socket that is ours alone (its `SO_RCVTIMEO` and `SO_SNDTIMEO`): how often
+/// such a wait looks at everything that could end it.
+pub(super) const SLICE: Duration = Duration::from_millis(100);
 
-/// The most receives that go straight to sleep after misses.
-const MOST_SKIPPED: u32 = 1023;
-
-/// Whether it pays to look a few more times before sleeping: it does while the peer answers within microseconds from another CPU, and
-/// never with one CPU or a peer that thinks. A miss skips the next 1, 3, 7, … 1,023 times, a hit forgets that.
-#[derive(Debug, Default)]
-pub(super) struct Spin {
-    skip: u32,
-    missed: u32,
-}
-
-impl Spin {
-    /// When to stop looking; `None`: sleep at once.
-    pub(super) fn begin(&mut self) -> Option<Instant> {
-        match self.skip {
-            0 => Some(Instant::now() + SPIN),
-            _ => {
-                self.skip -= 1;
-                None
-            }
-        }
-    }
-
-    pub(super) fn hit(&mut self) {
-        self.missed = 0;
-    }
-
-    pub(super) fn miss(&mut self) {
-        self.missed = (2 * self.missed + 1).min(MOST_SKIPPED);
-        self.skip = self.missed;
-    }
-}
+/// A deadline at least this far off allows a transfer to wait some slices in the kernel without looking at it.
+pub(super) const FAR: Duration = Duration::from_secs(2);
 
 /// The deadline passed before anything was transferred.
 #[cold]

@@ -55,18 +55,22 @@ impl<T: Send + Sync + 'static> PerProcess<T> {
 
     /// This process's value, if it was made. A value of the parent counts as none.
     pub(crate) fn get(&self) -> Option<&'static T> {
-        // SAFETY: the pointer is null or came from `Box::into_raw` in `get_or_try_init`, published with release, and what was
-        // published is never freed.
-        let owned: &'static Owned<T> = unsafe { self.0.load(Ordering::Acquire).as_ref()? };
+        Self::ours(self.0.load(Ordering::Acquire))
+    }
+
+    fn ours(published: *const Owned<T>) -> Option<&'static T> {
+        // SAFETY: what is loaded from `self.0` is null or came from `Box::into_raw` in `get_or_try_init`, published with release, and what
+        // was published is never freed.
+        let owned: &'static Owned<T> = unsafe { published.as_ref()? };
         owned.mark.is_ours().then_some(&owned.value)
     }
 
     /// This process's value, made by `make` unless it is there. When two threads race, one of the two values is dropped.
     pub(crate) fn get_or_try_init(&self, make: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<&'static T> {
-        if let Some(value) = self.get() {
+        let before = self.0.load(Ordering::Acquire);
+        if let Some(value) = Self::ours(before) {
             return Ok(value);
         }
-        let before = self.0.load(Ordering::Acquire);
         let fresh = Box::into_raw(Box::new(Owned { mark: ForkMark::new()?, value: make()? }));
         if self.0.compare_exchange(before, fresh, Ordering::AcqRel, Ordering::Acquire).is_err() {
             // SAFETY: `fresh` came from a box just now and was not published.

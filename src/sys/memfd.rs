@@ -1,9 +1,10 @@
 //! Sealed shared-memory files of our own.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
+use rustix::process::Resource;
 
 use crate::{Error, Result};
 
@@ -47,6 +48,10 @@ fn create_sealed(name: &str, size: u64, seals: SealFlags) -> Result<OwnedFd> {
         result => result,
     };
     let fd = fd.map_err(|errno| Error::system("memfd_create", errno))?;
+    // Past the limit the kernel does not only fail, it also sends SIGXFSZ, which kills.
+    if rustix::process::getrlimit(Resource::Fsize).current.is_some_and(|limit| size > limit) {
+        return Err(Error::system("sizing a memfd", Errno::FBIG));
+    }
     rustix::fs::ftruncate(&fd, size).map_err(|errno| Error::system("sizing a memfd", errno))?;
     rustix::fs::fcntl_add_seals(&fd, seals).map_err(|errno| Error::system("sealing a memfd", errno))?;
     Ok(fd)
@@ -54,7 +59,7 @@ fn create_sealed(name: &str, size: u64, seals: SealFlags) -> Result<OwnedFd> {
 
 /// Where the kernel does not overcommit, touching a page of a sparse file for the first time can raise SIGBUS: there the range
 /// gets its pages at once.
-pub(crate) fn reserve(fd: &OwnedFd, offset: u64, length: u64) -> Result<()> {
+pub(crate) fn reserve(fd: BorrowedFd<'_>, offset: u64, length: u64) -> Result<()> {
     if !overcommit_is_strict() {
         return Ok(());
     }

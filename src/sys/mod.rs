@@ -10,6 +10,7 @@
 //! - [`fork`] tells whether this process was forked since
 //! - `raw` the bare limits that the benchmark compares with (feature `cli`)
 //! - [`socket`] the socket options and requests that no safe wrapper has
+//! - [`thread`] starts threads that take no signals of the program
 //! - [`spawn`] starts a child that inherits chosen descriptors
 
 pub(crate) mod bytes;
@@ -22,3 +23,4 @@ pub mod raw;
 pub(crate) mod socket;
 pub(crate) mod spawn;
 pub(crate) mod sync;
+pub(crate) mod thread;

@@ -2,7 +2,7 @@
 //!
 //! No bound on a wait, no shutdown, no check of what the other side says, copies by plain `memcpy`. It exists so that the price of all that
 //! can be measured in the same run, and is built with feature `cli` only. It is no interface for programs: a process on the other end that
-//! does not keep to the exchange can hang this one, or change bytes in the middle of a copy, which the language leaves undefined.
+//! does not keep to the exchange can hang this one, or change bytes in the middle of a copy.
 //!
 //! ```
 //! use flipcall::raw::Word;
@@ -125,9 +125,8 @@ impl SharedBytes<'_> {
         // SAFETY:
         // - `range` checked that `from.len()` bytes from `to` lie inside the mapping, which outlives `self`;
         // - `from` is private memory, which cannot overlap a mapping that no reference is made to;
-        // - that nobody else accesses the bytes meanwhile is the exchange that the module's documentation demands of both sides: a word is
-        //   stored with release after a copy, and loaded with acquire before the next one.
-        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) };
+        // - the call is hidden from the compiler, so what else happens to the bytes meanwhile spoils the copy and nothing more.
+        unsafe { memcpy(to, from.as_ptr(), from.len()) };
     }
 
     /// Copies the start of the shared bytes to `to` with `memcpy`.
@@ -138,6 +137,30 @@ impl SharedBytes<'_> {
     pub fn copy_out(self, to: &mut [u8]) {
         let from = self.0.range(0, to.len()).expect("it fits");
         // SAFETY: as in `copy_in`, with the roles of the two sides exchanged.
-        unsafe { std::ptr::copy_nonoverlapping(from, to.as_mut_ptr(), to.len()) };
+        unsafe { memcpy(to.as_mut_ptr(), from, to.len()) };
     }
 }
+
+/// The C library's `memcpy`, called behind the compiler's back: as in `bytes.rs`, it may then neither repeat nor invent an access.
+///
+/// # Safety
+/// `from` is valid for reads and `to` for writes of `len` bytes, and the two do not overlap.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn memcpy(to: *mut u8, from: *const u8, len: usize) {
+    // SAFETY: the three arguments are in the registers of the C calling convention, whose clobbers are declared; the stack is aligned
+    // for a call because `nostack` is not given; the ranges are the caller's promise.
+    unsafe {
+        std::arch::asm!(
+            "call qword ptr [rip + {memcpy}@GOTPCREL]",
+            memcpy = sym libc::memcpy,
+            inout("rdi") to => _,
+            inout("rsi") from => _,
+            inout("rdx") len => _,
+            clobber_abi("C"),
+        );
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+use super::bytes::copy as memcpy;

@@ -37,11 +37,12 @@ pub(crate) struct Received {
     pub(crate) truncated: bool,
 }
 
-/// Receives without waiting. Descriptors come close-on-exec and are appended to `fds`.
+/// Receives, without waiting unless `patient`. Descriptors come close-on-exec and are appended to `fds`.
 pub(crate) fn receive_with_fds(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
     fds: &mut Vec<OwnedFd>,
+    patient: bool,
 ) -> io::Result<Received> {
     let mut control = [0u64; CONTROL_WORDS];
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
@@ -51,7 +52,7 @@ pub(crate) fn receive_with_fds(
     message.msg_iovlen = 1;
     message.msg_control = control.as_mut_ptr().cast();
     message.msg_controllen = size_of_val(&control) as _;
-    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+    let flags = libc::MSG_CMSG_CLOEXEC | if patient { 0 } else { libc::MSG_DONTWAIT };
     // SAFETY:
     // - `message` points at one iovec, `part`, which describes exactly the exclusively borrowed `buffer`;
     // - its control pointer and length describe exactly `control`, aligned to 8 as `cmsghdr` needs;

@@ -1,10 +1,11 @@
 //! Starts a child process that inherits chosen descriptors under the numbers they have here.
 #![allow(unsafe_code, reason = "a closure that runs between fork and exec")]
 
+use std::collections::BTreeSet;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rustix::io::{Errno, FdFlags};
 
@@ -24,10 +25,13 @@ pub(crate) fn inherit(command: &mut Command, fds: Vec<Arc<OwnedFd>>) {
 
 /// Takes over a descriptor that this process was started with, and makes it close-on-exec.
 ///
-/// Only a descriptor that is open and *not* close-on-exec is taken. Whatever opens descriptors in Rust sets that flag, and so does this
-/// function: a number that some other value owns, or that was taken before, is refused with EBADF.
+/// That it was inherited, and that nothing else in this process uses it, is what the caller states: no check can prove it. What can be
+/// checked is: not a standard stream, open, not close-on-exec (whatever opens descriptors in Rust sets that flag), never taken before.
+/// Everything else is refused with EBADF.
 pub(crate) fn adopt(number: RawFd) -> std::io::Result<OwnedFd> {
-    if number < 0 {
+    static TAKEN: Mutex<BTreeSet<RawFd>> = Mutex::new(BTreeSet::new());
+    let mut taken = TAKEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if number <= STANDARD_ERROR || taken.contains(&number) {
         return Err(Errno::BADF.into());
     }
     // SAFETY: the borrow ends before this function does, and a number that is not open makes the system call fail with EBADF.
@@ -36,6 +40,11 @@ pub(crate) fn adopt(number: RawFd) -> std::io::Result<OwnedFd> {
         return Err(Errno::BADF.into());
     }
     rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC)?;
-    // SAFETY: the descriptor is open, and nobody owns it: it was inherited through exec, as the missing flag shows.
+    taken.insert(number);
+    // SAFETY: the descriptor is open, this function gives each number out once, and that nothing else owns it is the documented
+    // statement of whoever names it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
+
+/// The last of the three descriptors that belong to the standard library.
+const STANDARD_ERROR: RawFd = 2;

@@ -72,7 +72,7 @@ impl Allocator {
             let left = self.size - self.used.load(Ordering::Relaxed);
             return Err(Error::invalid(format!("a window of {pages} bytes does not fit the {left} that are left")));
         };
-        memfd::reserve(&self.file, offset, pages)?;
+        memfd::reserve(self.file.as_fd(), offset, pages)?;
         let length = u32::try_from(pages).unwrap_or(length);
         Ok(WindowDescriptor { fd: self.file.as_fd(), offset, length })
     }

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use super::receive::{Refusal, Seals, check};
 use super::{WindowDescriptor, closer};
 use crate::sys::mapping::Mapping;
+use crate::sys::memfd;
 use crate::{Error, ErrorKind, Result};
 
 /// A mapped packet window. An endpoint is made from it, and it is unmapped with the endpoint.
@@ -38,8 +39,13 @@ impl Window {
             return Err(refused(refusal));
         }
         // The file cannot shrink, and it reaches past the window: no access to the mapping can raise SIGBUS.
-        let mapping = Mapping::new(fd.as_fd(), offset, length);
-        Ok(Self { mapping: mapping.map_err(|error| Error::system("mapping a received window", error))? })
+        memfd::reserve(fd.as_fd(), offset, u64::from(length))?;
+        let mapping = Mapping::new(fd.as_fd(), offset, length).map_err(|error| match error.kind() {
+            // The seal came after it was looked for.
+            std::io::ErrorKind::PermissionDenied => refused(Refusal::WriteSealed("F_SEAL_FUTURE_WRITE")),
+            _ => Error::system("mapping a received window", error),
+        });
+        Ok(Self { mapping: mapping? })
     }
 
     /// Bytes that a datagram can have.

@@ -11,6 +11,7 @@ pub mod raw;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, Sender};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -123,10 +124,27 @@ pub fn next_window(arena: &Allocator) -> Window {
     Window::map(&descriptor).expect("mmap")
 }
 
-/// Tests that measure time, descriptors or memory run one at a time.
-pub fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+/// Holds the other tests of this program back, and its own test to a time.
+pub struct Alone {
+    _turn: MutexGuard<'static, ()>,
+    /// Dropped, it sends the watching thread home.
+    _over: Sender<()>,
+}
+
+/// Tests that measure time, descriptors or memory run one at a time. One that hangs ends the program.
+pub fn alone() -> Alone {
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let most = Duration::from_secs(if full() { 1500 } else { 120 });
+    let (over, ended) = std::sync::mpsc::channel();
+    let test = std::thread::current().name().unwrap_or_default().to_owned();
+    std::thread::spawn(move || {
+        if ended.recv_timeout(most) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("{test} still runs after {most:?}");
+            std::process::abort();
+        }
+    });
+    Alone { _turn: turn, _over: over }
 }
 
 /// Whether the long forms were asked for.
@@ -148,11 +166,21 @@ pub fn measured(what: &str, value: impl std::fmt::Display, bound: &str) {
     println!("measured {what}: {value} (bound {bound})");
 }
 
-/// A time that the project promises. Only ten times as much fails a test, since the machine may be busy; `ci/hostile.sh --full`
+/// A median that the project promises. Only ten times as much fails a test, since the machine may be busy; `ci/hostile.sh --full`
 /// fails for a line that says `OVER`.
 pub fn promised(what: &str, took: Duration, bound: Duration) {
+    within(what, took, bound, 10);
+}
+
+/// The same for a single time or the worst of many, which one unlucky time slice of a crowded machine decides: fifty times as much
+/// fails. What really hangs takes longer.
+pub fn promised_once(what: &str, took: Duration, bound: Duration) {
+    within(what, took, bound, 50);
+}
+
+fn within(what: &str, took: Duration, bound: Duration, tolerance: u32) {
     measured(what, format!("{took:.2?}"), &format!("{bound:?}{}", if took > bound { ", OVER" } else { "" }));
-    assert!(took <= bound * 10, "{what}: {took:?}, promised {bound:?}");
+    assert!(took <= bound * tolerance, "{what}: {took:?}, promised {bound:?}");
 }
 
 /// A share of a core that the project promises, likewise; three times as much fails a test.

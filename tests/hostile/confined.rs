@@ -9,7 +9,7 @@ use flipcall::{Client, Deadline, ErrorKind, Options, Server, WaitPolicy};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::attacker::raw::{deny_futex_waitv, fork, reap};
-use crate::attacker::{AGES, PAGE, Peer, Role, Stage, alone, arena, next_window, promised};
+use crate::attacker::{AGES, PAGE, Peer, Role, Stage, alone, arena, next_window, promised_once};
 
 pub const ROLES: &[Role] = &[("calls under a filter", calls_under_a_filter), ("calls from a fork", calls_from_a_fork)];
 
@@ -89,7 +89,7 @@ fn without_futex_waitv_everything_works_in_slices() {
         let _kept = hold();
         for what in ["past the deadline", "shutdown noticed after"] {
             let took = Duration::from_millis(peer.control.hear().parse().expect("a number"));
-            promised(&format!("{name}: {what}"), took, SLICE);
+            promised_once(&format!("{name}: {what}"), took, SLICE);
         }
         let ready = std::thread::scope(|scope| {
             let server = scope.spawn(hold);
@@ -99,7 +99,7 @@ fn without_futex_waitv_everything_works_in_slices() {
         let start = Instant::now();
         drop(ours);
         peer.control.expect("gone");
-        promised(&format!("{name}: death noticed after"), start.elapsed(), NOTICED);
+        promised_once(&format!("{name}: death noticed after"), start.elapsed(), NOTICED);
         drop(ready);
     }
 }
@@ -143,6 +143,6 @@ fn a_forked_process_watches_by_itself() {
     let start = Instant::now();
     drop(ours);
     peer.control.expect("status 0");
-    promised("in a fork: death noticed after", start.elapsed(), NOTICED);
+    promised_once("in a fork: death noticed after", start.elapsed(), NOTICED);
     drop(kept);
 }

@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use crate::attacker::account::Holdings;
 use crate::attacker::raw::{Tracer, thread_id};
 use crate::attacker::{
-    AGES, PAGE, Peer, Role, Stage, alone, arena, command, full, measured, median, next_window, promised,
+    AGES, PAGE, Peer, Role, Stage, alone, arena, command, full, measured, median, next_window, promised_once,
 };
 
 pub const ROLES: &[Role] = &[("serves five calls", serves_five_calls), ("serves for ever", serves_for_ever)];
@@ -99,7 +99,7 @@ fn a_peer_killed_at_any_of_its_system_calls_is_noticed_and_leaves_nothing() {
     assert!(stops > 40, "only {stops} stops: the peer was not traced");
     let (median, worst) = (median(&mut delays), *delays.last().unwrap());
     measured("kill -9: median", format!("{median:.2?}"), "none");
-    promised(&format!("kill -9 at {stops} stops: noticed at worst after"), worst, NOTICED);
+    promised_once(&format!("kill -9 at {stops} stops: noticed at worst after"), worst, NOTICED);
 }
 
 /// One connection to a peer that dies, for everything that is made once per process.
@@ -173,7 +173,7 @@ fn a_peer_killed_anywhere_is_noticed_by_socket_and_by_process() {
     }
     let (median, worst) = (median(&mut delays), *delays.last().unwrap());
     measured("kill -9: median", format!("{median:.2?}"), "none");
-    promised("kill -9 anywhere: noticed at worst after", worst, NOTICED);
+    promised_once("kill -9 anywhere: noticed at worst after", worst, NOTICED);
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn a_peer_that_is_dead_already_is_noticed_in_every_state() {
         let start = Instant::now();
         let error = client.connect(AGES).expect_err("nobody is there");
         assert_eq!(error.kind(), ErrorKind::PeerGone, "{sight:?}: connecting");
-        assert!(start.elapsed() < NOTICED * 10);
+        assert!(start.elapsed() < NOTICED * 50);
 
         // A call that timed out goes on waiting, and learns of the death.
         let (peer, client) = watching(sight, "", WaitPolicy::Park);

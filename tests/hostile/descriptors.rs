@@ -12,7 +12,7 @@ use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, ftruncate
 
 use super::fuse::{DeadFile, FLUSH, GETATTR};
 use crate::attacker::account::Holdings;
-use crate::attacker::{PAGE, Peer, Role, Stage, alone, promised, raw, skip};
+use crate::attacker::{PAGE, Peer, Role, Stage, alone, promised_once, raw, skip};
 
 pub const ROLES: &[Role] = &[("hands over", hands_over), ("serves a file system", serves_a_file_system)];
 
@@ -242,7 +242,7 @@ fn a_file_of_the_peers_own_file_system_is_refused_without_a_question() {
     let error = Window::receive(fd, 0, PAGE, Seals::Compatible).expect_err("a FUSE file");
     let took = start.elapsed();
     assert_eq!(refusal(&error), Refusal::NotSealable);
-    promised("a FUSE file is refused after", took, Duration::from_millis(10));
+    promised_once("a FUSE file is refused after", took, Duration::from_millis(10));
     // The thread that closes it is stuck by now, in the flush that nobody answers; nothing else was asked.
     let start = Instant::now();
     let flushed = format!("[{FLUSH}]");

@@ -1,4 +1,5 @@
-//! The mux without input and output: which frame is allowed when, and who has how much credit.
+//! The mux without input and output: which frame is allowed when, and who has how much credit. Here is what a program does; what a
+//! peer does is judged in `judge.rs`.
 //!
 //! The state of an id, for one side; an id that is not in the table is idle:
 //!
@@ -20,14 +21,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::control::{Control, MAX_CONTROL, Reason};
-use crate::stream::{MuxViolation, Violation};
+use super::control::{Control, Reason};
 
 /// What a data frame costs besides its length: it pays for the bookkeeping of an empty one.
 pub(super) const FRAME_COST: u64 = 16;
 
 /// The largest sum of unspent credit that a peer may grant for a channel.
-const MAX_CREDIT: u64 = 1 << 31;
+pub(super) const MAX_CREDIT: u64 = 1 << 31;
 
 /// Bytes of control frames that may wait for a peer that does not read; then it is cut off.
 pub(super) const MAX_UNSENT_CONTROL: usize = 256 * 1024;
@@ -61,17 +61,17 @@ pub(super) enum State {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Channel {
-    generation: u64,
-    state: State,
+pub(super) struct Channel {
+    pub(super) generation: u64,
+    pub(super) state: State,
     /// What we may still send.
-    credit: u64,
+    pub(super) credit: u64,
     /// What the peer may still send.
-    granted: u64,
+    pub(super) granted: u64,
     /// What the peer sent and nobody consumed.
-    held: u64,
+    pub(super) held: u64,
     /// What was consumed and not granted again.
-    owed: u64,
+    pub(super) owed: u64,
 }
 
 /// What a received frame means for the program.
@@ -102,19 +102,19 @@ pub(super) enum Event<'a> {
 /// One side of a mux.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Core {
-    terms: Terms,
+    pub(super) terms: Terms,
     /// The peer's maximum data frame, once its HELLO came.
-    peer_max_frame: Option<u32>,
-    channels: BTreeMap<u16, Channel>,
-    generation: u64,
+    pub(super) peer_max_frame: Option<u32>,
+    pub(super) channels: BTreeMap<u16, Channel>,
+    pub(super) generation: u64,
     /// Channels that the peer opened and that are not idle.
-    offered: u16,
+    pub(super) offered: u16,
     /// Unconsumed data of uses whose id is idle already.
-    lingering: u64,
+    pub(super) lingering: u64,
     /// Encoded control frames to send.
-    outgoing: Vec<u8>,
+    pub(super) outgoing: Vec<u8>,
     /// Channels that owe their peer credit worth sending.
-    crediting: BTreeSet<u16>,
+    pub(super) crediting: BTreeSet<u16>,
 }
 
 impl Core {
@@ -166,8 +166,6 @@ impl Core {
     pub(super) fn outgoing_bytes(&self) -> usize {
         self.outgoing.len()
     }
-
-    // ----- what the program does
 
     /// Opens the lowest idle id of our parity; `None`: all are in use.
     pub(super) fn open(&mut self, name: &str) -> Option<Key> {
@@ -263,169 +261,7 @@ impl Core {
         }
     }
 
-    // ----- what the peer does
-
-    /// Judges a frame.
-    pub(super) fn receive<'a>(&mut self, tag: u16, payload: &'a [u8]) -> Result<Event<'a>, Violation> {
-        if tag == 0 {
-            return Ok(self.receive_control(payload)?);
-        }
-        if self.peer_max_frame.is_none() {
-            return Err(MuxViolation::NoHello.into());
-        }
-        let length = payload.len() as u32;
-        if length > self.terms.max_frame {
-            return Err(Violation::TooLong { announced: length, maximum: self.terms.max_frame });
-        }
-        Ok(self.receive_data(tag, length)?)
-    }
-
-    fn receive_data(&mut self, id: u16, length: u32) -> Result<Event<'static>, MuxViolation> {
-        let forbidden = Err(MuxViolation::Forbidden { id, operation: None });
-        let Some(channel) = self.channels.get_mut(&id) else { return forbidden };
-        match channel.state {
-            State::Resetting => Ok(Event::Nothing),
-            State::Open { peer_ended: false, .. } => {
-                let cost = FRAME_COST + u64::from(length);
-                channel.granted = channel.granted.checked_sub(cost).ok_or(MuxViolation::OverCredit(id))?;
-                channel.held += cost;
-                Ok(Event::Data(Key { id, generation: channel.generation }))
-            }
-            _ => forbidden,
-        }
-    }
-
-    fn receive_control<'a>(&mut self, payload: &'a [u8]) -> Result<Event<'a>, MuxViolation> {
-        if payload.len() > MAX_CONTROL {
-            return Err(MuxViolation::Malformed);
-        }
-        let control = Control::decode(payload);
-        let Some(peer_max_frame) = self.peer_max_frame else {
-            let Control::Hello { max_frame, .. } = control? else { return Err(MuxViolation::NoHello) };
-            self.peer_max_frame = Some(max_frame);
-            return Ok(Event::Hello);
-        };
-        let least = u64::from(peer_max_frame) + FRAME_COST;
-        let first_credit = |id, credit| match u64::from(credit) {
-            credit if (least..=MAX_CREDIT).contains(&credit) => Ok(credit),
-            _ => Err(MuxViolation::BadCredit(id)),
-        };
-        match control? {
-            Control::Hello { .. } => Err(MuxViolation::SecondHello),
-            Control::Open { id, credit, name } => {
-                let credit = first_credit(id, credit)?;
-                Ok(self.offered(id, credit)?.map_or(Event::Nothing, |key| Event::Offered(key, name)))
-            }
-            Control::Accept { id, credit } => {
-                let credit = first_credit(id, credit)?;
-                self.accepted(id, credit)
-            }
-            Control::Refuse { id, reason } => self.refused(id, reason),
-            Control::Credit { id, add } => self.credited(id, add),
-            Control::End { id } => self.peer_ended(id),
-            Control::Reset { id, reason } => self.peer_reset(id, reason),
-            Control::Goodbye { reason, text } => Ok(Event::Goodbye(reason, text)),
-        }
-    }
-
-    fn offered(&mut self, id: u16, credit: u64) -> Result<Option<Key>, MuxViolation> {
-        if self.channels.contains_key(&id) {
-            return Err(MuxViolation::Forbidden { id, operation: Some(1) });
-        }
-        if id == 0 || (id % 2 == 1) == self.terms.initiator {
-            return Err(MuxViolation::WrongParity(id));
-        }
-        let budget = u64::from(self.terms.max_channels) * u64::from(self.terms.credit);
-        if self.offered >= self.terms.max_channels || self.lingering > budget {
-            Control::Refuse { id, reason: Reason::TOO_MANY }.encode(&mut self.outgoing);
-            return Ok(None);
-        }
-        self.offered += 1;
-        Ok(Some(self.insert(id, State::Offered, credit)))
-    }
-
-    fn accepted(&mut self, id: u16, credit: u64) -> Result<Event<'static>, MuxViolation> {
-        let forbidden = MuxViolation::Forbidden { id, operation: Some(2) };
-        let channel = self.channels.get_mut(&id).ok_or(forbidden)?;
-        let State::Opening { cancelled } = channel.state else { return Err(forbidden) };
-        channel.state = State::Open { ended: false, peer_ended: false };
-        channel.credit = credit;
-        let key = Key { id, generation: channel.generation };
-        let Some(reason) = cancelled else { return Ok(Event::Accepted(key)) };
-        self.reset(key, reason);
-        Ok(Event::Nothing)
-    }
-
-    fn refused(&mut self, id: u16, reason: Reason) -> Result<Event<'static>, MuxViolation> {
-        match self.channels.get(&id) {
-            Some(&Channel { state: State::Opening { .. }, generation, .. }) => {
-                self.remove(id);
-                Ok(Event::Refused(Key { id, generation }, reason))
-            }
-            _ => Err(MuxViolation::Forbidden { id, operation: Some(3) }),
-        }
-    }
-
-    fn credited(&mut self, id: u16, add: u32) -> Result<Event<'static>, MuxViolation> {
-        if add == 0 {
-            return Err(MuxViolation::BadCredit(id));
-        }
-        let Some(channel) = self.channels.get_mut(&id) else { return Ok(Event::Nothing) };
-        if !matches!(channel.state, State::Open { .. }) {
-            return Ok(Event::Nothing);
-        }
-        channel.credit += u64::from(add);
-        if channel.credit > MAX_CREDIT {
-            return Err(MuxViolation::BadCredit(id));
-        }
-        Ok(Event::Credit(Key { id, generation: channel.generation }))
-    }
-
-    fn peer_ended(&mut self, id: u16) -> Result<Event<'static>, MuxViolation> {
-        let forbidden = MuxViolation::Forbidden { id, operation: Some(5) };
-        let channel = self.channels.get_mut(&id).ok_or(forbidden)?;
-        let key = Key { id, generation: channel.generation };
-        match &mut channel.state {
-            State::Resetting => {
-                self.remove(id);
-                Ok(Event::Nothing)
-            }
-            State::Open { ended, peer_ended: peer_ended @ false } => {
-                *peer_ended = true;
-                let idle = *ended;
-                self.crediting.remove(&id);
-                if idle {
-                    self.remove(id);
-                }
-                Ok(Event::Ended(key))
-            }
-            _ => Err(forbidden),
-        }
-    }
-
-    fn peer_reset(&mut self, id: u16, reason: Reason) -> Result<Event<'static>, MuxViolation> {
-        let Some(channel) = self.channels.get(&id) else { return Ok(Event::Nothing) };
-        let key = Key { id, generation: channel.generation };
-        match channel.state {
-            State::Opening { .. } => Ok(Event::Nothing),
-            State::Offered => Err(MuxViolation::Forbidden { id, operation: Some(6) }),
-            State::Resetting => {
-                self.remove(id);
-                Ok(Event::Nothing)
-            }
-            State::Open { ended, .. } => {
-                if !ended {
-                    Control::Reset { id, reason }.encode(&mut self.outgoing);
-                }
-                self.remove(id);
-                Ok(Event::Reset(key, reason))
-            }
-        }
-    }
-
-    // ----- the table
-
-    fn insert(&mut self, id: u16, state: State, credit: u64) -> Key {
+    pub(super) fn insert(&mut self, id: u16, state: State, credit: u64) -> Key {
         self.generation += 1;
         let (generation, granted) = (self.generation, u64::from(self.terms.credit));
         self.channels.insert(id, Channel { generation, state, credit, granted, held: 0, owed: 0 });
@@ -433,7 +269,7 @@ impl Core {
     }
 
     /// The id becomes idle.
-    fn remove(&mut self, id: u16) {
+    pub(super) fn remove(&mut self, id: u16) {
         self.crediting.remove(&id);
         if let Some(channel) = self.channels.remove(&id) {
             self.lingering += channel.held;

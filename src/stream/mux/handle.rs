@@ -58,8 +58,8 @@ impl Mux {
     /// Opens a channel by name and waits until the peer accepts it. At the deadline it is cancelled.
     ///
     /// # Errors
-    /// [`ErrorKind::PeerShutdown`] with an [`Ended`](super::Ended) if the peer refuses, [`ErrorKind::InvalidInput`] for a name that is empty or
-    /// over 255 bytes, [`ErrorKind::Timeout`], and the error that ended the mux.
+    /// [`ErrorKind::PeerShutdown`] with an [`Ended`](super::Ended) if the peer refuses, [`ErrorKind::InvalidInput`] for a name that is
+    /// empty or over 255 bytes, [`ErrorKind::Timeout`], and the error that ended the mux.
     pub fn open(&self, name: &str, deadline: impl Into<Deadline>) -> Result<Channel> {
         let (shared, mut deadline) = (&self.0.0, deadline.into());
         if name.is_empty() || name.len() > MAX_TEXT {
@@ -242,8 +242,8 @@ impl ChannelSender {
     /// Sends a message; waits while the peer has granted no credit for it, or other channels have their turn.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`]: nothing was sent. [`ErrorKind::PeerShutdown`] with an [`Ended`](super::Ended) if the peer gave the channel or the
-    /// mux up, [`ErrorKind::InvalidInput`] for a message over [`max_message`](Self::max_message), and the error that ended the mux.
+    /// [`ErrorKind::Timeout`]: nothing was sent. [`ErrorKind::PeerShutdown`] with an [`Ended`](super::Ended) if the peer gave the
+    /// channel or the mux up, [`ErrorKind::InvalidInput`] for a message over [`max_message`](Self::max_message), and the error that ended the mux.
     pub fn send(&mut self, message: &[u8], deadline: impl Into<Deadline>) -> Result<()> {
         if message.len() > self.max_frame {
             return Err(Error::invalid(format!(
@@ -298,8 +298,8 @@ impl ChannelReceiver {
     /// Receives the next message, `None` once the peer has ended its direction and all messages were received.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`]; [`ErrorKind::PeerShutdown`] with an [`Ended`](super::Ended) if the peer gave the channel or, after the last message,
-    /// the mux up; the error that ended the mux.
+    /// [`ErrorKind::Timeout`]; [`ErrorKind::PeerShutdown`] with an [`Ended`](super::Ended) if the peer gave the channel or, after the
+    /// last message, the mux up; the error that ended the mux.
     pub fn receive(&mut self, deadline: impl Into<Deadline>) -> Result<Option<Vec<u8>>> {
         let mut message = Vec::new();
         Ok(self.receive_into(&mut message, deadline)?.then_some(message))

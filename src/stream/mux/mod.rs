@@ -37,6 +37,7 @@ mod core;
 mod explore;
 mod handle;
 mod intake;
+mod judge;
 mod pen;
 mod plain;
 mod reader;

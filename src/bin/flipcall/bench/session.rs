@@ -19,11 +19,12 @@ const SLACK: u64 = 64 << 10;
 
 /// A peer process and a caller for each transport of a group.
 pub(super) struct Session {
+    /// Dropped first: a peer that is still finishing its last batch would complain about a window that is shut down.
+    _peer: Reaped,
     callers: Vec<Box<dyn Caller>>,
     think: Duration,
     control: UnixStream,
     ending: Arc<AtomicBool>,
-    _peer: Reaped,
 }
 
 impl Session {
@@ -79,7 +80,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.ending.store(true, Ordering::Relaxed);
-        // The peer reads the end of the socket and ends; `Reaped` goes after this.
+        // The peer reads the end of the socket and ends; `Reaped` sees to the rest.
         let _ = self.control.shutdown(std::net::Shutdown::Both);
     }
 }
