@@ -84,18 +84,46 @@ impl Endpoint {
         Ok(Finished { core })
     }
 
-    /// The first half of [`send_recv`](Self::send_recv), for a caller that keeps its own account of who holds the pen: after it,
-    /// only [`wait`](Self::wait) and a shutdown make sense.
+    /// [`send_recv`](Self::send_recv) for a caller that keeps its own account of who holds the pen: after a deadline the connection
+    /// stays here, and [`wait`](Self::wait) goes on.
     #[inline]
+    pub(crate) fn call(&mut self, length: u32, deadline: Deadline) -> Result<u32, Halted> {
+        let left = match &mut self.core {
+            Some(core) => match core.call_at_once(length) {
+                Ok(length) => return Ok(length),
+                Err(left) => left,
+            },
+            None => Left::Everything,
+        };
+        self.halted(length, left, deadline)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn halted(&mut self, length: u32, left: Left, deadline: Deadline) -> Result<u32, Halted> {
+        let Some(core) = &mut self.core else { return Err(Halted::Unsent(self.absent())) };
+        if let Left::Everything = left {
+            core.flip(length).map_err(Halted::Unsent)?;
+            return core.wait(deadline).map_err(Halted::Unanswered);
+        }
+        core.call_slowly(length, left, deadline).map_err(Halted::Unanswered)
+    }
+
+    /// The first half of a [`call`](Self::call): after it, only [`wait`](Self::wait) and a shutdown make sense.
     pub(crate) fn flip(&mut self, length: u32) -> Result<()> {
-        self.core.as_mut().ok_or_else(pending)?.flip(length)
+        match &mut self.core {
+            Some(core) => core.flip(length),
+            None => Err(self.absent()),
+        }
     }
 
     /// The second half: the length of the datagram that comes with the pen. A deadline leaves the connection as it is, and the next
     /// wait goes on.
-    #[inline]
     pub(crate) fn wait(&mut self, deadline: Deadline) -> Result<u32> {
-        self.core.as_mut().ok_or_else(pending)?.wait(deadline)
+        match &mut self.core {
+            Some(core) => core.wait(deadline),
+            None => Err(self.absent()),
+        }
     }
 
     /// Whether it is known, without looking at the window, that no call can succeed any more.
@@ -178,6 +206,15 @@ impl Endpoint {
     pub fn counters(&self) -> Counters {
         self.handle.counters()
     }
+}
+
+/// How a [`call`](Endpoint::call) ended without a datagram.
+#[derive(Debug)]
+pub(crate) enum Halted {
+    /// The peer never saw it.
+    Unsent(Error),
+    /// The peer has it.
+    Unanswered(Error),
 }
 
 /// A connection on which the last datagram was sent.

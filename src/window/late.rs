@@ -4,7 +4,7 @@
 //! and, with them, punching holes, which would stall a page fault of ours. It cannot be there before the receiver has mapped the
 //! window, so both sides add it afterwards.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use super::{Seals, Window, WindowDescriptor, page_size};
 use crate::sys::memfd;
@@ -18,7 +18,7 @@ impl Window {
         let length = length.max(1).checked_next_multiple_of(page);
         let length = length.ok_or_else(|| Error::invalid("a window has less than 4 GiB"))?;
         let file = memfd::create_open("flipcall", u64::from(length))?;
-        memfd::reserve(&file, 0, u64::from(length))?;
+        memfd::reserve(file.as_fd(), 0, u64::from(length))?;
         let window = Self::map(&WindowDescriptor::whole(&file, length))?;
         Ok((window, file, length))
     }

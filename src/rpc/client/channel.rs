@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::session::Session;
+use crate::endpoint::Halted;
 use crate::rpc::codec::{DecodeError, Encode, from_bytes};
-use crate::rpc::line::{Outgoing, Prefix, SocketLine, WindowLine};
+use crate::rpc::line::{Outgoing, Prefix, SocketLine, Staged, WindowLine};
 use crate::rpc::wire::{self, ERROR, OK, RESPONSE};
 use crate::rpc::{CallError, Status, Violation};
-use crate::stream::Attachments;
+use crate::stream::{Attachments, MAX_ATTACHMENTS};
 use crate::{Deadline, Error, ErrorKind, Result};
 
 /// A line to the server that carries one call at a time.
@@ -74,34 +75,59 @@ impl Channel {
     /// Makes a call and has `read` take its answer.
     #[inline]
     pub(super) fn call(&mut self, request: &Request<'_>, deadline: Deadline, read: Read<'_>) -> Result<(), Failure> {
-        self.send(request, deadline)?;
-        self.receive(deadline, &mut |tag, payload, fds| match tag {
+        let take: Take<'_> = &mut |tag, payload, fds| match tag {
             RESPONSE if payload.first() == Some(&OK) => read(&payload[1..], fds).map_err(|_| malformed(tag)),
             _ => Err(no_response(tag, payload, fds.is_some())),
-        })
+        };
+        let message = self.message(request, &deadline)?;
+        if let Line::Window(line) = &mut self.line {
+            let staged = stage(line, &message, request.fds, self.session.maximum)?;
+            if !staged.bulk {
+                let called = match line.call(staged, deadline) {
+                    Ok(datagram) => {
+                        take_from_window(line, datagram, u64::from(self.session.own_maximum), deadline, take)
+                    }
+                    Err(Halted::Unsent(error)) => Err(Failure::Unsent(error)),
+                    Err(Halted::Unanswered(error)) => Err(unanswered(error)),
+                };
+                return self.settled(called);
+            }
+            send_bulk(line, staged, deadline)?;
+        } else {
+            self.send(request, deadline)?;
+        }
+        self.receive(deadline, take)
     }
 
     /// Sends a request.
-    #[inline]
-    pub(super) fn send(&mut self, request: &Request<'_>, mut deadline: Deadline) -> Result<(), Failure> {
-        let Request { tag, value, fds } = *request;
-        let session = &*self.session;
-        let left = nanos_left(&deadline)?;
-        let prefix = if session.version1 { Prefix::Deadline(left) } else { Prefix::None };
-        if fds.len() > crate::stream::MAX_ATTACHMENTS || (!fds.is_empty() && !session.version1) {
-            let what = "a call carries at most 16 descriptors, and none to a server of the base protocol";
-            return Err(Failure::Call(Error::invalid(what).into()));
-        }
-        let message = Outgoing { tag, prefix, value, fds: fds.len() as u8 };
+    pub(super) fn send(&mut self, request: &Request<'_>, deadline: Deadline) -> Result<(), Failure> {
+        let message = self.message(request, &deadline)?;
+        let maximum = self.session.maximum;
         match &mut self.line {
-            Line::Window(line) => send_in_window(line, &message, fds, session.maximum, &mut deadline),
-            Line::Socket(line) => match line.send(&message, fds, session.maximum, deadline) {
+            Line::Window(line) => {
+                let staged = stage(line, &message, request.fds, maximum)?;
+                send_bulk(line, staged, deadline)
+            }
+            Line::Socket(line) => match line.send(&message, request.fds, maximum, deadline) {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(too_large)) => Err(Failure::Call(Error::from(too_large).into())),
                 Err(error) if line.socket.is_usable() => Err(Failure::Call(error.into())),
                 Err(error) => Err(Failure::Unsent(error)),
             },
         }
+    }
+
+    /// The message that a request is.
+    #[inline]
+    fn message<'a>(&self, request: &Request<'a>, deadline: &Deadline) -> Result<Outgoing<'a>, Failure> {
+        let Request { tag, value, fds } = *request;
+        let (left, version1) = (nanos_left(deadline)?, self.session.version1);
+        if !fds.is_empty() && (fds.len() > MAX_ATTACHMENTS || !version1) {
+            let what = "a call carries at most 16 descriptors, and none to a server of the base protocol";
+            return Err(Failure::Call(Error::invalid(what).into()));
+        }
+        let prefix = if version1 { Prefix::Deadline(left) } else { Prefix::None };
+        Ok(Outgoing { tag, prefix, value, fds: fds.len() as u8 })
     }
 
     /// Receives one message of an answer. What `take` makes of it decides: an error that is the peer's fault ends the channel.
@@ -111,8 +137,7 @@ impl Channel {
         let taken = match &mut self.line {
             Line::Window(line) => match line.wait(deadline) {
                 Ok(datagram) => take_from_window(line, datagram, maximum, deadline, take),
-                Err(error) if error.kind() == ErrorKind::Timeout => Err(Failure::Late),
-                Err(error) => Err(Failure::Lost(error)),
+                Err(error) => Err(unanswered(error)),
             },
             Line::Socket(line) => match line.receive(deadline) {
                 Ok(Some(message)) => {
@@ -120,10 +145,15 @@ impl Channel {
                     take(message.tag, message.payload, (!fds.is_empty() || fds.lost()).then_some(fds))
                 }
                 Ok(None) => Err(Failure::Lost(Error::new(ErrorKind::PeerGone, "the server closed the connection"))),
-                Err(error) if error.kind() == ErrorKind::Timeout => Err(Failure::Late),
-                Err(error) => Err(Failure::Lost(error)),
+                Err(error) => Err(unanswered(error)),
             },
         };
+        self.settled(taken)
+    }
+
+    /// Ends the channel if a call left it unusable.
+    #[inline]
+    fn settled(&self, taken: Result<(), Failure>) -> Result<(), Failure> {
         if let Err(Failure::Lost(_)) = &taken {
             self.shut_down();
         }
@@ -139,24 +169,35 @@ impl Channel {
     }
 }
 
+/// Encodes a request into the window and sends its descriptors.
 #[inline]
-fn send_in_window(
+fn stage(
     line: &mut WindowLine,
     message: &Outgoing<'_>,
     fds: &[BorrowedFd<'_>],
     maximum: u64,
-    deadline: &mut Deadline,
-) -> Result<(), Failure> {
+) -> Result<Staged, Failure> {
     let staged =
         line.stage(message, maximum, true).map_err(|too_large| Failure::Call(Error::from(too_large).into()))?;
     if let Err(error) = line.attach(fds) {
         return Err(if line.socket.is_usable() { Failure::Call(error.into()) } else { Failure::Unsent(error) });
     }
+    Ok(staged)
+}
+
+/// Flips a staged request, and sends the payload that did not fit.
+fn send_bulk(line: &mut WindowLine, staged: Staged, mut deadline: Deadline) -> Result<(), Failure> {
     line.flip(staged).map_err(Failure::Unsent)?;
-    line.send_rest_by(staged, deadline).map_err(|error| {
+    line.send_rest_by(staged, &mut deadline).map_err(|error| {
         line.shut_down();
         Failure::Lost(error)
     })
+}
+
+/// What it means that no answer came for a request that was sent.
+#[cold]
+fn unanswered(error: Error) -> Failure {
+    if error.kind() == ErrorKind::Timeout { Failure::Late } else { Failure::Lost(error) }
 }
 
 #[inline]

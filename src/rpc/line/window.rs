@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 use super::{Incoming, Outgoing, TooLarge, hang_up};
+use crate::endpoint::Halted;
 use crate::rpc::Violation;
 use crate::rpc::codec::Sink;
 use crate::rpc::wire::{self, BULK_DATAGRAM, FLAG_BULK, WINDOW_HEADER};
@@ -40,7 +41,7 @@ pub(crate) struct WindowLine {
 #[must_use]
 pub(crate) struct Staged {
     datagram: u32,
-    bulk: bool,
+    pub(crate) bulk: bool,
 }
 
 /// Writes behind the header of a message until the window is full.
@@ -121,6 +122,12 @@ impl WindowLine {
     #[inline]
     pub(crate) fn flip(&mut self, staged: Staged) -> Result<()> {
         self.endpoint.flip(staged.datagram)
+    }
+
+    /// Flips a staged message that has no bulk and waits for the next.
+    #[inline]
+    pub(crate) fn call(&mut self, staged: Staged, deadline: Deadline) -> Result<u32, Halted> {
+        self.endpoint.call(staged.datagram, deadline)
     }
 
     /// Sends the payload that did not fit, after the flip.

@@ -11,6 +11,7 @@ use super::context::Context;
 use super::quota::{Kind, LARGE};
 use super::reply::{Way, wait_until_taken};
 use super::worker::Worker;
+use crate::endpoint::Halted;
 use crate::rpc::line::{Incoming, Outgoing, Prefix, Staged, TooLarge, WindowLine};
 use crate::rpc::wire::{self, ERROR, TRANSFER};
 use crate::rpc::{Code, Status, Violation};
@@ -24,6 +25,21 @@ pub(super) struct WindowServer {
     socket: Arc<OwnedFd>,
     connection: Arc<Connection>,
     worker: Arc<Worker>,
+}
+
+/// How far an answer has got.
+enum Sent {
+    /// It lies in the window, to be flipped.
+    Staged(Staged),
+    /// It went out.
+    Out,
+    /// It went out with descriptors.
+    WithFds,
+}
+
+fn halted(halted: Halted) -> Error {
+    let (Halted::Unsent(error) | Halted::Unanswered(error)) = halted;
+    error
 }
 
 impl WindowServer {
@@ -46,16 +62,24 @@ impl WindowServer {
                 self.worker.leave();
                 return Ok(());
             }
-            let sent_fds = self.serve_one(datagram)?;
+            let sent = self.serve_one(datagram)?;
             if self.connection.shared.is_closing() {
+                if let Sent::Staged(staged) = sent {
+                    self.line.flip(staged)?;
+                }
                 return self.leave();
             }
+            // The closer gives every idle worker longer than the flip of this answer takes.
             self.worker.end();
-            if sent_fds {
-                let socket = &self.line.socket;
-                wait_until_taken(socket, || socket.is_drained())?;
-            }
-            datagram = self.line.wait(Deadline::NEVER)?;
+            datagram = match sent {
+                Sent::Staged(staged) => self.line.call(staged, Deadline::NEVER).map_err(halted)?,
+                Sent::Out => self.line.wait(Deadline::NEVER)?,
+                Sent::WithFds => {
+                    let socket = &self.line.socket;
+                    wait_until_taken(socket, || socket.is_drained())?;
+                    self.line.wait(Deadline::NEVER)?
+                }
+            };
         }
     }
 
@@ -67,9 +91,9 @@ impl WindowServer {
         Ok(())
     }
 
-    /// Serves the request that lies in the window; whether descriptors went out with the answer.
+    /// Serves the request that lies in the window.
     #[inline]
-    fn serve_one(&mut self, datagram: u32) -> Result<bool> {
+    fn serve_one(&mut self, datagram: u32) -> Result<Sent> {
         let mut incoming = self.line.take(datagram)?;
         if wire::is_forbidden_request(incoming.tag) {
             return Err(Violation::Unexpected(incoming.tag).into());
@@ -79,7 +103,7 @@ impl WindowServer {
         if incoming.bulk > 0 {
             begun = Some(Instant::now());
             if let Err(status) = self.receive_bulk(&incoming, begun, &mut lease)? {
-                return self.refuse(status).map(|()| false);
+                return self.refuse(status).map(|()| Sent::Out);
             }
         }
         let Self { line, connection, socket, .. } = self;
@@ -101,17 +125,14 @@ impl WindowServer {
             return Err(error);
         }
         match answered.map(|()| outcome.staged.or(outcome.stream.end)) {
-            Ok(Some(staged)) if context.answer_fds.is_empty() => {
-                line.flip(staged)?;
-                line.send_rest(staged).map(|()| false)
-            }
+            Ok(Some(staged)) if context.answer_fds.is_empty() && !staged.bulk => Ok(Sent::Staged(staged)),
             Ok(Some(staged)) => {
                 let fds = std::mem::take(&mut context.answer_fds);
-                self.send_with_fds(staged, &fds)
+                self.send_with_more(staged, &fds)
             }
             // A method cannot prove that it answered without having staged its answer.
-            Ok(None) => self.refuse(Status::new(Code::Unknown, "the method did not answer")).map(|()| false),
-            Err(status) => self.refuse(status).map(|()| false),
+            Ok(None) => self.refuse(Status::new(Code::Unknown, "the method did not answer")).map(|()| Sent::Out),
+            Err(status) => self.refuse(status).map(|()| Sent::Out),
         }
     }
 
@@ -136,19 +157,19 @@ impl WindowServer {
         self.line.receive_bulk(incoming.bulk, maximum, due, begun).map(Ok)
     }
 
-    /// Sends a staged answer and its descriptors; whether they went out.
+    /// Sends a staged answer and what does not fit the window: its descriptors, its payload.
     #[cold]
-    fn send_with_fds(&mut self, staged: Staged, fds: &[OwnedFd]) -> Result<bool> {
+    fn send_with_more(&mut self, staged: Staged, fds: &[OwnedFd]) -> Result<Sent> {
         let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
         if let Err(error) = self.line.attach(&fds) {
             if !self.line.socket.is_usable() {
                 return Err(error);
             }
-            return self.refuse(Status::new(Code::NoResource, error.to_string())).map(|()| false);
+            return self.refuse(Status::new(Code::NoResource, error.to_string())).map(|()| Sent::Out);
         }
         self.line.flip(staged)?;
         self.line.send_rest(staged)?;
-        Ok(true)
+        Ok(if fds.is_empty() { Sent::Out } else { Sent::WithFds })
     }
 
     /// Answers with an error.
