@@ -87,13 +87,14 @@ impl Table {
 
     fn flip(&mut self, side: Side) -> Result<(), Stop> {
         let (words, transfer) = self.side(side);
-        transfer.flip(words, 0)
+        transfer.flip(words, 0).map_err(|found| transfer.refused_flip(found))
     }
 
     /// One look at the word.
     fn wait(&mut self, side: Side) -> Result<u32, Stop> {
         let (words, transfer) = self.side(side);
-        transfer.wait(words, Deadline::after(Duration::ZERO), 0)
+        transfer.wait(words, Deadline::after(Duration::ZERO))?;
+        transfer.take(words, 0).map_err(Stop::Violation)
     }
 
     fn word(&self) -> u32 {
