@@ -1,0 +1,63 @@
+//! Deadlines against a peer that changes flags of the socket, or sends a byte now and then.
+
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use flipcall::ErrorKind;
+use flipcall::stream::FrameSocket;
+use flipcall::stream::mux::{Mux, MuxConfig, Role};
+
+use super::{SOON, spawn};
+
+/// The first message carries a duplicate of the peer's own end: its flags are ours to change from now on.
+pub fn toggle(socket: &mut UnixStream) {
+    let mut buffer = [0; 1];
+    let received = flipcall::stream::receive_with_fd(&*socket, &mut buffer, flipcall::stream::MissingFd::Refuse, SOON);
+    let shared = UnixStream::from(received.unwrap().unwrap().fd);
+    let end = Instant::now() + Duration::from_millis(600);
+    while Instant::now() < end {
+        for nonblocking in [false, true] {
+            shared.set_nonblocking(nonblocking).unwrap();
+            shared.set_read_timeout(Some(Duration::from_secs(3600))).unwrap();
+        }
+    }
+}
+
+pub fn deadlines_hold_while_the_peer_toggles_flags() {
+    let (mut child, ours) = spawn("toggle");
+    flipcall::stream::send_with_fd(&ours, b"x", &ours, SOON).unwrap();
+    let mut socket = FrameSocket::new(ours);
+    let start = Instant::now();
+    for _ in 0..20 {
+        assert_eq!(socket.receive(Duration::from_millis(20)).unwrap_err().kind(), ErrorKind::Timeout);
+    }
+    // And for writing: nobody reads, the socket fills up.
+    let error = loop {
+        match socket.send(1, &[0; 4096], Duration::from_millis(20)) {
+            Ok(()) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(start.elapsed() < SOON);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+pub fn a_dripping_peer_is_cut_off() {
+    let (mut child, ours) = spawn("drip");
+    let mut socket = FrameSocket::new(ours);
+    socket.set_patience(Duration::from_millis(300));
+    let error = socket.receive(SOON).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Violation, "{error}");
+    assert!(!socket.is_usable());
+    drop(socket);
+    child.wait().unwrap();
+    // A mux says why before it closes; the child does not say HELLO, so the shorter deadline for that cuts it off.
+    let (mut child, ours) = spawn("hold");
+    let config = MuxConfig { handshake: Duration::from_millis(300), ..MuxConfig::new(Role::Initiator) };
+    let mux = Mux::new(ours, &config).unwrap();
+    assert_eq!(mux.open("x", SOON).unwrap_err().kind(), ErrorKind::Violation);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
