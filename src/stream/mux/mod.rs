@@ -13,18 +13,19 @@
 //! let theirs = Mux::new(theirs, &MuxConfig::new(Role::Acceptor))?;
 //! let soon = Duration::from_secs(5);
 //!
-//! let serving = std::thread::spawn(move || -> flipcall::Result<()> {
+//! let serving = std::thread::spawn(move || -> flipcall::Result<Mux> {
 //!     let offer = theirs.accept(soon)?;
 //!     assert_eq!(offer.name(), "greeting");
 //!     let mut channel = offer.accept()?;
 //!     channel.sender.send(b"hello", soon)?;
 //!     channel.sender.end();
-//!     Ok(())
+//!     Ok(theirs) // dropping it says goodbye, which ends every channel
 //! });
 //! let mut channel = ours.open("greeting", soon)?;
 //! assert_eq!(channel.receiver.receive(soon)?.unwrap(), b"hello");
 //! assert!(channel.receiver.receive(soon)?.is_none());
-//! serving.join().unwrap()?;
+//! let theirs = serving.join().unwrap()?;
+//! drop(theirs);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
