@@ -46,6 +46,16 @@ impl Deadline {
         Self(Repr::At(instant))
     }
 
+    /// What is left of it, `None` for never. A relative deadline that no wait has looked at yet is told as it is, without a look at
+    /// the clock.
+    pub(crate) fn left(&self) -> Option<Duration> {
+        match self.0 {
+            Repr::Never => None,
+            Repr::At(instant) => Some(instant.saturating_duration_since(Instant::now())),
+            Repr::After(duration) => Some(duration),
+        }
+    }
+
     /// Whether more than `margin` is left. Reads the clock only for a deadline that is absolute already.
     pub(crate) fn is_beyond(self, margin: Duration) -> bool {
         match self.0 {

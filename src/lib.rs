@@ -13,6 +13,7 @@
 //! | 2 | [`control`] | who holds the pen: state table, flip and wait, wait policies |
 //! | 3 | [`endpoint`] | the typed connection: handshake, typestates, cursors, shutdown |
 //! | 1' | [`stream`] | bytes on a socket: frames, attached descriptors, a mux; knows nothing of windows |
+//! | 4 | [`rpc`] | typed calls: codec, channels, client pool, router, server |
 //! | – | [`error`], [`Deadline`] | what went wrong and whose fault it was; how long to wait |
 //!
 //! Begin with [`Spawned`] for a child process of your own, or with [`endpoint`] for the connection itself.
@@ -28,6 +29,7 @@ mod sys;
 pub mod control;
 pub mod endpoint;
 pub mod error;
+pub mod rpc;
 pub mod stream;
 pub mod window;
 

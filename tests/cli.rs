@@ -125,9 +125,7 @@ fn every_transport_carries_every_kind_of_payload() {
 
 #[test]
 fn a_transport_that_there_is_not_is_named_in_the_error() {
-    for (name, said) in
-        [("rpc-window", "this build has no transport rpc-window"), ("pigeon", "there is no such transport")]
-    {
+    for (name, said) in [("rpc-pigeon", "there is no such transport"), ("pigeon", "there is no such transport")] {
         let output = output(&["bench", "--transports", name]);
         assert!(!output.status.success());
         let error = String::from_utf8(output.stderr).expect("it prints UTF-8");

@@ -27,6 +27,8 @@ static WATCHDOG: PerProcess<Watchdog> = PerProcess::new();
 pub(crate) enum Watched {
     /// A socket or pipe whose other end only the peer holds: it hangs up.
     Socket(OwnedFd),
+    /// Such a socket, which is also used for something else.
+    Shared(Arc<OwnedFd>),
     /// The peer's pidfd: it becomes readable.
     Process(OwnedFd),
 }
@@ -35,13 +37,14 @@ impl Watched {
     fn fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Socket(fd) | Self::Process(fd) => fd.as_fd(),
+            Self::Shared(fd) => fd.as_fd(),
         }
     }
 
     /// Reported once. Hang-ups are reported whether asked for or not.
     fn events(&self) -> EventFlags {
         match self {
-            Self::Socket(_) => EventFlags::ONESHOT,
+            Self::Socket(_) | Self::Shared(_) => EventFlags::ONESHOT,
             Self::Process(_) => EventFlags::ONESHOT | EventFlags::IN,
         }
     }

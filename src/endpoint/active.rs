@@ -4,6 +4,7 @@ use super::core::{Core, Left};
 use super::datagram::{DatagramReader, DatagramWriter};
 use super::{Interrupted, ShutdownHandle, Waiting};
 use crate::control::Counters;
+use crate::sys::sync::Ordering;
 use crate::{Deadline, Error, ErrorKind, Result};
 
 /// A connected end of a window that holds the pen: it may read the datagram that came with it and write the next one.
@@ -83,6 +84,60 @@ impl Endpoint {
         Ok(Finished { core })
     }
 
+    /// [`send_recv`](Self::send_recv) for a caller that keeps its own account of who holds the pen: after a deadline the connection
+    /// stays here, and [`wait`](Self::wait) goes on.
+    #[inline]
+    pub(crate) fn call(&mut self, length: u32, deadline: Deadline) -> Result<u32, Halted> {
+        let left = match &mut self.core {
+            Some(core) => match core.call_at_once(length) {
+                Ok(length) => return Ok(length),
+                Err(left) => left,
+            },
+            None => Left::Everything,
+        };
+        self.halted(length, left, deadline)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn halted(&mut self, length: u32, left: Left, deadline: Deadline) -> Result<u32, Halted> {
+        let Some(core) = &mut self.core else { return Err(Halted::Unsent(self.absent())) };
+        if let Left::Everything = left {
+            core.flip(length).map_err(Halted::Unsent)?;
+            return core.wait(deadline).map_err(Halted::Unanswered);
+        }
+        core.call_slowly(length, left, deadline).map_err(Halted::Unanswered)
+    }
+
+    /// The first half of a [`call`](Self::call): after it, only [`wait`](Self::wait) and a shutdown make sense.
+    pub(crate) fn flip(&mut self, length: u32) -> Result<()> {
+        match &mut self.core {
+            Some(core) => core.flip(length),
+            None => Err(self.absent()),
+        }
+    }
+
+    /// The second half: the length of the datagram that comes with the pen. A deadline leaves the connection as it is, and the next
+    /// wait goes on.
+    pub(crate) fn wait(&mut self, deadline: Deadline) -> Result<u32> {
+        match &mut self.core {
+            Some(core) => core.wait(deadline),
+            None => Err(self.absent()),
+        }
+    }
+
+    /// Whether it is known, without looking at the window, that no call can succeed any more.
+    #[inline]
+    pub(crate) fn is_over(&self) -> bool {
+        self.core.as_ref().is_none_or(|core| core.shared.cancel.is_raised())
+    }
+
+    /// Whether the peer has shut the window down.
+    pub(crate) fn is_shut_down(&self) -> bool {
+        let shut_down = |core: &Core| core.mapping().header().state.load(Ordering::Acquire) > 1;
+        self.core.as_deref().is_none_or(shut_down)
+    }
+
     /// The most bytes a datagram can have.
     pub fn capacity(&self) -> u32 {
         self.capacity
@@ -151,6 +206,15 @@ impl Endpoint {
     pub fn counters(&self) -> Counters {
         self.handle.counters()
     }
+}
+
+/// How a [`call`](Endpoint::call) ended without a datagram.
+#[derive(Debug)]
+pub(crate) enum Halted {
+    /// The peer never saw it.
+    Unsent(Error),
+    /// The peer has it.
+    Unanswered(Error),
 }
 
 /// A connection on which the last datagram was sent.

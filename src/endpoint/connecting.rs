@@ -99,7 +99,18 @@ impl Server {
         }
     }
 
+    /// Shakes hands and leaves the wait for the first call to [`Endpoint::wait`].
+    pub(crate) fn greet(mut self, deadline: Deadline) -> Result<Endpoint> {
+        self.shake_hands(deadline)?;
+        Ok(Endpoint::new(self.core))
+    }
+
     fn first_datagram(&mut self, deadline: Deadline) -> Result<u32> {
+        self.shake_hands(deadline)?;
+        self.core.wait(deadline)
+    }
+
+    fn shake_hands(&mut self, deadline: Deadline) -> Result<()> {
         if !self.greeted {
             let length = self.core.wait(deadline)?;
             let offer = receive(&mut self.core, length)?;
@@ -110,7 +121,7 @@ impl Server {
                 self.core.transfer.enable_park();
             }
         }
-        self.core.wait(deadline)
+        Ok(())
     }
 
     /// A handle that ends the wait from anywhere, and the connection later.

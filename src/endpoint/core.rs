@@ -1,6 +1,7 @@
 //! What every state of a connection carries.
 
 use crate::control::{Side, Stop, Transfer, Violation};
+use crate::sys::cancel::Cancel;
 use crate::sys::mapping::Mapping;
 use crate::window::Window;
 use crate::{Deadline, Error, ErrorKind, Result};
@@ -64,7 +65,8 @@ impl Core {
     pub(super) fn call_at_once(&mut self, length: u32) -> Result<u32, Left> {
         let mapping = self.shared.window.mapping();
         let (words, capacity) = (mapping.header(), mapping.capacity());
-        if self.poison.is_some() || self.shared.cancel.is_raised() || length > capacity {
+        // A poisoned connection has its cancel word raised.
+        if self.shared.cancel.is_raised() || length > capacity {
             return Err(Left::Everything);
         }
         if let Some(end) = self.stale.before_flip(length) {
@@ -117,7 +119,7 @@ impl Core {
     fn may_flip(&mut self, length: u32) -> Result<()> {
         self.check()?;
         let capacity = self.mapping().capacity();
-        if self.shared.cancel.has(crate::sys::cancel::Cancel::Shutdown) {
+        if self.shared.cancel.has(Cancel::Shutdown) {
             return Err(self.fail(Stop::LocalShutdown));
         }
         if length > capacity {
@@ -149,6 +151,7 @@ impl Core {
         };
         self.poison = Some(error.clone());
         self.received = 0;
+        self.shared.cancel.raise(Cancel::Poisoned);
         if matches!(stop, Stop::Violation(_) | Stop::System(_)) {
             self.shared.shut_down();
         }

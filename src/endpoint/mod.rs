@@ -75,6 +75,7 @@ mod spawn;
 mod stale;
 mod waiting;
 
+pub(crate) use active::Halted;
 pub use active::{Endpoint, Finished};
 pub use connecting::{Client, Server};
 pub use datagram::{DatagramReader, DatagramWriter};

@@ -1,6 +1,7 @@
 //! How an endpoint is set up.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use crate::WaitPolicy;
 use crate::control::Watched;
@@ -50,6 +51,12 @@ impl Options {
     /// shows as a deadline.
     pub fn watch_socket(mut self, socket: OwnedFd) -> Self {
         self.watched = Some(Watched::Socket(socket));
+        self
+    }
+
+    /// [`watch_socket`](Self::watch_socket) for a socket that is used elsewhere as well.
+    pub(crate) fn watch_shared(mut self, socket: Arc<OwnedFd>) -> Self {
+        self.watched = Some(Watched::Shared(socket));
         self
     }
 

@@ -79,6 +79,11 @@ impl AttachRule {
         self.announced.pop_front().flatten()
     }
 
+    /// The ATTACH before the next frame belongs to a message that travels another way, so the next frame may be an ATTACH again.
+    pub(super) fn stands_alone(&mut self) {
+        self.after_attach = false;
+    }
+
     /// Moves every descriptor that nobody took to `refused`.
     pub(super) fn surrender(&mut self, refused: &mut Vec<OwnedFd>) {
         refused.extend(self.batches.drain(..).flat_map(|batch| batch.fds));

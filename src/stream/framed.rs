@@ -53,8 +53,8 @@ const COPIED: usize = 512;
 /// Works the same whatever flags and options the socket has or is given by others meanwhile. After a violation, a broken connection
 /// or a frame that was cut short the socket is poisoned: it is shut down both ways, and every later call returns the same error.
 pub struct FrameSocket {
-    socket: Arc<OwnedFd>,
-    inbox: Inbox,
+    pub(super) socket: Arc<OwnedFd>,
+    pub(super) inbox: Inbox,
     patience: Duration,
     poison: Option<Error>,
     /// Nobody else holds our open file description.
@@ -141,21 +141,6 @@ impl FrameSocket {
         self.send_message(tag, parts, fds, deadline.into())
     }
 
-    /// Sends an ATTACH frame alone, for a message that travels another way.
-    ///
-    /// # Errors
-    /// As [`send_with_fds`](Self::send_with_fds).
-    pub fn send_attach(&mut self, fds: &[BorrowedFd<'_>], deadline: impl Into<Deadline>) -> Result<()> {
-        if fds.is_empty() || fds.len() > MAX_ATTACHMENTS {
-            return Err(Error::invalid(format!(
-                "a message carries 1 to {MAX_ATTACHMENTS} descriptors, not {}",
-                fds.len()
-            )));
-        }
-        let attach = attach_frame(fds);
-        self.write(&mut [IoSlice::new(&attach)], fds, deadline.into())
-    }
-
     fn send_message(&mut self, tag: u16, parts: &[&[u8]], fds: &[BorrowedFd<'_>], deadline: Deadline) -> Result<()> {
         let length: usize = parts.iter().map(|part| part.len()).sum();
         let length = u32::try_from(length).map_err(|_| Error::invalid("a payload has less than 4 GiB"))?;
@@ -182,7 +167,12 @@ impl FrameSocket {
         self.write(&mut slices, fds, deadline)
     }
 
-    fn write(&mut self, slices: &mut [IoSlice<'_>], fds: &[BorrowedFd<'_>], mut deadline: Deadline) -> Result<()> {
+    pub(super) fn write(
+        &mut self,
+        slices: &mut [IoSlice<'_>],
+        fds: &[BorrowedFd<'_>],
+        mut deadline: Deadline,
+    ) -> Result<()> {
         self.check()?;
         match send_all(self.socket.as_fd(), slices, fds, &mut deadline, self.patience, self.unshared) {
             Ok(()) => Ok(()),
@@ -257,7 +247,7 @@ impl FrameSocket {
     }
 
     /// Receives more bytes; `false`: the peer sends no more.
-    fn fill(&mut self, deadline: &mut Deadline) -> Result<bool> {
+    pub(super) fn fill(&mut self, deadline: &mut Deadline) -> Result<bool> {
         loop {
             let patient = self.unshared && deadline.is_beyond(readiness::FAR);
             let filled = self.inbox.fill(self.socket.as_fd(), patient);
@@ -342,7 +332,7 @@ impl FrameSocket {
         self.unshared
     }
 
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         self.poison.clone().map_or(Ok(()), Err)
     }
 
@@ -386,7 +376,7 @@ impl std::fmt::Debug for FrameSocket {
 }
 
 /// The ATTACH frame that announces `fds`, at most [`MAX_ATTACHMENTS`] of them.
-fn attach_frame(fds: &[BorrowedFd<'_>]) -> [u8; super::attach::ATTACH_SIZE] {
+pub(super) fn attach_frame(fds: &[BorrowedFd<'_>]) -> [u8; super::attach::ATTACH_SIZE] {
     let [a, b, c, d, e, f] = Header { tag: ATTACH, length: 1 }.encode();
     [a, b, c, d, e, f, fds.len() as u8]
 }

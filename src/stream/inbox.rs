@@ -66,7 +66,14 @@ impl Inbox {
     pub(super) fn set_attachments(&mut self, socket: BorrowedFd<'_>, allowed: bool) -> Result<()> {
         set_pass_rights(socket, allowed).map_err(|error| Error::system("setting SO_PASSRIGHTS", error))?;
         match (allowed, &mut self.rule) {
-            (true, None) => self.rule = Some(AttachRule::from_position(self.decoder.position())),
+            (true, None) => {
+                // What was read ahead came without descriptors, and is judged by that: once its frames are taken, the rule must
+                // know them.
+                let mut rule = AttachRule::from_position(self.decoder.position());
+                let verdict = rule.judge(&self.decoder, &mut Vec::new());
+                self.rule = Some(rule);
+                verdict?;
+            }
             (false, Some(rule)) => {
                 let mut refused = Vec::new();
                 rule.surrender(&mut refused);
@@ -151,6 +158,15 @@ impl Inbox {
             let lost = announced.is_none();
             self.pending = Some(Attachments::new(announced.unwrap_or_default(), lost, &self.closer));
         }
+    }
+
+    /// What an ATTACH announced whose message travels another way.
+    pub(super) fn take_pending(&mut self) -> Option<Attachments> {
+        let pending = self.pending.take()?;
+        if let Some(rule) = &mut self.rule {
+            rule.stands_alone();
+        }
+        Some(pending)
     }
 
     /// The message that [`ready`](Self::ready) found.

@@ -83,7 +83,8 @@ impl Listener {
     /// Waits for a connection. Without a free descriptor it pauses and tries again.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`], or [`ErrorKind::System`] if accepting fails for good.
+    /// [`ErrorKind::Timeout`], [`ErrorKind::LocalShutdown`] once somebody shut the socket down, or [`ErrorKind::System`] if accepting
+    /// fails for good.
     pub fn accept(&self, deadline: impl Into<Deadline>) -> Result<UnixStream> {
         let mut deadline = deadline.into();
         loop {
@@ -92,6 +93,9 @@ impl Listener {
                 Err(Errno::AGAIN) => {
                     if !readiness::wait(&self.socket, PollFlags::IN, deadline.resolve())? {
                         return Err(readiness::timeout("the deadline passed before anybody connected"));
+                    }
+                    if readiness::has_hung_up(self.socket.as_fd())? {
+                        return Err(Error::new(ErrorKind::LocalShutdown, "the listening socket was shut down"));
                     }
                 }
                 Err(Errno::INTR | Errno::CONNABORTED) => {}

@@ -24,6 +24,7 @@
 //! ```
 
 mod attach;
+mod beside;
 mod bulk;
 mod closer;
 mod decode;

@@ -11,9 +11,36 @@ use crate::{Error, Result};
 /// What every file of ours is sealed with before a peer sees it: its size is fixed, and so are its seals.
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
+/// What a file is sealed with that its peer has yet to seal further: its size is fixed.
+const EARLY_SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
+
+/// What is added once both sides have mapped it: no new writable mapping, no write, no hole, no further seal.
+const LATE_SEALS: SealFlags = SealFlags::FUTURE_WRITE.union(SealFlags::SEAL);
+
 /// A new file of `size` zero bytes, close-on-exec, not executable, sealed against shrinking, growing and further seals. It is
 /// sparse: a page costs memory once it is touched.
 pub(crate) fn create(name: &str, size: u64) -> Result<OwnedFd> {
+    create_sealed(name, size, SEALS)
+}
+
+/// As [`create`], but more seals can be added, see [`seal_late`].
+pub(crate) fn create_open(name: &str, size: u64) -> Result<OwnedFd> {
+    create_sealed(name, size, EARLY_SEALS)
+}
+
+/// Forbids everything but the mappings that exist. `false`: somebody sealed the file before us without that.
+pub(crate) fn seal_late(fd: &OwnedFd) -> Result<bool> {
+    match rustix::fs::fcntl_add_seals(fd, LATE_SEALS) {
+        Ok(()) => Ok(true),
+        // The peer sealed it already, or has sealed it differently.
+        Err(Errno::PERM) => rustix::fs::fcntl_get_seals(fd)
+            .map(|seals| seals.contains(SealFlags::FUTURE_WRITE))
+            .map_err(|errno| Error::system("reading the seals of a memfd", errno)),
+        Err(errno) => Err(Error::system("sealing a memfd", errno)),
+    }
+}
+
+fn create_sealed(name: &str, size: u64, seals: SealFlags) -> Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let fd = match rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
         // Linux before 6.3 does not know the flag.
@@ -26,7 +53,7 @@ pub(crate) fn create(name: &str, size: u64) -> Result<OwnedFd> {
         return Err(Error::system("sizing a memfd", Errno::FBIG));
     }
     rustix::fs::ftruncate(&fd, size).map_err(|errno| Error::system("sizing a memfd", errno))?;
-    rustix::fs::fcntl_add_seals(&fd, SEALS).map_err(|errno| Error::system("sealing a memfd", errno))?;
+    rustix::fs::fcntl_add_seals(&fd, seals).map_err(|errno| Error::system("sealing a memfd", errno))?;
     Ok(fd)
 }
 

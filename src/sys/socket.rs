@@ -44,7 +44,6 @@ pub(crate) fn receive_with_fds(
     fds: &mut Vec<OwnedFd>,
     patient: bool,
 ) -> io::Result<Received> {
-    fds.reserve(MAX_FDS_A_MESSAGE + 1);
     let mut control = [0u64; CONTROL_WORDS];
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // SAFETY: `msghdr` is a plain C struct for which all-zero bytes are a valid value (null pointers, zero lengths).
@@ -60,6 +59,10 @@ pub(crate) fn receive_with_fds(
     // - all of them outlive the call, and the kernel writes within the lengths it is given.
     let bytes = unsafe { libc::recvmsg(socket.as_raw_fd(), &mut message, flags) };
     let bytes = usize::try_from(bytes).map_err(|_| io::Error::last_os_error())?;
+    if message.msg_controllen == 0 {
+        return Ok(Received { bytes, truncated: message.msg_flags & libc::MSG_CTRUNC != 0 });
+    }
+    fds.reserve(MAX_FDS_A_MESSAGE + 1);
     // SAFETY: the kernel has just filled `message` and `control`, which have not been touched since.
     unsafe { take_fds(&message, fds) };
     Ok(Received { bytes, truncated: message.msg_flags & libc::MSG_CTRUNC != 0 })

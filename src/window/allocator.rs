@@ -84,6 +84,11 @@ impl Allocator {
 }
 
 impl<'a> WindowDescriptor<'a> {
+    /// A window that takes a whole file of `length` bytes.
+    pub(super) fn whole(file: &'a OwnedFd, length: u32) -> Self {
+        Self { fd: file.as_fd(), offset: 0, length }
+    }
+
     /// The file, borrowed from the allocator.
     pub fn fd(&self) -> BorrowedFd<'a> {
         self.fd

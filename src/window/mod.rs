@@ -28,6 +28,7 @@
 
 mod allocator;
 mod closer;
+pub(crate) mod late;
 mod layout;
 mod mapped;
 mod receive;

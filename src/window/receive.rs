@@ -21,12 +21,15 @@ pub enum Seals {
     /// It can neither shrink nor grow, nor be sealed any further: what our own allocator guarantees. A peer cannot make the file
     /// take more memory than the windows in it.
     Strict,
+    /// It can neither shrink nor grow; further seals are added once both sides have mapped it.
+    Late,
 }
 
 impl Seals {
     fn required(self) -> SealFlags {
         match self {
             Self::Compatible => SealFlags::SHRINK,
+            Self::Late => SealFlags::SHRINK | SealFlags::GROW,
             Self::Strict => SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL,
         }
     }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod doctor;
+mod echo;
 mod endpoint;
 mod mux;
 
@@ -29,6 +30,8 @@ enum Command {
     Endpoint(endpoint::Arguments),
     /// Serve as a conformance peer for the mux protocol.
     Mux(mux::Arguments),
+    /// Serve as a conformance peer for calls.
+    Echo(echo::Arguments),
 }
 
 /// What a subcommand ends with: an error is printed with its kind, and the exit status is 1.
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Command::Doctor => doctor::run(),
         Command::Endpoint(arguments) => endpoint::run(&arguments),
         Command::Mux(arguments) => mux::run(&arguments),
+        Command::Echo(arguments) => echo::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

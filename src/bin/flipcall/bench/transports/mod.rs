@@ -3,6 +3,7 @@
 
 mod bare;
 mod kernel;
+mod rpc;
 mod window;
 
 use std::os::fd::AsFd;
@@ -34,11 +35,13 @@ pub(super) enum Transport {
     Eventfd,
     UnixStream,
     UnixSeqpacket,
+    RpcWindow,
+    RpcSocket,
 }
 
 impl Transport {
     /// All of them, in the order of the table.
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::BareSpin,
         Self::BareCopy,
         Self::BareFutex,
@@ -49,10 +52,9 @@ impl Transport {
         Self::Eventfd,
         Self::UnixStream,
         Self::UnixSeqpacket,
+        Self::RpcWindow,
+        Self::RpcSocket,
     ];
-
-    /// Names of rows that come with the RPC floor.
-    const LATER: [&'static str; 2] = ["rpc-window", "rpc-socket"];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -66,14 +68,13 @@ impl Transport {
             Self::Eventfd => "eventfd",
             Self::UnixStream => "unix-stream",
             Self::UnixSeqpacket => "unix-seqpacket",
+            Self::RpcWindow => "rpc-window",
+            Self::RpcSocket => "rpc-socket",
         }
     }
 
     /// Reads a name from the command line.
     pub(super) fn parse(name: &str) -> Result<Self, String> {
-        if Self::LATER.contains(&name) {
-            return Err(format!("this build has no transport {name}"));
-        }
         let found = Self::ALL.into_iter().find(|transport| transport.name() == name);
         found.ok_or_else(|| format!("there is no such transport; there are {}", Self::ALL.map(Self::name).join(", ")))
     }
@@ -94,8 +95,9 @@ impl Transport {
     pub(super) fn limit(self, payload: u32, shares_cpu: bool) -> Self {
         match self {
             Self::BareSpin | Self::BareCopy => self,
-            Self::WindowSpin | Self::WindowAdaptive if !shares_cpu && payload == 0 => Self::BareSpin,
-            Self::WindowSpin | Self::WindowAdaptive if !shares_cpu => Self::BareCopy,
+            Self::RpcSocket => Self::UnixStream,
+            Self::WindowSpin | Self::WindowAdaptive | Self::RpcWindow if !shares_cpu && payload == 0 => Self::BareSpin,
+            Self::WindowSpin | Self::WindowAdaptive | Self::RpcWindow if !shares_cpu => Self::BareCopy,
             _ => Self::BareFutex,
         }
     }
@@ -109,6 +111,7 @@ impl Transport {
             Self::Pipe => kernel::pipe(link, payload),
             Self::Eventfd => kernel::eventfd(link, payload),
             Self::UnixStream | Self::UnixSeqpacket => kernel::socket(self, link, payload),
+            Self::RpcWindow | Self::RpcSocket => rpc::prepare(self, link, payload),
         }
     }
 
@@ -121,6 +124,7 @@ impl Transport {
             Self::Pipe => kernel::answer_pipe(link),
             Self::Eventfd => kernel::answer_eventfd(link),
             Self::UnixStream | Self::UnixSeqpacket => kernel::answer_socket(link),
+            Self::RpcWindow | Self::RpcSocket => rpc::answer(link),
         }
     }
 }

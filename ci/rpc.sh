@@ -1,0 +1,21 @@
+#!/bin/sh
+# Typed calls: wire vectors, every transport, peers in another language and hostile ones, deadlines, deaths, memory, allocations.
+# Short by default; --full runs 8 x 100,000 calls, 10,000 OPENs and 256 clients, and prints the figures that may be quoted.
+set -eu
+cd "$(dirname "$0")/.."
+export RUST_BACKTRACE=0
+profile=
+if [ "${1:-}" = --full ]; then
+    profile=--release
+    export FLIPCALL_FULL=1
+fi
+
+# shellcheck disable=SC2086
+timeout 900 cargo test $profile --features cli --test rpc --test rpc_allocations -- --nocapture
+timeout 300 cargo test $profile --doc rpc
+timeout 60 cargo run --quiet $profile --example kv
+timeout 60 cargo run --quiet $profile --example device
+if [ -n "$profile" ]; then
+    cargo build --release --features cli
+    timeout 300 ./target/release/flipcall bench --transports rpc-window,rpc-socket --payload 0,64,4096,262144,1048576,67108864 --cpus 0,1
+fi

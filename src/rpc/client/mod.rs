@@ -1,0 +1,344 @@
+//! The client: calls from many threads over a pool of channels.
+
+mod channel;
+mod config;
+mod connect;
+mod late;
+mod place;
+mod pool;
+mod session;
+mod stream;
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use channel::{Channel, Failure, Read, Request};
+use place::Place;
+use pool::Pool;
+use session::Session;
+
+pub use config::ClientConfig;
+pub use connect::inherited_socket;
+pub use stream::Stream;
+
+use super::codec::{DecodeError, DecodeOwned, Encode, Raw, from_bytes};
+use super::{CallError, trace, wire};
+use crate::{Deadline, Error, ErrorKind, Result};
+
+/// How often a call that never left this process looks for another channel before it fails.
+const ATTEMPTS: u32 = 4;
+
+/// Calls the methods of a server. Cloning is cheap, and any number of threads may call at the same time.
+///
+/// Each call that runs has a channel of its own, so one that blocks never holds up the others. See [`rpc`](super) for an example.
+#[derive(Debug, Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    pool: Pool,
+    session: Mutex<Arc<Session>>,
+    /// Where to connect anew.
+    path: Option<PathBuf>,
+    config: ClientConfig,
+    /// Bytes of window to ask for: 0 once windows turned out not to work here.
+    window: AtomicU32,
+    /// The server had no more channels, and is not asked again before this.
+    full_until: Mutex<Option<Instant>>,
+    closed: AtomicBool,
+    tally: Tally,
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    channels_opened: AtomicU64,
+    fallbacks: AtomicU64,
+    timeouts: AtomicU64,
+    lost: AtomicU64,
+    reconnects: AtomicU64,
+}
+
+/// What a client did so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct ClientCounters {
+    /// Calls begun, streams not among them.
+    pub calls: u64,
+    /// Channels opened.
+    pub channels_opened: u64,
+    /// Times that windows were given up for sockets.
+    pub fallbacks: u64,
+    /// Calls that missed their deadline after they were sent.
+    pub timeouts: u64,
+    /// Calls whose channel ended under them.
+    pub lost: u64,
+    /// Connections made anew.
+    pub reconnects: u64,
+}
+
+impl Client {
+    fn begin(socket: OwnedFd, path: Option<PathBuf>, config: ClientConfig, deadline: Deadline) -> Result<Self> {
+        let session = Session::begin(socket, &config, deadline)?;
+        let shared = Shared {
+            pool: Pool::new(config.channels),
+            session: Mutex::new(session),
+            path,
+            window: AtomicU32::new(config.window),
+            full_until: Mutex::default(),
+            closed: AtomicBool::new(false),
+            tally: Tally::default(),
+            config,
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Calls a method: sends `request`, returns what it answers.
+    ///
+    /// # Errors
+    /// [`CallError::Status`] if the method answered with an error; [`CallError::Failed`] if there is no answer: a
+    /// [`Timeout`](ErrorKind::Timeout), a server that is [gone](ErrorKind::PeerGone) or broke the protocol, a request over the
+    /// server's maximum ([`InvalidInput`](ErrorKind::InvalidInput)).
+    #[inline]
+    pub fn call<Q: Encode + ?Sized, R: DecodeOwned>(
+        &self,
+        tag: u16,
+        request: &Q,
+        deadline: impl Into<Deadline>,
+    ) -> Result<R, CallError> {
+        self.call_with(tag, request, deadline, |fields| from_bytes::<R>(fields))
+    }
+
+    /// As [`call`](Self::call), and `read` gets the answer's bytes, from which it may borrow while it looks at them.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    #[inline]
+    pub fn call_with<Q: Encode + ?Sized, R>(
+        &self,
+        tag: u16,
+        request: &Q,
+        deadline: impl Into<Deadline>,
+        read: impl FnOnce(&[u8]) -> Result<R, DecodeError>,
+    ) -> Result<R, CallError> {
+        let (mut read, mut answer) = (Some(read), None);
+        let request = Request { tag, value: &request, fds: &[] };
+        self.exchange(&request, deadline.into(), &mut |fields, _| {
+            answer = match read.take() {
+                Some(read) => Some(read(fields)?),
+                None => None,
+            };
+            Ok(())
+        })?;
+        answer.ok_or_else(unanswered)
+    }
+
+    /// As [`call`](Self::call), with descriptors: at most 16 go along, and those that came back are returned. They are foreign:
+    /// check what they are before any other use.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call); [`InvalidInput`](ErrorKind::InvalidInput) also for over 16 descriptors, or any to a server of the base
+    /// protocol.
+    pub fn call_with_fds<Q: Encode + ?Sized, R: DecodeOwned>(
+        &self,
+        tag: u16,
+        request: &Q,
+        fds: &[BorrowedFd<'_>],
+        deadline: impl Into<Deadline>,
+    ) -> Result<(R, Vec<OwnedFd>), CallError> {
+        let mut answer = None;
+        let request = Request { tag, value: &request, fds };
+        self.exchange(&request, deadline.into(), &mut |fields, fds| {
+            answer = Some((from_bytes(fields)?, fds.map(|mut fds| fds.take_all()).unwrap_or_default()));
+            Ok(())
+        })?;
+        answer.ok_or_else(unanswered)
+    }
+
+    /// Calls a method with the bytes of a request and returns the bytes of its answer, for a program that does not know the types.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub fn call_raw(&self, tag: u16, request: &[u8], deadline: impl Into<Deadline>) -> Result<Vec<u8>, CallError> {
+        self.call_with(tag, &Raw(request), deadline, |answer| Ok(answer.to_vec()))
+    }
+
+    /// Calls a method that answers in chunks. The deadline is that of the whole stream.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call), here for what keeps the call from being sent; the iterator brings the others.
+    pub fn stream<Q: Encode + ?Sized>(
+        &self,
+        tag: u16,
+        request: &Q,
+        deadline: impl Into<Deadline>,
+    ) -> Result<Stream, CallError> {
+        let mut deadline = deadline.into();
+        let _ = deadline.resolve();
+        let request = Request { tag, value: &request, fds: &[] };
+        let mut attempt = 1;
+        loop {
+            let mut channel = match self.shared.acquire(deadline)? {
+                Place::Own(channel) => channel,
+                Place::Slot(mut slot) => slot.take().ok_or_else(unanswered)?,
+            };
+            match channel.send(&request, deadline) {
+                Ok(()) => return Ok(Stream::new(self, channel, deadline)),
+                Err(Failure::Unsent(_)) if attempt < ATTEMPTS => attempt += 1,
+                Err(failure) => return Err(self.shared.settle(Place::Own(channel), tag, failure)),
+            }
+        }
+    }
+
+    /// Whether the server still holds its end of the connection. Eats no byte and waits for nothing.
+    pub fn is_alive(&self) -> bool {
+        !self.shared.is_closed() && locked(&self.shared.session).is_alive()
+    }
+
+    /// Ends the connection and all channels: running calls fail, and so does every later one, for all clones of this client.
+    pub fn close(&self) {
+        self.shared.closed.store(true, Ordering::Relaxed);
+        locked(&self.shared.session).end();
+        self.shared.pool.clear();
+    }
+
+    /// What the client did so far.
+    pub fn counters(&self) -> ClientCounters {
+        let tally = &self.shared.tally;
+        ClientCounters {
+            calls: self.shared.pool.calls(),
+            channels_opened: tally.channels_opened.load(Ordering::Relaxed),
+            fallbacks: tally.fallbacks.load(Ordering::Relaxed),
+            timeouts: tally.timeouts.load(Ordering::Relaxed),
+            lost: tally.lost.load(Ordering::Relaxed),
+            reconnects: tally.reconnects.load(Ordering::Relaxed),
+        }
+    }
+
+    /// One call: on the thread's own channel if that is idle.
+    #[inline]
+    fn exchange(&self, request: &Request<'_>, deadline: Deadline, read: Read<'_>) -> Result<(), CallError> {
+        let Some(mut slot) = self.shared.pool.home() else {
+            self.shared.pool.count();
+            return self.shared.exchange_slowly(request, deadline, read);
+        };
+        let Some(channel) = slot.as_mut() else { unreachable!("a home slot holds a channel") };
+        match channel.call(request, deadline, read) {
+            Ok(()) => {
+                drop(slot);
+                self.shared.pool.released();
+                Ok(())
+            }
+            Err(Failure::Unsent(error)) => {
+                trace::poisoned(&error);
+                *slot = None;
+                drop(slot);
+                self.shared.exchange_slowly(request, deadline, read)
+            }
+            Err(failure) => Err(self.shared.settle(Place::Slot(slot), request.tag, failure)),
+        }
+    }
+}
+
+impl Shared {
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    #[cold]
+    fn exchange_slowly(
+        self: &Arc<Self>,
+        request: &Request<'_>,
+        deadline: Deadline,
+        read: Read<'_>,
+    ) -> Result<(), CallError> {
+        let mut attempt = 1;
+        loop {
+            let mut place = self.acquire(deadline)?;
+            let channel = match &mut place {
+                Place::Own(channel) => Some(channel),
+                Place::Slot(slot) => slot.as_mut(),
+            };
+            let Some(channel) = channel else { return Err(unanswered()) };
+            match channel.call(request, deadline, read) {
+                Ok(()) => {
+                    self.leave(place);
+                    return Ok(());
+                }
+                Err(Failure::Unsent(error)) if attempt < ATTEMPTS => {
+                    attempt += 1;
+                    self.discard(place, &error);
+                }
+                Err(failure) => return Err(self.settle(place, request.tag, failure)),
+            }
+        }
+    }
+
+    /// Leaves a place whose channel is in order.
+    fn leave(&self, place: Place<'_>) {
+        match place {
+            Place::Own(channel) => self.give_back(channel),
+            Place::Slot(slot) => {
+                drop(slot);
+                self.pool.released();
+            }
+        }
+    }
+
+    /// Drops a channel that is over.
+    fn discard(&self, place: Place<'_>, error: &Error) {
+        trace::poisoned(error);
+        if let Some(channel) = take(place) {
+            channel.shut_down();
+            if channel.is_base {
+                channel.session.end();
+            }
+        }
+        self.pool.released();
+    }
+
+    /// What a failed call means for its channel and its caller.
+    #[cold]
+    fn settle(self: &Arc<Self>, place: Place<'_>, tag: u16, failure: Failure) -> CallError {
+        match failure {
+            Failure::Call(error) => {
+                self.leave(place);
+                error
+            }
+            Failure::Unsent(error) | Failure::Lost(error) => {
+                self.tally.lost.fetch_add(1, Ordering::Relaxed);
+                self.discard(place, &error);
+                error.into()
+            }
+            Failure::Late => {
+                self.tally.timeouts.fetch_add(1, Ordering::Relaxed);
+                if let Some(channel) = take(place) {
+                    late::set_aside(self, channel, tag, wire::LATE);
+                }
+                Error::new(ErrorKind::Timeout, "the server did not answer by the deadline").into()
+            }
+        }
+    }
+}
+
+/// Takes the channel out of its place.
+fn take(place: Place<'_>) -> Option<Box<Channel>> {
+    match place {
+        Place::Own(channel) => Some(channel),
+        Place::Slot(mut slot) => slot.take(),
+    }
+}
+
+/// An exchange that succeeds has read an answer.
+#[cold]
+fn unanswered() -> CallError {
+    Error::new(ErrorKind::Violation, "a call ended without an answer").into()
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

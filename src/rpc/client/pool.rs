@@ -1,0 +1,187 @@
+//! The channels of a client.
+//!
+//! There is a fixed row of slots, each with at most one channel, and a call holds its slot's lock for as long as it runs. Every thread
+//! has a home slot: a thread that calls again and again finds its own warm channel there with one try-lock, without touching
+//! anything that another thread writes. If the home slot is taken or empty, the thread looks for an idle channel elsewhere, and opens a
+//! new one only if there is none.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Instant;
+
+use crossbeam_utils::CachePadded;
+
+use super::channel::Channel;
+
+/// A slot that its holder may use.
+pub(super) type Slot<'a> = MutexGuard<'a, Held>;
+
+/// What a slot holds.
+type Held = Option<Box<Channel>>;
+
+#[derive(Debug)]
+pub(super) struct Pool {
+    slots: Box<[CachePadded<Mutex<Held>>]>,
+    /// Calls begun in each slot by a thread that is at home there.
+    calls: Box<[CachePadded<AtomicU64>]>,
+    /// Calls begun elsewhere.
+    calls_elsewhere: AtomicU64,
+    /// Threads that wait for a channel.
+    waiters: AtomicUsize,
+    freed: (Mutex<()>, Condvar),
+}
+
+/// What a look through the pool found.
+pub(super) enum Found<'a> {
+    /// A channel that is idle.
+    Idle(Slot<'a>),
+    /// No idle channel, but a place for a new one.
+    Empty(Slot<'a>),
+    /// Everything is in use.
+    Busy,
+}
+
+/// How long a thread that waits for a channel sleeps at most before it looks by itself. A release that comes between its last
+/// look and its sleep goes unnoticed for that long.
+const LOOK: std::time::Duration = std::time::Duration::from_millis(5);
+
+impl Pool {
+    pub(super) fn new(channels: usize) -> Self {
+        let slots = (0..channels).map(|_| CachePadded::default()).collect();
+        let calls = (0..channels).map(|_| CachePadded::default()).collect();
+        Self {
+            slots,
+            calls,
+            calls_elsewhere: AtomicU64::new(0),
+            waiters: AtomicUsize::new(0),
+            freed: Default::default(),
+        }
+    }
+
+    /// A call begins: this thread's home slot, if it holds an idle channel.
+    #[inline]
+    pub(super) fn home(&self) -> Option<Slot<'_>> {
+        let home = self.home_index();
+        let slot = try_lock(&self.slots[home])?;
+        if slot.as_ref().is_none_or(|channel| channel.is_over()) {
+            return None;
+        }
+        // Only the holder of the slot writes its count.
+        let calls = &self.calls[home];
+        calls.store(calls.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        Some(slot)
+    }
+
+    #[inline]
+    fn home_index(&self) -> usize {
+        thread_number() % self.slots.len()
+    }
+
+    /// Calls begun so far.
+    pub(super) fn calls(&self) -> u64 {
+        let at_home: u64 = self.calls.iter().map(|calls| calls.load(Ordering::Relaxed)).sum();
+        at_home + self.calls_elsewhere.load(Ordering::Relaxed)
+    }
+
+    /// A call begins elsewhere than at home.
+    pub(super) fn count(&self) {
+        self.calls_elsewhere.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Looks through all slots from the home slot on. Channels that are over are dropped on the way.
+    pub(super) fn look(&self) -> Found<'_> {
+        let home = self.home_index();
+        let (before, after) = self.slots.split_at(home);
+        let mut empty = None;
+        for slot in after.iter().chain(before) {
+            let Some(mut slot) = try_lock(slot) else { continue };
+            if slot.as_ref().is_some_and(|channel| channel.is_over()) {
+                *slot = None;
+            }
+            if slot.is_some() {
+                return Found::Idle(slot);
+            }
+            empty = empty.or(Some(slot));
+        }
+        empty.map_or(Found::Busy, Found::Empty)
+    }
+
+    /// Whether any slot holds a channel or is in use.
+    pub(super) fn has_channels(&self) -> bool {
+        self.slots.iter().any(|slot| try_lock(slot).is_none_or(|slot| slot.is_some()))
+    }
+
+    /// Puts a channel that was away into an empty slot. Without one it is dropped, which ends it.
+    pub(super) fn put(&self, channel: Box<Channel>) {
+        if let Some(mut slot) = self.slots.iter().filter_map(|slot| try_lock(slot)).find(|slot| slot.is_none()) {
+            *slot = Some(channel);
+        }
+        self.released();
+    }
+
+    /// A slot was just unlocked: somebody may be waiting for it.
+    #[inline]
+    pub(super) fn released(&self) {
+        if self.waiters.load(Ordering::Relaxed) > 0 {
+            self.wake();
+        }
+    }
+
+    #[cold]
+    fn wake(&self) {
+        let _guard = self.freed.0.lock().unwrap_or_else(PoisonError::into_inner);
+        self.freed.1.notify_one();
+    }
+
+    /// Waits for a release, until `until` or a little while; `false`: the time is up.
+    pub(super) fn wait(&self, until: Option<Instant>) -> bool {
+        let now = Instant::now();
+        let left = until.map_or(LOOK, |until| until.saturating_duration_since(now).min(LOOK));
+        if left.is_zero() {
+            return false;
+        }
+        self.waiters.fetch_add(1, Ordering::Relaxed);
+        let guard = self.freed.0.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.freed.1.wait_timeout(guard, left));
+        self.waiters.fetch_sub(1, Ordering::Relaxed);
+        true
+    }
+
+    /// Drops every idle channel.
+    pub(super) fn clear(&self) {
+        for mut slot in self.slots.iter().filter_map(|slot| try_lock(slot)) {
+            *slot = None;
+        }
+    }
+}
+
+/// A slot whose holder panicked (in its own encoding or decoding) loses its channel: it may be between a request and an answer.
+#[inline]
+fn try_lock(slot: &Mutex<Held>) -> Option<Slot<'_>> {
+    match slot.try_lock() {
+        Ok(slot) => Some(slot),
+        Err(TryLockError::Poisoned(poisoned)) => {
+            slot.clear_poison();
+            let mut slot = poisoned.into_inner();
+            *slot = None;
+            Some(slot)
+        }
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
+/// A number for each thread of this process.
+#[inline]
+fn thread_number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(1);
+    thread_local! {
+        static NUMBER: Cell<usize> = const { Cell::new(0) };
+    }
+    NUMBER.with(|number| {
+        if number.get() == 0 {
+            number.set(NEXT.fetch_add(1, Ordering::Relaxed));
+        }
+        number.get()
+    })
+}

@@ -1,0 +1,161 @@
+//! A base connection: what was agreed on it, and the channels it opens.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+
+use super::ClientConfig;
+use super::channel::{Channel, Failure, Line, Request};
+use crate::endpoint;
+use crate::rpc::codec::from_bytes;
+use crate::rpc::line::{SocketLine, WindowLine, hang_up};
+use crate::rpc::wire::{self, Hello, Open, Opened, VERSION};
+use crate::rpc::{CallError, Code, Violation};
+use crate::stream::{Attachments, FrameSocket};
+use crate::window::Window;
+use crate::{Deadline, Error, ErrorKind, Options, Result};
+
+/// A connection to a server.
+#[derive(Debug)]
+pub(super) struct Session {
+    /// The line of the base connection, gone while a call or an OPEN is under way on it, and for good once it is retired.
+    base: Mutex<Option<SocketLine>>,
+    socket: Arc<OwnedFd>,
+    /// Whether the server speaks version 1.
+    pub(super) version1: bool,
+    /// The largest request that the server accepts, in bytes.
+    pub(super) maximum: u64,
+    /// The largest answer that we accept, in bytes.
+    pub(super) own_maximum: u32,
+}
+
+impl Session {
+    /// Agrees on a version with the server at the other end of a socket.
+    pub(super) fn begin(socket: OwnedFd, config: &ClientConfig, deadline: Deadline) -> Result<Arc<Self>> {
+        let mut socket = FrameSocket::new(socket);
+        socket.set_max_frame(config.maximum);
+        socket.set_attachments(false)?;
+        let shared = socket.shared();
+        let mut line = SocketLine::new(socket);
+        let (mut version1, mut maximum) = (false, u64::from(u32::MAX));
+        if !config.base_only
+            && let Some(hello) = greet(&mut line, config, deadline)?
+        {
+            line.socket.set_attachments(true)?;
+            (version1, maximum) = (true, hello.maximum);
+        }
+        crate::rpc::trace::connected(u32::from(version1));
+        let (base, own_maximum) = (Mutex::new(Some(line)), config.maximum);
+        Ok(Arc::new(Self { base, socket: shared, version1, maximum, own_maximum }))
+    }
+
+    /// Whether the server still holds its end. Eats no byte.
+    pub(super) fn is_alive(&self) -> bool {
+        let mut byte = [0u8; 1];
+        match recv(&self.socket, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+            Ok((_, count)) => count > 0,
+            Err(errno) => matches!(errno, Errno::AGAIN | Errno::INTR),
+        }
+    }
+
+    /// Ends the connection, and with it its channels.
+    pub(super) fn end(&self) {
+        hang_up(&self.socket);
+    }
+
+    /// The base connection as a channel; `None` while somebody else has it.
+    pub(super) fn take_base(self: &Arc<Self>) -> Option<Box<Channel>> {
+        let line = self.base.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        Some(Box::new(Channel { line: Line::Socket(line), session: Arc::clone(self), is_base: true }))
+    }
+
+    /// Takes the base connection's line back.
+    pub(super) fn restore_base(&self, line: SocketLine) {
+        *self.base.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
+    }
+}
+
+/// Says HELLO. `None`: a server of the base protocol.
+fn greet(line: &mut SocketLine, config: &ClientConfig, deadline: Deadline) -> Result<Option<Hello>> {
+    let hello = Hello { version: VERSION, maximum: u64::from(config.maximum), extensions: Vec::new() };
+    let message =
+        crate::rpc::line::Outgoing { tag: wire::HELLO, prefix: crate::rpc::line::Prefix::None, value: &hello, fds: 0 };
+    line.send(&message, &[], u64::MAX, deadline)?.map_err(Error::from)?;
+    let Some(answer) = line.receive(deadline)? else {
+        return Err(Error::new(ErrorKind::PeerGone, "the server closed the connection"));
+    };
+    match (answer.tag, answer.payload) {
+        (wire::RESPONSE, [wire::OK, fields @ ..]) => match from_bytes::<Hello>(fields) {
+            Ok(hello) if hello.version == VERSION && hello.maximum >= wire::LEAST_MAXIMUM => Ok(Some(hello)),
+            _ => Err(Violation::Malformed(wire::HELLO).into()),
+        },
+        (wire::ERROR, payload) => match from_bytes::<crate::rpc::Status>(payload) {
+            Ok(status) if status.code == Code::InvalidArgument => Ok(None),
+            Ok(status) => Err(Error::caused(ErrorKind::Refused, "the server refused the connection", status)),
+            Err(_) => Err(Violation::Malformed(wire::ERROR).into()),
+        },
+        (tag, _) => Err(Violation::Unexpected(tag).into()),
+    }
+}
+
+/// Opens a channel over `base`.
+///
+/// # Errors
+/// A [`Failure`] of the OPEN; what is wrong with the channel itself is a [`Failure::Call`].
+pub(super) fn open(
+    base: &mut Channel,
+    window: u32,
+    config: &ClientConfig,
+    deadline: Deadline,
+) -> Result<Box<Channel>, Failure> {
+    let request = Request { tag: wire::OPEN, value: &Open { window }, fds: &[] };
+    let mut opened = None;
+    base.call(&request, deadline, &mut |fields, fds| {
+        opened = Some((from_bytes::<Opened>(fields)?, fds));
+        Ok(())
+    })?;
+    let session = Arc::clone(&base.session);
+    let (opened, fds) = opened.ok_or_else(|| Failure::Lost(Violation::Malformed(wire::OPEN).into()))?;
+    let line = build(opened, fds, config, deadline).map_err(|error| Failure::Call(error.into()))?;
+    crate::rpc::trace::channel_opened(opened.length);
+    Ok(Box::new(Channel { line, session, is_base: false }))
+}
+
+/// Makes a line of what an OPEN brought.
+fn build(opened: Opened, fds: Option<Attachments>, config: &ClientConfig, deadline: Deadline) -> Result<Line> {
+    let mut fds = fds.ok_or_else(|| Error::new(ErrorKind::Refused, "the channel came without its descriptors"))?;
+    if fds.lost() {
+        return Err(Error::new(ErrorKind::System, "this process has no descriptors left for a channel"));
+    }
+    let expected = if opened.length == 0 { 1 } else { 2 };
+    if fds.len() != expected {
+        return Err(Violation::Descriptors(fds.len() as u8).into());
+    }
+    let file = if expected == 2 { fds.take_first() } else { None };
+    let Some(socket) = fds.take_first() else { return Err(Violation::Descriptors(0).into()) };
+    let mut socket = FrameSocket::new(socket);
+    socket.set_max_frame(config.maximum);
+    socket.set_attachments(true)?;
+    let Some(file) = file else { return Ok(Line::Socket(SocketLine::new(socket))) };
+    let window = Window::receive_and_seal(file, opened.offset, opened.length)?;
+    let options = Options::new().policy(config.policy).watch_shared(socket.shared());
+    let client = endpoint::Client::new(window, options)?;
+    let mut deadline = deadline;
+    let patience = std::time::Instant::now() + wire::HANDSHAKE;
+    let until = deadline.resolve().map_or(patience, |due| due.min(patience));
+    let endpoint = client.connect(Deadline::at(until))?;
+    Ok(Line::Window(WindowLine::new(endpoint, socket)))
+}
+
+/// Whether an OPEN was refused because something is used up, for now at least.
+pub(super) fn is_full(error: &CallError) -> bool {
+    error.status().is_some_and(|status| status.code == Code::NoResource)
+}
+
+/// How long a client pauses before it asks again for a channel that was refused.
+pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(10);
+/// How often it asks again.
+pub(super) const RETRIES: u32 = 2;

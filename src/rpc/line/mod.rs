@@ -1,0 +1,87 @@
+//! One transport of calls: a socket alone, or a window with a socket beside it. Both carry the same messages.
+
+mod bulk;
+mod socket;
+mod window;
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+pub(crate) use socket::SocketLine;
+pub(crate) use window::{Staged, WindowLine};
+
+use super::codec::{Encode, Encoder, Sink};
+use super::wire;
+use crate::stream::Attachments;
+use crate::{Error, ErrorKind};
+
+/// A buffer that grew beyond this many bytes for one message is given back after it.
+const RETAINED: usize = 2 << 20;
+
+/// What stands in front of a message's value.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Prefix {
+    /// Nothing: requests of the base protocol, errors, chunks.
+    None,
+    /// The zero byte of a response.
+    Ok,
+    /// The nanoseconds that a call has left, 0 for no deadline.
+    Deadline(u64),
+}
+
+impl Prefix {
+    #[inline]
+    fn encode(self, encoder: &mut Encoder<'_>) {
+        match self {
+            Self::None => {}
+            Self::Ok => encoder.u8(wire::OK),
+            Self::Deadline(left) => encoder.u64(left),
+        }
+    }
+}
+
+/// A message to be sent.
+#[derive(Clone, Copy)]
+pub(crate) struct Outgoing<'a> {
+    pub(crate) tag: u16,
+    pub(crate) prefix: Prefix,
+    pub(crate) value: &'a dyn Encode,
+    /// Descriptors that go with it.
+    pub(crate) fds: u8,
+}
+
+impl Outgoing<'_> {
+    /// Writes prefix and value; their length in bytes, `None` if some length was over 32 bits.
+    #[inline]
+    pub(crate) fn encode_to(&self, sink: &mut dyn Sink) -> Option<u64> {
+        let mut encoder = Encoder::new(sink);
+        self.prefix.encode(&mut encoder);
+        self.value.encode(&mut encoder);
+        encoder.finish()
+    }
+}
+
+/// What is known about a message that came, besides its payload.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) tag: u16,
+    pub(crate) fds: Option<Attachments>,
+    /// Bytes of a payload that is yet to follow on the socket, 0 if it is here.
+    pub(crate) bulk: u64,
+}
+
+/// A message is larger than its receiver accepts. Nothing was sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TooLarge;
+
+impl From<TooLarge> for Error {
+    fn from(_: TooLarge) -> Self {
+        Self::new(ErrorKind::InvalidInput, "the message is too large for its receiver")
+    }
+}
+
+/// Shuts a line's socket down from anywhere; its other half is the window's own handle.
+pub(crate) fn hang_up(socket: &Arc<OwnedFd>) {
+    // The only failure is that the connection is over already.
+    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+}

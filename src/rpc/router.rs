@@ -1,0 +1,111 @@
+//! From a message type to the code that answers it.
+//!
+//! ```
+//! use flipcall::rpc::{Router, Status};
+//!
+//! let mut router = Router::new();
+//! router.unary(0x0002, |_context, (a, b): (u64, u64)| {
+//!     a.checked_add(b).ok_or_else(|| Status::invalid_argument("overflow"))
+//! });
+//! # let _ = router;
+//! ```
+
+use super::codec::{DecodeOwned, Encode, from_bytes};
+use super::server::{Answered, Chunks, Context, Reply};
+use super::{Status, wire};
+
+/// A method that answers once.
+type Unary = dyn Fn(&mut Context<'_>, &[u8], Reply<'_>) -> Result<Answered, Status> + Send + Sync;
+/// A method that answers with chunks and an end.
+type Streaming = dyn Fn(&mut Context<'_>, &[u8], Chunks<'_>) -> Result<Answered, Status> + Send + Sync;
+
+/// How a message type is served.
+pub(super) enum Method {
+    Unary(Box<Unary>),
+    Streaming(Box<Streaming>),
+}
+
+pub(super) struct Route {
+    tag: u16,
+    pub(super) method: Method,
+    /// Whether its requests may carry descriptors.
+    pub(super) takes_fds: bool,
+}
+
+/// The methods of a server by their message types, `0x0001` to `0xFEFF`. An unknown type is answered by error 2 with the type in hex.
+#[derive(Default)]
+pub struct Router {
+    /// Sorted by tag.
+    routes: Vec<Route>,
+}
+
+impl Router {
+    /// A router that knows no type.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Serves a message type with a function from request to answer. A request that does not decode is answered by error 2.
+    ///
+    /// # Panics
+    /// If the type is outside the range of services, or served already; the same holds for the other methods.
+    pub fn unary<Q: DecodeOwned, R: Encode>(
+        &mut self,
+        tag: u16,
+        method: impl Fn(&mut Context<'_>, Q) -> Result<R, Status> + Send + Sync + 'static,
+    ) -> &mut Self {
+        self.raw(tag, move |context, request, reply| {
+            let answer = method(context, from_bytes(request)?)?;
+            reply.send(context, &answer)
+        })
+    }
+
+    /// Serves a message type with a function that gets the request's bytes and answers by itself: it may borrow from the request, and
+    /// answer with something that borrows.
+    pub fn raw(
+        &mut self,
+        tag: u16,
+        method: impl Fn(&mut Context<'_>, &[u8], Reply<'_>) -> Result<Answered, Status> + Send + Sync + 'static,
+    ) -> &mut Self {
+        self.add(tag, Method::Unary(Box::new(method)), false)
+    }
+
+    /// As [`raw`](Self::raw), for requests that may carry descriptors.
+    pub fn raw_with_fds(
+        &mut self,
+        tag: u16,
+        method: impl Fn(&mut Context<'_>, &[u8], Reply<'_>) -> Result<Answered, Status> + Send + Sync + 'static,
+    ) -> &mut Self {
+        self.add(tag, Method::Unary(Box::new(method)), true)
+    }
+
+    /// Serves a message type with a function that answers in chunks.
+    pub fn streaming(
+        &mut self,
+        tag: u16,
+        method: impl Fn(&mut Context<'_>, &[u8], Chunks<'_>) -> Result<Answered, Status> + Send + Sync + 'static,
+    ) -> &mut Self {
+        self.add(tag, Method::Streaming(Box::new(method)), false)
+    }
+
+    fn add(&mut self, tag: u16, method: Method, takes_fds: bool) -> &mut Self {
+        assert!(wire::SERVICE_TYPES.contains(&tag), "{tag:#06x} is not a type that a service can have");
+        match self.routes.binary_search_by_key(&tag, |route| route.tag) {
+            Ok(_) => panic!("{tag:#06x} is served already"),
+            Err(at) => self.routes.insert(at, Route { tag, method, takes_fds }),
+        }
+        self
+    }
+
+    #[inline]
+    pub(super) fn find(&self, tag: u16) -> Option<&Route> {
+        let at = self.routes.binary_search_by_key(&tag, |route| route.tag).ok()?;
+        Some(&self.routes[at])
+    }
+}
+
+impl std::fmt::Debug for Router {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.routes.iter().map(|route| format_args!("{:#06x}", route.tag).to_string())).finish()
+    }
+}

@@ -1,0 +1,95 @@
+//! The graceful end of a server.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use super::config::LAST_ANSWER;
+use super::connection::Connection;
+use super::worker::Worker;
+use super::{ServerCounters, Shared, locked};
+use crate::Deadline;
+
+/// How often the closer looks whether running calls are done.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// Closes a [`Server`](super::Server) and reads its counters, from any thread.
+#[derive(Debug, Clone)]
+pub struct ServerHandle(Weak<Shared>);
+
+impl ServerHandle {
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        Self(Arc::downgrade(shared))
+    }
+
+    /// Closes the server: nothing new is accepted, no new call is begun, running calls may finish until the deadline, clients get
+    /// 100 ms to take their last answers; then channels are shut down, and base connections last. `true`: every call that ran was
+    /// answered.
+    ///
+    /// A handler that runs on past the deadline finds its caller gone; its thread ends when it returns.
+    pub fn close(&self, deadline: impl Into<Deadline>) -> bool {
+        let Some(shared) = self.0.upgrade() else { return true };
+        let until = deadline.into().resolve();
+        shared.closing.store(true, Ordering::SeqCst);
+        for listener in &*locked(&shared.listeners) {
+            // A listening socket that is shut down wakes whoever accepts on it; it cannot fail.
+            let _ = rustix::net::shutdown(&**listener, rustix::net::Shutdown::Both);
+        }
+        let marked = Instant::now();
+        let expired = || until.is_some_and(|until| Instant::now() >= until);
+        // Workers that are idle now may have flipped their last answer an instant ago.
+        while marked.elapsed() < LAST_ANSWER && !expired() {
+            std::thread::sleep(LOOK);
+        }
+        let all_done = loop {
+            let done = workers(&shared).iter().all(|worker| worker.is_idle());
+            if done || expired() {
+                break done;
+            }
+            std::thread::sleep(LOOK);
+        };
+        let connections = connections(&shared);
+        connections.iter().for_each(|connection| connection.end_channels());
+        connections.iter().for_each(|connection| connection.base.kill());
+        wait_for_threads(&shared);
+        all_done
+    }
+
+    /// What the server did so far.
+    pub fn counters(&self) -> ServerCounters {
+        let Some(shared) = self.0.upgrade() else { return ServerCounters::default() };
+        let running: u64 = workers(&shared).iter().map(|worker| worker.calls()).sum();
+        let tally = &shared.tally;
+        ServerCounters {
+            connections: tally.connections.load(Ordering::Relaxed),
+            refused: tally.refused.load(Ordering::Relaxed),
+            channels_opened: tally.channels_opened.load(Ordering::Relaxed),
+            calls: tally.calls.load(Ordering::Relaxed) + running,
+            errors: tally.errors.load(Ordering::Relaxed),
+            panics: tally.panics.load(Ordering::Relaxed),
+            broken: tally.broken.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn connections(shared: &Shared) -> Vec<Arc<Connection>> {
+    locked(&shared.connections).clone()
+}
+
+/// Every worker of the server that has not left by itself: one that leaves is neither idle nor in the lists for long.
+fn workers(shared: &Shared) -> Vec<Arc<Worker>> {
+    let of = |connection: Arc<Connection>| {
+        let mut workers = connection.channels().clone();
+        workers.push(Arc::clone(&connection.base));
+        workers
+    };
+    connections(shared).into_iter().flat_map(of).collect()
+}
+
+/// Gives the threads of lines that were just shut down a moment to end, so that a program that exits next leaves nothing behind.
+fn wait_for_threads(shared: &Shared) {
+    let begun = Instant::now();
+    while !locked(&shared.connections).is_empty() && begun.elapsed() < LAST_ANSWER {
+        std::thread::sleep(LOOK);
+    }
+}

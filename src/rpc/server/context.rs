@@ -1,0 +1,126 @@
+//! What a handler knows about its call, and how it answers.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::rpc::{Code, Status};
+use crate::stream::{Attachments, MAX_ATTACHMENTS, Peer};
+
+/// A call, as its handler sees it.
+#[derive(Debug)]
+pub struct Context<'a> {
+    pub(super) caller: &'a Peer,
+    pub(super) socket: &'a Arc<OwnedFd>,
+    /// When the call's deadline passes.
+    pub(super) due: Option<Instant>,
+    pub(super) received: Option<Attachments>,
+    pub(super) answer_fds: Vec<OwnedFd>,
+    /// Whether the client may be sent descriptors.
+    pub(super) may_attach: bool,
+    pub(super) max_chunk: u32,
+}
+
+impl Context<'_> {
+    /// When the caller stops waiting, `None` for never.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// What is left of the caller's patience, `None` for all the time in the world. Reads the clock if there is a deadline.
+    pub fn remaining(&self) -> Option<Duration> {
+        self.due.map(|due| due.saturating_duration_since(Instant::now()))
+    }
+
+    /// An error for the caller once its deadline has passed or it is gone: to be asked now and then by a handler that takes long.
+    ///
+    /// # Errors
+    /// [`Code::Timeout`] or [`Code::Cancelled`].
+    pub fn check(&self) -> Result<(), Status> {
+        if self.remaining().is_some_and(|left| left.is_zero()) {
+            return Err(timed_out());
+        }
+        if self.cancel_token().is_cancelled() {
+            return Err(Status::new(Code::Cancelled, "the caller is gone"));
+        }
+        Ok(())
+    }
+
+    /// A token that tells whether the caller is gone, for other threads too.
+    pub fn cancel_token(&self) -> CancelToken {
+        CancelToken(Arc::clone(self.socket))
+    }
+
+    /// The process that connected, as the kernel recorded it.
+    pub fn peer(&self) -> &Peer {
+        self.caller
+    }
+
+    /// How many descriptors came with the request and were not taken.
+    pub fn received_fds(&self) -> usize {
+        self.received.as_ref().map_or(0, Attachments::len)
+    }
+
+    /// The next descriptor that came with the request. It is foreign: check what it is before any other use. What is not taken is
+    /// closed.
+    pub fn take_fd(&mut self) -> Option<OwnedFd> {
+        self.received.as_mut().and_then(Attachments::take_first)
+    }
+
+    /// Sends a descriptor along with the answer. If the call fails, it is closed.
+    ///
+    /// # Errors
+    /// [`Code::NoResource`] past 16 of them, or for a client of the base protocol, which takes none.
+    pub fn attach(&mut self, fd: impl Into<OwnedFd>) -> Result<(), Status> {
+        if !self.may_attach || self.answer_fds.len() == MAX_ATTACHMENTS {
+            return Err(Status::new(Code::NoResource, "the answer cannot carry this descriptor"));
+        }
+        self.answer_fds.push(fd.into());
+        Ok(())
+    }
+
+    /// The most payload bytes of a chunk of a streamed answer.
+    pub fn max_chunk(&self) -> u32 {
+        self.max_chunk
+    }
+}
+
+pub(super) fn timed_out() -> Status {
+    Status::new(Code::Timeout, "the deadline of the call has passed")
+}
+
+/// Tells whether the caller is gone: it died, or ended the call by closing its socket or shutting its channel down.
+#[derive(Debug, Clone)]
+pub struct CancelToken(Arc<OwnedFd>);
+
+impl CancelToken {
+    /// Whether the caller is gone. One system call.
+    pub fn is_cancelled(&self) -> bool {
+        self.wait(Duration::ZERO)
+    }
+
+    /// Sleeps for `time`, or until the caller is gone: then `true`.
+    pub fn wait(&self, time: Duration) -> bool {
+        let until = Instant::now().checked_add(time);
+        loop {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let timeout = left.map(|left| Timespec { tv_sec: left.as_secs() as _, tv_nsec: left.subsec_nanos() as _ });
+            let mut fds = [PollFd::from_borrowed_fd(self.0.as_fd(), PollFlags::empty())];
+            match poll(&mut fds, timeout.as_ref()) {
+                Ok(0) => return false,
+                Ok(_) => return true,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return true,
+            }
+        }
+    }
+}
+
+impl AsFd for CancelToken {
+    /// The socket whose hang-up is the cancellation: for a handler that polls other things as well. Nothing may be read from it.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

@@ -1,0 +1,206 @@
+//! Serves a window channel.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::call::{self, Outcome};
+use super::config::LAST_ANSWER;
+use super::connection::Connection;
+use super::context::Context;
+use super::quota::{Kind, LARGE};
+use super::reply::{Way, wait_until_taken};
+use super::worker::Worker;
+use crate::endpoint::Halted;
+use crate::rpc::line::{Incoming, Outgoing, Prefix, Staged, TooLarge, WindowLine};
+use crate::rpc::wire::{self, ERROR, TRANSFER};
+use crate::rpc::{Code, Status, Violation};
+use crate::stream::Attachments;
+use crate::{Deadline, Error, Result};
+
+/// A channel and its thread's state.
+pub(super) struct WindowServer {
+    line: WindowLine,
+    /// The line's socket, whose hang-up cancels a call.
+    socket: Arc<OwnedFd>,
+    connection: Arc<Connection>,
+    worker: Arc<Worker>,
+}
+
+/// How far an answer has got.
+enum Sent {
+    /// It lies in the window, to be flipped.
+    Staged(Staged),
+    /// It went out.
+    Out,
+    /// It went out with descriptors.
+    WithFds,
+}
+
+fn halted(halted: Halted) -> Error {
+    let (Halted::Unsent(error) | Halted::Unanswered(error)) = halted;
+    error
+}
+
+impl WindowServer {
+    pub(super) fn new(line: WindowLine, connection: Arc<Connection>, worker: Arc<Worker>) -> Self {
+        Self { socket: line.socket.shared(), line, connection, worker }
+    }
+
+    /// Serves calls until the channel ends, which is always an error.
+    pub(super) fn serve(&mut self) -> Error {
+        let ended = self.serve_calls();
+        self.line.shut_down();
+        ended.err().unwrap_or_else(|| Error::new(crate::ErrorKind::LocalShutdown, "the server is closing"))
+    }
+
+    fn serve_calls(&mut self) -> Result<()> {
+        let mut datagram = self.line.wait(Deadline::NEVER)?;
+        loop {
+            self.worker.begin();
+            if self.connection.shared.is_closing() {
+                self.worker.leave();
+                return Ok(());
+            }
+            let sent = self.serve_one(datagram)?;
+            if self.connection.shared.is_closing() {
+                if let Sent::Staged(staged) = sent {
+                    self.line.flip(staged)?;
+                }
+                return self.leave();
+            }
+            // The closer gives every idle worker longer than the flip of this answer takes.
+            self.worker.end();
+            datagram = match sent {
+                Sent::Staged(staged) => self.line.call(staged, Deadline::NEVER).map_err(halted)?,
+                Sent::Out => self.line.wait(Deadline::NEVER)?,
+                Sent::WithFds => {
+                    let socket = &self.line.socket;
+                    wait_until_taken(socket, || socket.is_drained())?;
+                    self.line.wait(Deadline::NEVER)?
+                }
+            };
+        }
+    }
+
+    /// Leaves the last answer in the window until the client has had time to take it.
+    #[cold]
+    fn leave(&mut self) -> Result<()> {
+        self.worker.leave();
+        let _ = self.line.wait(Deadline::after(LAST_ANSWER));
+        Ok(())
+    }
+
+    /// Serves the request that lies in the window.
+    #[inline]
+    fn serve_one(&mut self, datagram: u32) -> Result<Sent> {
+        let mut incoming = self.line.take(datagram)?;
+        if wire::is_forbidden_request(incoming.tag) {
+            return Err(Violation::Unexpected(incoming.tag).into());
+        }
+        let mut begun = None;
+        let mut lease = None;
+        if incoming.bulk > 0 {
+            begun = Some(Instant::now());
+            if let Err(status) = self.receive_bulk(&incoming, begun, &mut lease)? {
+                return self.refuse(status).map(|()| Sent::Out);
+            }
+        }
+        let Self { line, connection, socket, .. } = self;
+        let mut context = Context {
+            caller: &connection.peer,
+            socket,
+            due: None,
+            received: incoming.fds.take(),
+            answer_fds: Vec::new(),
+            may_attach: true,
+            max_chunk: connection.max_chunk(line.room()),
+        };
+        let mut outcome = Outcome::default();
+        let request = line.lend();
+        let answered = answer(line, connection, &incoming, begun, &request, &mut context, &mut outcome);
+        line.restore(request);
+        drop(lease);
+        if let Some(error) = outcome.stream.failed {
+            return Err(error);
+        }
+        match answered.map(|()| outcome.staged.or(outcome.stream.end)) {
+            Ok(Some(staged)) if context.answer_fds.is_empty() && !staged.bulk => Ok(Sent::Staged(staged)),
+            Ok(Some(staged)) => {
+                let fds = std::mem::take(&mut context.answer_fds);
+                self.send_with_more(staged, &fds)
+            }
+            // A method cannot prove that it answered without having staged its answer.
+            Ok(None) => self.refuse(Status::new(Code::Unknown, "the method did not answer")).map(|()| Sent::Out),
+            Err(status) => self.refuse(status).map(|()| Sent::Out),
+        }
+    }
+
+    /// Receives a payload that did not fit the window, or says why it is thrown away.
+    #[cold]
+    fn receive_bulk(
+        &mut self,
+        incoming: &Incoming,
+        begun: Option<Instant>,
+        lease: &mut Option<super::quota::Lease>,
+    ) -> Result<Result<(), Status>> {
+        let maximum = u64::from(self.connection.shared.config.maximum);
+        let due = begun.map(|begun| begun + TRANSFER);
+        if incoming.bulk > LARGE && incoming.bulk <= maximum {
+            let process = self.connection.peer.pid;
+            *lease = self.connection.shared.quotas.lease(process, &[(Kind::LargeBytes, incoming.bulk)]);
+            if lease.is_none() {
+                self.line.discard_bulk(incoming.bulk, maximum, due)?;
+                return Ok(Err(Status::new(Code::NoResource, "too many large messages at a time")));
+            }
+        }
+        self.line.receive_bulk(incoming.bulk, maximum, due, begun).map(Ok)
+    }
+
+    /// Sends a staged answer and what does not fit the window: its descriptors, its payload.
+    #[cold]
+    fn send_with_more(&mut self, staged: Staged, fds: &[OwnedFd]) -> Result<Sent> {
+        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        if let Err(error) = self.line.attach(&fds) {
+            if !self.line.socket.is_usable() {
+                return Err(error);
+            }
+            return self.refuse(Status::new(Code::NoResource, error.to_string())).map(|()| Sent::Out);
+        }
+        self.line.flip(staged)?;
+        self.line.send_rest(staged)?;
+        Ok(if fds.is_empty() { Sent::Out } else { Sent::WithFds })
+    }
+
+    /// Answers with an error.
+    #[cold]
+    fn refuse(&mut self, status: Status) -> Result<()> {
+        self.connection.shared.count_error(&status);
+        let room = u64::from(self.line.room()).min(self.connection.maximum());
+        let status = call::fitting(status, room);
+        let message = Outgoing { tag: ERROR, prefix: Prefix::None, value: &status, fds: 0 };
+        let staged = self.line.stage(&message, room, false).map_err(|TooLarge| Violation::TooLarge(0))?;
+        self.line.flip(staged)
+    }
+}
+
+/// Finds the method and runs it; its answer is then staged in the window.
+#[inline]
+fn answer(
+    line: &mut WindowLine,
+    connection: &Connection,
+    incoming: &Incoming,
+    begun: Option<Instant>,
+    payload: &[u8],
+    context: &mut Context<'_>,
+    outcome: &mut Outcome,
+) -> Result<(), Status> {
+    let has_fds = context.received.is_some();
+    if context.received.as_ref().is_some_and(Attachments::lost) {
+        return Err(Status::new(Code::NoResource, "the server has no descriptors left"));
+    }
+    let route = call::find(&connection.shared.router, incoming.tag, has_fds)?;
+    let (due, request) = call::split_prefix(payload, begun)?;
+    context.due = due;
+    call::run(route, context, request, Way::Window(line), connection.maximum(), outcome)
+}

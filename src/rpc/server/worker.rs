@@ -1,0 +1,68 @@
+//! What the server knows about a thread that serves a line.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+use crate::ShutdownHandle;
+use crate::rpc::line::hang_up;
+
+const IDLE: u8 = 0;
+const BUSY: u8 = 1;
+const LEAVING: u8 = 2;
+
+/// A line that is served, as others see it.
+#[derive(Debug)]
+pub(super) struct Worker {
+    state: CachePadded<AtomicU8>,
+    /// Calls served; only the worker's thread writes it.
+    calls: AtomicU64,
+    window: Option<ShutdownHandle>,
+    socket: Arc<OwnedFd>,
+    /// Bytes of the window.
+    pub(super) window_bytes: u64,
+}
+
+impl Worker {
+    pub(super) fn new(window: Option<ShutdownHandle>, socket: Arc<OwnedFd>, window_bytes: u64) -> Self {
+        Self { state: CachePadded::new(AtomicU8::new(IDLE)), calls: AtomicU64::new(0), window, socket, window_bytes }
+    }
+
+    /// A call begins; the worker then looks for the server's mark that it is closing. No fence stands between the two: the closer
+    /// waits 100 ms between its mark and its look at the workers, in which every store becomes visible. A fence would cost each call
+    /// as much as encoding its answer.
+    #[inline]
+    pub(super) fn begin(&self) {
+        self.state.store(BUSY, Ordering::Release);
+    }
+
+    /// The call's answer went out.
+    #[inline]
+    pub(super) fn end(&self) {
+        self.calls.store(self.calls.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        self.state.store(IDLE, Ordering::Release);
+    }
+
+    /// The last answer went out, and is left for the client to take.
+    pub(super) fn leave(&self) {
+        self.state.store(LEAVING, Ordering::Release);
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.state.load(Ordering::Acquire) == IDLE
+    }
+
+    pub(super) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// Ends the line from outside.
+    pub(super) fn kill(&self) {
+        if let Some(window) = &self.window {
+            window.shut_down();
+        }
+        hang_up(&self.socket);
+    }
+}
