@@ -251,3 +251,18 @@ fn a_message_is_peeked_at_and_thrown_away() {
     theirs.shutdown_handle().shutdown();
     assert!(ours.has_hung_up().unwrap());
 }
+
+#[test]
+fn a_goodbye_right_behind_an_answer_takes_nothing_away() {
+    for _ in 0..200 {
+        let (ours, theirs) = pair();
+        let serving = thread::spawn(move || {
+            let mut channel = theirs.accept(SOON).unwrap().accept().unwrap();
+            channel.sender.send(b"hello", SOON).unwrap();
+        });
+        let mut channel = ours.open("greeting", SOON).unwrap();
+        assert_eq!(channel.receiver.receive(SOON).unwrap().unwrap(), b"hello");
+        assert!(channel.receiver.receive(SOON).unwrap().is_none());
+        serving.join().unwrap();
+    }
+}

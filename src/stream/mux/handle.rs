@@ -78,9 +78,9 @@ impl Mux {
         let writable = Arc::clone(&slot.writable);
         inner.slots.insert(key, slot);
         shared.flush_or_wake(&mut inner);
-        loop {
+        // An accepted channel is handed out even if the peer has said goodbye since: what it sent before can be received.
+        while !inner.slots.get(&key).is_some_and(|slot| slot.accepted) {
             let failed = match inner.check(key) {
-                Ok(()) if inner.slots.get(&key).is_some_and(|slot| slot.accepted) => break,
                 Ok(()) => match writable.wait(inner, &mut deadline) {
                     Ok(guard) => {
                         inner = guard;
