@@ -32,7 +32,7 @@ impl Endpoint {
     ///   until then every call on this endpoint fails with [`AnswerPending`](ErrorKind::AnswerPending).
     /// - [`Interrupted::Failed`] with [`InvalidInput`](ErrorKind::InvalidInput) if `length` is over the [capacity](Self::capacity):
     ///   nothing happened. With any other kind the connection is gone: a shutdown by either side, a dead peer, a violation.
-    #[inline]
+    #[inline(always)]
     pub fn send_recv(&mut self, length: u32, deadline: impl Into<Deadline>) -> Result<u32, Interrupted<Waiting>> {
         let left = match &mut self.core {
             Some(core) => match core.call_at_once(length) {
@@ -154,7 +154,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) if the range does not lie in the received datagram.
-    #[inline]
+    #[inline(always)]
     pub fn read(&self, offset: u32, bytes: &mut [u8]) -> Result<()> {
         self.core.as_ref().ok_or_else(|| self.absent())?.read(offset, bytes)
     }
@@ -163,7 +163,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) if the range does not fit the [capacity](Self::capacity).
-    #[inline]
+    #[inline(always)]
     pub fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<()> {
         match &mut self.core {
             Some(core) => core.write(offset, bytes),
@@ -175,7 +175,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// As [`write`](Self::write).
-    #[inline]
+    #[inline(always)]
     pub fn write_datagram(&mut self, bytes: &[u8]) -> Result<u32> {
         self.write(0, bytes)?;
         // What fits a window has a length that is a u32.

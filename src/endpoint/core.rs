@@ -164,7 +164,7 @@ impl Core {
     }
 
     /// Copies bytes into the datagram.
-    #[inline]
+    #[inline(always)]
     pub(super) fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<()> {
         if self.poison.is_some() || !self.mapping().write(offset, bytes) {
             self.check()?;
@@ -176,7 +176,7 @@ impl Core {
     }
 
     /// Copies bytes out of the received datagram.
-    #[inline]
+    #[inline(always)]
     pub(super) fn read(&self, offset: u32, bytes: &mut [u8]) -> Result<()> {
         let end = offset as usize + bytes.len();
         if end > self.received as usize || !self.mapping().read(offset, bytes) {

@@ -24,7 +24,7 @@ mod x86_64 {
     /// - `source` is valid for reads and `destination` for writes of `len` bytes.
     /// - The two ranges do not overlap.
     /// - No Rust reference covers the side that the peer can change.
-    #[inline]
+    #[inline(always)]
     pub(crate) unsafe fn copy(destination: *mut u8, source: *const u8, len: usize) {
         if len >= STRING_FROM {
             // SAFETY: rdi, rsi and rcx describe the two ranges of the contract; the direction flag is clear as the ABI demands.
@@ -54,6 +54,8 @@ mod x86_64 {
                 "dec {left}",
                 "jnz 2b",
                 "3:",
+                "test {len:l}, 15",
+                "jz 7f",
                 "test {len:l}, 8",
                 "jz 4f",
                 "mov {left}, [{from} + {at}]",
