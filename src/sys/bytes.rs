@@ -4,7 +4,8 @@
 //! assume that the block did whatever the hardware does, and may neither repeat nor merge nor invent an access. Each byte of the source
 //! is read exactly once and each byte of the destination is written exactly once.
 //!
-//! Up to [`STRING_FROM`] bytes go in 16-byte moves with an 8-4-2-1 tail; above that `rep movsb` meets the C library's `memcpy`.
+//! Up to 1 KiB go in 16-byte moves, four at a time, with a tail that halves: a small message runs through no loop, whose end the CPU would
+//! mispredict behind every wait. Above that `rep movsb` meets the C library's `memcpy`.
 //! Other machines than x86-64 use volatile words (measured 1.5 to 2.3 times slower).
 #![allow(unsafe_code, reason = "this file is the copy itself")]
 
@@ -38,53 +39,76 @@ mod x86_64 {
             return;
         }
         // SAFETY:
-        // - the loop counts rcx down from len / 16, so it touches the first len - len % 16 bytes of each range;
-        // - the tail tests the bits 8, 4, 2 and 1 of len and moves as many bytes for each, which is the rest exactly;
+        // - the loop runs len / 64 times, so it touches the first len - len % 64 bytes of each range;
+        // - the tail tests the bits 32, 16, 8, 4, 2 and 1 of len and moves as many bytes for each, which is the rest exactly;
         // - the index register starts at 0 and counts the bytes moved, so every access lies inside the ranges of the contract;
         // - everything that is written is declared.
         unsafe {
             std::arch::asm!(
                 "mov {left}, {len}",
-                "shr {left}, 4",
+                "shr {left}, 6",
                 "jz 3f",
                 "2:",
                 "movups {wide}, [{from} + {at}]",
+                "movups {second}, [{from} + {at} + 16]",
+                "movups {third}, [{from} + {at} + 32]",
+                "movups {fourth}, [{from} + {at} + 48]",
                 "movups [{to} + {at}], {wide}",
-                "add {at}, 16",
+                "movups [{to} + {at} + 16], {second}",
+                "movups [{to} + {at} + 32], {third}",
+                "movups [{to} + {at} + 48], {fourth}",
+                "add {at}, 64",
                 "dec {left}",
                 "jnz 2b",
                 "3:",
-                "test {len:l}, 15",
-                "jz 7f",
-                "test {len:l}, 8",
+                "test {len:l}, 63",
+                "jz 9f",
+                "test {len:l}, 32",
                 "jz 4f",
+                "movups {wide}, [{from} + {at}]",
+                "movups {second}, [{from} + {at} + 16]",
+                "movups [{to} + {at}], {wide}",
+                "movups [{to} + {at} + 16], {second}",
+                "add {at}, 32",
+                "4:",
+                "test {len:l}, 16",
+                "jz 5f",
+                "movups {wide}, [{from} + {at}]",
+                "movups [{to} + {at}], {wide}",
+                "add {at}, 16",
+                "5:",
+                "test {len:l}, 8",
+                "jz 6f",
                 "mov {left}, [{from} + {at}]",
                 "mov [{to} + {at}], {left}",
                 "add {at}, 8",
-                "4:",
+                "6:",
                 "test {len:l}, 4",
-                "jz 5f",
+                "jz 7f",
                 "mov {left:e}, [{from} + {at}]",
                 "mov [{to} + {at}], {left:e}",
                 "add {at}, 4",
-                "5:",
+                "7:",
                 "test {len:l}, 2",
-                "jz 6f",
+                "jz 8f",
                 "mov {left:x}, [{from} + {at}]",
                 "mov [{to} + {at}], {left:x}",
                 "add {at}, 2",
-                "6:",
+                "8:",
                 "test {len:l}, 1",
-                "jz 7f",
+                "jz 9f",
                 "mov {left:l}, [{from} + {at}]",
                 "mov [{to} + {at}], {left:l}",
-                "7:",
+                "9:",
                 len = in(reg_abcd) len,
                 left = out(reg_abcd) _,
                 at = inout(reg) 0usize => _,
                 from = in(reg) source,
                 to = in(reg) destination,
                 wide = out(xmm_reg) _,
+                second = out(xmm_reg) _,
+                third = out(xmm_reg) _,
+                fourth = out(xmm_reg) _,
                 options(nostack),
             );
         }
