@@ -57,7 +57,15 @@ impl DeadFile {
 fn serve(mut device: File, seen: &Mutex<Vec<u32>>) {
     let mut request = vec![0; LONGEST];
     loop {
-        let Ok(length) = device.read(&mut request) else { return };
+        let length = match device.read(&mut request) {
+            Ok(length) => length,
+            // The child has not mounted it yet.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+                continue;
+            }
+            Err(_) => return,
+        };
         let word = |at: usize| u32::from_ne_bytes(request[at..at + 4].try_into().expect("four bytes"));
         let long = |at: usize| u64::from_ne_bytes(request[at..at + 8].try_into().expect("eight bytes"));
         assert!(length >= 40, "a request has a header");
