@@ -38,77 +38,112 @@ mod x86_64 {
             }
             return;
         }
-        // SAFETY:
-        // - the loop runs len / 64 times, so it touches the first len - len % 64 bytes of each range;
-        // - the tail tests the bits 32, 16, 8, 4, 2 and 1 of len and moves as many bytes for each, which is the rest exactly;
-        // - the index register starts at 0 and counts the bytes moved, so every access lies inside the ranges of the contract;
-        // - everything that is written is declared.
+        let whole = len & !(BLOCK - 1);
+        if whole > 0 {
+            // SAFETY: `whole` is a multiple of the block, at most `len`, and not 0.
+            unsafe { copy_blocks(destination, source, whole / BLOCK) };
+        }
+        if len > whole {
+            // SAFETY: `whole` is less than `len`, and what is left is less than a block.
+            unsafe { copy_tail(destination.add(whole), source.add(whole), len - whole) };
+        }
+    }
+
+    /// Bytes moved per turn of the loop.
+    const BLOCK: usize = 64;
+
+    /// Copies `blocks` times [`BLOCK`] bytes.
+    ///
+    /// # Safety
+    /// As [`copy`], and `blocks` is not 0.
+    #[inline(always)]
+    unsafe fn copy_blocks(destination: *mut u8, source: *const u8, blocks: usize) {
+        // SAFETY: each turn moves the next 64 bytes of both ranges, and there are `blocks` turns; everything that is written is declared.
         unsafe {
             std::arch::asm!(
-                "mov {left}, {len}",
-                "shr {left}, 6",
-                "jz 3f",
                 "2:",
-                "movups {wide}, [{from} + {at}]",
-                "movups {second}, [{from} + {at} + 16]",
-                "movups {third}, [{from} + {at} + 32]",
-                "movups {fourth}, [{from} + {at} + 48]",
-                "movups [{to} + {at}], {wide}",
-                "movups [{to} + {at} + 16], {second}",
-                "movups [{to} + {at} + 32], {third}",
-                "movups [{to} + {at} + 48], {fourth}",
-                "add {at}, 64",
+                "movups {first}, [{from}]",
+                "movups {second}, [{from} + 16]",
+                "movups {third}, [{from} + 32]",
+                "movups {fourth}, [{from} + 48]",
+                "movups [{to}], {first}",
+                "movups [{to} + 16], {second}",
+                "movups [{to} + 32], {third}",
+                "movups [{to} + 48], {fourth}",
+                "add {from}, 64",
+                "add {to}, 64",
                 "dec {left}",
                 "jnz 2b",
-                "3:",
-                "test {len:l}, 63",
-                "jz 9f",
-                "test {len:l}, 32",
-                "jz 4f",
-                "movups {wide}, [{from} + {at}]",
-                "movups {second}, [{from} + {at} + 16]",
-                "movups [{to} + {at}], {wide}",
-                "movups [{to} + {at} + 16], {second}",
-                "add {at}, 32",
-                "4:",
-                "test {len:l}, 16",
-                "jz 5f",
-                "movups {wide}, [{from} + {at}]",
-                "movups [{to} + {at}], {wide}",
-                "add {at}, 16",
-                "5:",
-                "test {len:l}, 8",
-                "jz 6f",
-                "mov {left}, [{from} + {at}]",
-                "mov [{to} + {at}], {left}",
-                "add {at}, 8",
-                "6:",
-                "test {len:l}, 4",
-                "jz 7f",
-                "mov {left:e}, [{from} + {at}]",
-                "mov [{to} + {at}], {left:e}",
-                "add {at}, 4",
-                "7:",
-                "test {len:l}, 2",
-                "jz 8f",
-                "mov {left:x}, [{from} + {at}]",
-                "mov [{to} + {at}], {left:x}",
-                "add {at}, 2",
-                "8:",
-                "test {len:l}, 1",
-                "jz 9f",
-                "mov {left:l}, [{from} + {at}]",
-                "mov [{to} + {at}], {left:l}",
-                "9:",
-                len = in(reg_abcd) len,
-                left = out(reg_abcd) _,
-                at = inout(reg) 0usize => _,
-                from = in(reg) source,
-                to = in(reg) destination,
-                wide = out(xmm_reg) _,
+                left = inout(reg) blocks => _,
+                from = inout(reg) source => _,
+                to = inout(reg) destination => _,
+                first = out(xmm_reg) _,
                 second = out(xmm_reg) _,
                 third = out(xmm_reg) _,
                 fourth = out(xmm_reg) _,
+                options(nostack),
+            );
+        }
+    }
+
+    /// Copies `len` bytes, fewer than [`BLOCK`].
+    ///
+    /// # Safety
+    /// As [`copy`], and `len` is less than [`BLOCK`].
+    #[inline(always)]
+    unsafe fn copy_tail(destination: *mut u8, source: *const u8, len: usize) {
+        // SAFETY: the bits 32, 16, 8, 4, 2 and 1 of `len` are tested and as many bytes moved for each, which is `len` exactly;
+        // everything that is written is declared.
+        unsafe {
+            std::arch::asm!(
+                "test {len:l}, 32",
+                "jz 4f",
+                "movups {first}, [{from}]",
+                "movups {second}, [{from} + 16]",
+                "movups [{to}], {first}",
+                "movups [{to} + 16], {second}",
+                "add {from}, 32",
+                "add {to}, 32",
+                "4:",
+                "test {len:l}, 16",
+                "jz 5f",
+                "movups {first}, [{from}]",
+                "movups [{to}], {first}",
+                "add {from}, 16",
+                "add {to}, 16",
+                "5:",
+                "test {len:l}, 8",
+                "jz 6f",
+                "mov {word}, [{from}]",
+                "mov [{to}], {word}",
+                "add {from}, 8",
+                "add {to}, 8",
+                "6:",
+                "test {len:l}, 4",
+                "jz 7f",
+                "mov {word:e}, [{from}]",
+                "mov [{to}], {word:e}",
+                "add {from}, 4",
+                "add {to}, 4",
+                "7:",
+                "test {len:l}, 2",
+                "jz 8f",
+                "mov {word:x}, [{from}]",
+                "mov [{to}], {word:x}",
+                "add {from}, 2",
+                "add {to}, 2",
+                "8:",
+                "test {len:l}, 1",
+                "jz 9f",
+                "mov {word:l}, [{from}]",
+                "mov [{to}], {word:l}",
+                "9:",
+                len = in(reg_abcd) len,
+                word = out(reg_abcd) _,
+                from = inout(reg) source => _,
+                to = inout(reg) destination => _,
+                first = out(xmm_reg) _,
+                second = out(xmm_reg) _,
                 options(nostack),
             );
         }
