@@ -12,7 +12,7 @@ copy="$PWD/target/mutants"
 mutants=(
   'waker-fence|src/control/transfer.rs|s/fence_after_exchange\(\); \/\/ F2//|red|'
   'waiter-fence|src/control/wait.rs|s/fence\(Ordering::SeqCst\); \/\/ W2//|red|'
-  'flip-wake|src/control/transfer.rs|s/        self\.wake_peer\(words\);\n        Ok/        Ok/|red|'
+  'flip-wake|src/control/transfer.rs|s/            self\.wake_peer\(words\);\n//|red|'
   'parked-word|src/control/wait.rs|s/word\.store\(1, Ordering::Relaxed\); \/\/ W1//|red|'
   'flip-release|src/control/transfer.rs|s/theirs, Ordering::SeqCst, Ordering::Relaxed/theirs, Ordering::Relaxed, Ordering::Relaxed/|red|'
   'spin-acquire|src/control/transfer.rs|s/state\.load\(Ordering::Acquire\) != ours/state.load(Ordering::Relaxed) != ours/|red|'
