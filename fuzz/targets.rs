@@ -164,7 +164,7 @@ pub fn state(data: &[u8]) {
                 let (offset, count) = (input.number(), u32::from(input.byte()));
                 let bytes = input.take(count);
                 let fits = u64::from(offset) + bytes.len() as u64 <= u64::from(CAPACITY);
-                assert_eq!(endpoint.write(offset, bytes).is_ok(), fits);
+                assert_eq!(endpoint.write(offset, bytes).is_ok(), fits && poisoned.is_none());
                 Ours::Active(endpoint)
             }
             (4, Ours::Active(endpoint)) => {
