@@ -24,7 +24,7 @@ mutants=(
   'shutdown-order|src/control/transfer.rs|s/    if !cancel\.raise\(Cancel::Shutdown\) \{\n        return;\n    \}\n(    words\.state\.swap.*?;\n)/$1    cancel.raise(Cancel::Shutdown);\n/s|red|'
   'recheck|src/control/wait.rs|s/        \/\/ W3 is this look.*?\n.*?if self\.look\(words\)\? \{\n            return Ok\(\(\)\);\n        \}\n//s|green|the kernel compares the state again under its lock, after the same fence; the look saves a system call'
   'parked-reset|src/control/wait.rs|s/self\.0\.store\(0, Ordering::Relaxed\)/let _ = self.0/|green|a word left at 1 costs the peer wakes it need not send, never a sleeper'
-  'take-relaxed-cancel|src/sys/cancel.rs|s/self\.0\.load\(Ordering::Acquire\)/self.0.load(Ordering::Relaxed)/|green|the swap of the state word, seen with acquire, orders the bit, and the kernel compares the word itself; acquire states the intent'
+  'cancel-acquire|src/sys/cancel.rs|s/self\.0\.load\(Ordering::Acquire\)/self.0.load(Ordering::Relaxed)/|red|'
 )
 
 run=${#mutants[@]}
