@@ -99,8 +99,8 @@ impl Transfer {
         self.park
     }
 
-    /// Hands the pen and a datagram of `length` bytes to the peer. The wake is elided if `park` was agreed on before. `false`: nothing
-    /// was handed over, and [`refused_flip`](Self::refused_flip) tells why.
+    /// Hands the pen and a datagram of `length` bytes to the peer. The wake is elided if `park` was agreed on before. An error is the
+    /// state that was found in the place of ours, and nothing was handed over: [`refused_flip`](Self::refused_flip) tells why.
     #[inline(always)]
     pub(crate) fn flip(&self, words: &HeaderWords, length: u32) -> Result<(), u32> {
         words.length.store(length, Ordering::Relaxed);
