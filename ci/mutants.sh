@@ -15,7 +15,7 @@ mutants=(
   'flip-wake|src/control/transfer.rs|s/            self\.wake_peer\(words\);\n//|red|'
   'parked-word|src/control/wait.rs|s/word\.store\(1, Ordering::Relaxed\); \/\/ W1//|red|'
   'flip-release|src/control/transfer.rs|s/theirs, Ordering::SeqCst, Ordering::Relaxed/theirs, Ordering::Relaxed, Ordering::Relaxed/|red|'
-  'spin-acquire|src/control/transfer.rs|s/state\.load\(Ordering::Acquire\) != ours/state.load(Ordering::Relaxed) != ours/|red|'
+  'spin-acquire|src/control/transfer.rs|s/(fn spin_hot.*?)Ordering::Acquire/$1Ordering::Relaxed/s|red|'
   'death-order|src/control/wait.rs|s/(        let gone = .*?;\n)(        let pen = .*?;\n)/$2$1/|red|'
   'look-acquire|src/control/wait.rs|s/(fn look.*?)Ordering::Acquire/$1Ordering::Relaxed/s|red|'
   'cancel-wake|src/sys/cancel.rs|s/        wake_private\(&self\.0\);//|red|'

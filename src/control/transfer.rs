@@ -42,7 +42,7 @@ use super::adaptive::{Adaptive, HOT_SPINS};
 use super::state::{self, Side, Violation};
 use super::{Tally, Tie, WaitPolicy, Watched};
 use crate::sys::cancel::{Cancel, CancelWord};
-use crate::sys::sync::{AtomicU32, HeaderWords, Ordering, fence_after_exchange, pause, wake_shared};
+use crate::sys::sync::{AtomicU32, HeaderWords, Ordering, fence_after_exchange, pause, prefetch_to_write, wake_shared};
 
 /// Why a flip or a wait did not lead to the pen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,15 +122,14 @@ impl Transfer {
     #[inline(always)]
     pub(crate) fn spin_hot(&self, words: &HeaderWords) -> bool {
         let ours = self.side.active();
-        let mut left = self.hot_spins;
-        while words.state.load(Ordering::Acquire) != ours {
-            if left == 0 {
-                return false;
+        for _ in 0..self.hot_spins {
+            prefetch_to_write(&words.state);
+            if words.state.load(Ordering::Acquire) == ours {
+                return true;
             }
-            left -= 1;
             pause();
         }
-        true
+        false
     }
 
     /// Takes the datagram that came with the pen and returns its length. It is read once: the peer may change it as soon as it was

@@ -8,7 +8,7 @@ use super::state::{self, Pen, Violation};
 use super::transfer::{Stop, Transfer};
 use crate::Deadline;
 use crate::sys::cancel::Cancel;
-use crate::sys::sync::{self, AtomicU32, HeaderWords, Ordering, Slept, fence, pause, yield_cpu};
+use crate::sys::sync::{self, AtomicU32, HeaderWords, Ordering, Slept, fence, pause, prefetch_to_write, yield_cpu};
 
 /// Spins between two looks at the clock and the cancel word, about 3 µs.
 const SPIN_BATCH: u32 = 64;
@@ -62,6 +62,7 @@ impl Transfer {
     fn spin_batch(&self, words: &HeaderWords) -> bool {
         let theirs = self.side.peer().active();
         (0..SPIN_BATCH).any(|_| {
+            prefetch_to_write(&words.state);
             let changed = words.state.load(Ordering::Acquire) != theirs;
             if !changed {
                 pause();

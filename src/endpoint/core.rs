@@ -23,6 +23,7 @@ pub(super) enum Left {
 /// The connection itself. Dropping it shuts it down, unless the last word was said.
 #[derive(Debug)]
 pub(super) struct Core {
+    mapping: Mapping,
     pub(super) transfer: Transfer,
     pub(super) shared: Shared,
     stale: Stale,
@@ -44,6 +45,7 @@ impl Core {
             transfer.watch(watched).map_err(|errno| Error::system("watching the peer", errno))?;
         }
         Ok(Box::new(Self {
+            mapping: shared.window.mapping().clone(),
             transfer,
             shared,
             stale: Stale::new(options.keep_stale_bytes),
@@ -56,14 +58,14 @@ impl Core {
 
     #[inline(always)]
     pub(super) fn mapping(&self) -> &Mapping {
-        self.shared.window.mapping()
+        &self.mapping
     }
 
     /// A call where nothing out of the ordinary happens: flips, and finds the answer before the clock has to be read. Otherwise
     /// says what is left to do, for [`call_slowly`](Self::call_slowly).
     #[inline(always)]
     pub(super) fn call_at_once(&mut self, length: u32) -> Result<u32, Left> {
-        let mapping = self.shared.window.mapping();
+        let mapping = &self.mapping;
         let (words, capacity) = (mapping.header(), mapping.capacity());
         // A poisoned connection has its cancel word raised.
         if self.shared.cancel.is_raised() || length > capacity {
@@ -105,7 +107,7 @@ impl Core {
 
     /// Waits for the pen; returns the length of the datagram that came with it.
     pub(super) fn wait(&mut self, deadline: Deadline) -> Result<u32> {
-        let mapping = self.shared.window.mapping();
+        let mapping = &self.mapping;
         let taken = self.transfer.wait(mapping.header(), deadline).and_then(|()| {
             let taken = self.transfer.take(mapping.header(), mapping.capacity());
             taken.map_err(Stop::Violation)

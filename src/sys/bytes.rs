@@ -92,8 +92,8 @@ mod x86_64 {
     /// As [`copy`], and `len` is less than [`BLOCK`].
     #[inline(always)]
     unsafe fn copy_tail(destination: *mut u8, source: *const u8, len: usize) {
-        // SAFETY: the bits 32, 16, 8, 4, 2 and 1 of `len` are tested and as many bytes moved for each, which is `len` exactly;
-        // everything that is written is declared.
+        // SAFETY: the bits 32, 16, 8, 4, 2 and 1 of `len` are tested, the last four together first, and as many bytes moved for each,
+        // which is `len` exactly; everything that is written is declared.
         unsafe {
             std::arch::asm!(
                 "test cl, 32",
@@ -112,6 +112,8 @@ mod x86_64 {
                 "add rsi, 16",
                 "add rdi, 16",
                 "5:",
+                "test cl, 15",
+                "jz 9f",
                 "test cl, 8",
                 "jz 6f",
                 "mov rax, [rsi]",

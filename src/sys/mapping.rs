@@ -5,6 +5,7 @@
 
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use memmap2::{MmapOptions, MmapRaw};
 
@@ -14,11 +15,21 @@ use super::sync::{HeaderWords, header_at};
 /// Bytes of the header, which precede the datagram.
 pub(crate) const HEADER_LEN: u32 = 16;
 
-/// A shared, writable mapping of a window, unmapped when dropped.
-#[derive(Debug)]
+/// A shared, writable mapping of a window, unmapped when its last clone is dropped.
+///
+/// Address and length stand in each clone: between the moment in which a call sees its pen and the one in which it hands it back, a
+/// pointer less has to be followed.
+#[derive(Debug, Clone)]
 pub(crate) struct Mapping {
-    map: MmapRaw,
+    base: NonNull<u8>,
+    len: usize,
+    _map: Arc<MmapRaw>,
 }
+
+// SAFETY: the address is that of a mapping which belongs to no thread, and which every clone keeps alive.
+unsafe impl Send for Mapping {}
+// SAFETY: what can be done through a shared reference is atomic (the header) or a copy that tolerates changes meanwhile.
+unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// Maps `length` bytes (at least a header) of `fd` from `offset`, a multiple of the page size.
@@ -28,7 +39,8 @@ impl Mapping {
     pub(crate) fn new(fd: BorrowedFd<'_>, offset: u64, length: u32) -> std::io::Result<Self> {
         assert!(length >= HEADER_LEN, "a window holds at least its header");
         let map = MmapOptions::new().offset(offset).len(length as usize).map_raw(&fd)?;
-        Ok(Self { map })
+        let base = NonNull::new(map.as_mut_ptr()).ok_or(std::io::ErrorKind::InvalidInput)?;
+        Ok(Self { base, len: map.len(), _map: Arc::new(map) })
     }
 
     /// The header words.
@@ -38,14 +50,14 @@ impl Mapping {
         // - a mapping starts at a page (the offset is a multiple of the page size), so the address is aligned;
         // - it is at least HEADER_LEN bytes long, checked in `new`, and lives as long as `self`;
         // - `read`, `write` and `zero` below never touch the first HEADER_LEN bytes, so the words are only accessed atomically.
-        unsafe { header_at(NonNull::new_unchecked(self.map.as_mut_ptr())) }
+        unsafe { header_at(self.base) }
     }
 
     /// Bytes of datagram that fit behind the header.
     #[inline(always)]
     pub(crate) fn capacity(&self) -> u32 {
         // The length was a u32 when the mapping was made.
-        self.map.len() as u32 - HEADER_LEN
+        self.len as u32 - HEADER_LEN
     }
 
     /// Copies out `to.len()` bytes of the datagram from `offset`. `false`: the range does not lie in the window, nothing happened.
@@ -92,8 +104,8 @@ impl Mapping {
     #[inline(always)]
     pub(super) fn range(&self, offset: u32, len: usize) -> Option<*mut u8> {
         let start = HEADER_LEN as usize + offset as usize;
-        let fits = start.checked_add(len).is_some_and(|end| end <= self.map.len());
+        let fits = start.checked_add(len).is_some_and(|end| end <= self.len);
         // SAFETY: `start` is at most the length of the mapping.
-        fits.then(|| unsafe { self.map.as_mut_ptr().add(start) })
+        fits.then(|| unsafe { self.base.as_ptr().add(start) })
     }
 }

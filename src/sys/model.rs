@@ -47,6 +47,9 @@ pub(crate) fn fence_after_exchange() {
     fence(Ordering::SeqCst);
 }
 
+/// No model has cache lines.
+pub(crate) fn prefetch_to_write(_word: &AtomicU32) {}
+
 pub(crate) fn pause() {
     thread::yield_now();
 }

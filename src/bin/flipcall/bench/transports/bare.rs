@@ -52,6 +52,7 @@ pub(super) fn answer_futex(link: &Inherited<'_>) -> Fallible<Box<dyn Answerer>> 
 }
 
 impl Caller for Spin {
+    #[inline(always)]
     fn call(&mut self) -> Outcome {
         let (word, bytes) = (self.memory.word(Word::First), self.memory.bytes());
         bytes.copy_in(&self.payload);
