@@ -6,8 +6,8 @@
 //! 2. A spin that missed was wasted: the next 1, 3, 7 … 4,095 waits do not spin. A hit ends that, and so does, in a wait without a
 //!    spin, a sleep that ended early enough that a longer spin would have hit.
 //! 3. Then yield the CPU once: where both sides share it, the peer runs and answers for half the price of a sleep. A yield that
-//!    took long (another thread wanted the CPU) or brought no answer backs off in the same way, but further, because a bad one
-//!    costs a whole time slice.
+//!    brought no answer costs next to nothing, and the scheduler does that now and then: it backs off a little, until the next that
+//!    does. One that took long (another thread wanted the CPU) costs a whole time slice: it backs off far and fast.
 //! 4. Then sleep.
 
 use std::time::Duration;
@@ -26,8 +26,12 @@ const SLOW_YIELD: Duration = Duration::from_micros(50);
 const MOST_SPIN_SKIPS: u32 = 4095;
 /// The most waits in a row that do not try to yield: with a hog on the CPU a yield costs 1.4 ms.
 const MOST_YIELD_SKIPS: u32 = 65_535;
-/// Good yields after which one failure is forgotten.
-const GOOD_YIELDS: u32 = 1024;
+/// Good yields in a row after which one slow yield is forgotten: a slow one costs what about 500 good ones save.
+const GOOD_YIELDS: u32 = 256;
+/// The most waits in a row that do not try to yield because yielding brought nothing: it costs a tenth of the sleep that follows.
+const MOST_FRUITLESS_SKIPS: u32 = 15;
+/// How much steeper the back-off of slow yields is: the way to [`MOST_YIELD_SKIPS`] has 6 steps instead of 16.
+const SLOW_YIELD_STEP: u32 = 8;
 
 /// The memory of one endpoint.
 #[derive(Debug, Clone, Default)]
@@ -35,7 +39,8 @@ pub(crate) struct Adaptive {
     /// How long the last slow answer took.
     last: Duration,
     spin: Backoff,
-    yielding: Backoff,
+    slow_yields: Backoff,
+    fruitless_yields: Backoff,
     good_yields: u32,
     /// The budget of the last spin that missed.
     missed: Duration,
@@ -56,8 +61,8 @@ impl Backoff {
         due
     }
 
-    fn failed(&mut self, most: u32) {
-        self.width = (self.width * 2 + 1).min(most);
+    fn failed(&mut self, step: u32, most: u32) {
+        self.width = (self.width * step + step - 1).min(most);
         self.left = self.width;
     }
 }
@@ -84,7 +89,8 @@ impl Adaptive {
 
     /// Whether to yield the CPU once before sleeping.
     pub(crate) fn yields(&mut self) -> bool {
-        self.yielding.due()
+        // Both count down.
+        self.slow_yields.due() & self.fruitless_yields.due()
     }
 
     /// The answer came while spinning.
@@ -96,20 +102,25 @@ impl Adaptive {
     /// The spin's budget ran out.
     pub(crate) fn spin_missed(&mut self, budget: Duration) {
         self.missed = budget;
-        self.spin.failed(MOST_SPIN_SKIPS);
+        self.spin.failed(2, MOST_SPIN_SKIPS);
     }
 
     /// The CPU was yielded for `pause`; `answered` tells whether the answer was there after it.
     pub(crate) fn yielded(&mut self, pause: Duration, answered: bool) {
-        if !answered || pause > SLOW_YIELD {
+        if pause > SLOW_YIELD {
             self.good_yields = 0;
-            self.yielding.failed(MOST_YIELD_SKIPS);
+            self.slow_yields.failed(SLOW_YIELD_STEP, MOST_YIELD_SKIPS);
             return;
         }
+        if !answered {
+            self.fruitless_yields.failed(2, MOST_FRUITLESS_SKIPS);
+            return;
+        }
+        self.fruitless_yields = Backoff::default();
         self.good_yields += 1;
         if self.good_yields == GOOD_YIELDS {
             self.good_yields = 0;
-            self.yielding.width /= 2;
+            self.slow_yields.width /= SLOW_YIELD_STEP;
         }
     }
 
@@ -185,16 +196,36 @@ mod tests {
         assert!(spun < 15, "{spun} of 1,000 waits spun for nothing");
     }
 
+    /// Waits until the next yield is due.
+    fn skips(adaptive: &mut Adaptive) -> usize {
+        std::iter::from_fn(|| (!adaptive.yields()).then_some(())).count()
+    }
+
     #[test]
-    fn slow_or_fruitless_yields_back_off_and_good_ones_forget_slowly() {
+    fn slow_yields_back_off_far_and_good_ones_forget_one_slowly() {
         let mut adaptive = Adaptive::default();
-        adaptive.yielded(1400 * US, true);
-        assert!(!adaptive.yields() && adaptive.yields());
-        adaptive.yielded(US, false);
-        assert_eq!(std::iter::from_fn(|| (!adaptive.yields()).then_some(())).count(), 3);
+        for expected in [7, 63, 511] {
+            adaptive.yielded(1400 * US, true);
+            assert_eq!(skips(&mut adaptive), expected);
+        }
         (0..GOOD_YIELDS).for_each(|_| adaptive.yielded(US, true));
-        assert_eq!(adaptive.yielding.width, 1);
-        (0..40).for_each(|_| adaptive.yielded(US, false));
-        assert_eq!(adaptive.yielding.width, MOST_YIELD_SKIPS);
+        assert_eq!(adaptive.slow_yields.width, 63);
+        (1..GOOD_YIELDS).for_each(|_| adaptive.yielded(US, true));
+        adaptive.yielded(1400 * US, false);
+        adaptive.yielded(US, true);
+        assert_eq!(adaptive.slow_yields.width, 511, "only good yields in a row count");
+        (0..40).for_each(|_| adaptive.yielded(1400 * US, false));
+        assert_eq!(adaptive.slow_yields.width, MOST_YIELD_SKIPS);
+    }
+
+    #[test]
+    fn fruitless_yields_back_off_a_little_and_a_good_one_ends_that() {
+        let mut adaptive = Adaptive::default();
+        for expected in [1, 3, 7, 15, 15] {
+            adaptive.yielded(US, false);
+            assert_eq!(skips(&mut adaptive), expected);
+        }
+        adaptive.yielded(US, true);
+        assert_eq!((skips(&mut adaptive), adaptive.slow_yields.width), (0, 0));
     }
 }
