@@ -75,6 +75,17 @@ fn of_two_threads_that_take_a_descriptor_one_gets_it() {
     }
 }
 
+#[test]
+fn what_was_not_inherited_is_not_taken() {
+    let _alone = alone();
+    let file = std::fs::File::open("/dev/null").unwrap();
+    // Ours, as the close-on-exec flag says; the standard streams; not open; no number of a descriptor.
+    for number in [file.as_raw_fd(), 0, 1, 2, 990, -1, i32::MIN, i32::MAX] {
+        assert_eq!(take_descriptor(number).unwrap_err().kind(), ErrorKind::InvalidInput, "{number}");
+    }
+    assert!(fcntl_getfd(&file).unwrap().contains(FdFlags::CLOEXEC), "it is as it was");
+}
+
 /// Two threads look for the window of this process; the one that finds it answers until the end.
 fn takes_its_window_twice(stage: Stage) {
     let start = Barrier::new(2);
@@ -114,8 +125,9 @@ fn of_two_threads_that_look_for_their_window_one_finds_it() {
         control.expect("invalid-input");
         let mut endpoint = child.connect(AGES).expect("the other one serves");
         assert_eq!(endpoint.send_recv(7, AGES).unwrap(), 7);
-        drop(endpoint);
+        // It is told that it is over, whoever still holds the endpoint.
         assert!(child.finish(AGES).unwrap().success());
+        assert_eq!(failed(endpoint.send_recv(7, AGES)).kind(), ErrorKind::LocalShutdown);
     }
 }
 
@@ -173,6 +185,22 @@ fn a_child_that_failed_to_connect_fails_the_same_way_again() {
     for _ in 0..2 {
         assert_eq!(child.connect(AGES).unwrap_err().kind(), ErrorKind::LocalShutdown);
     }
+}
+
+#[test]
+fn a_child_that_does_not_end_is_killed_after_its_grace() {
+    let _alone = alone();
+    let (mut child, _control) = start("serves when told");
+    assert!(child.child().try_wait().unwrap().is_none(), "it waits to be told");
+    let process = child.id();
+    let status = child.finish(Duration::from_millis(30)).unwrap();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGKILL));
+    assert!(!std::path::Path::new(&format!("/proc/{process}")).exists(), "it was reaped");
+    // Dropped without a word, it has two seconds.
+    let (child, _control) = start("serves when told");
+    let process = child.id();
+    drop(child);
+    assert!(!std::path::Path::new(&format!("/proc/{process}")).exists(), "it was reaped");
 }
 
 /// A client that holds the pen, and whose server is this test.
@@ -310,4 +338,44 @@ fn a_last_datagram_to_the_dead_is_an_error_once_the_death_is_known() {
     let error = endpoint.send_last(0).unwrap_err();
     assert_eq!((error.kind(), error.is_fatal()), (ErrorKind::PeerGone, true));
     assert_eq!(page.words()[0], 2);
+}
+
+#[test]
+fn a_last_datagram_takes_nothing_along_that_was_not_meant() {
+    let _alone = alone();
+    for keep in [false, true] {
+        let options = if keep { Options::new().keep_stale_bytes() } else { Options::new() };
+        let page = Page::new(PAGE);
+        let mut endpoint = connected(&page, options);
+        endpoint.write(0, &[7; 200]).unwrap();
+        let pending = waiting(endpoint.send_recv(200, AT_ONCE));
+        page.set_word(1, 0);
+        page.set_word(0, 0);
+        let (mut endpoint, 0) = pending.resume(AT_ONCE).unwrap() else { panic!("another length") };
+        endpoint.write(0, &[5; 100]).unwrap();
+        let _finished = endpoint.send_last(3).unwrap();
+        let earlier = if keep { 7 } else { 0 };
+        assert_eq!(page.datagram(201), [&[5; 3][..], &[0; 97], &[earlier; 100], &[0]].concat());
+    }
+}
+
+#[test]
+fn a_poisoned_endpoint_gives_no_bytes_and_takes_none() {
+    let _alone = alone();
+    let page = Page::new(PAGE);
+    let pending = waiting(connected(&page, Options::new()).send_recv(0, AT_ONCE));
+    page.flip(b"data", 0);
+    let (mut endpoint, 4) = pending.resume(AT_ONCE).unwrap() else { panic!("another length") };
+    page.set_word(0, 9);
+    assert_eq!(failed(endpoint.send_recv(0, AT_ONCE)).kind(), ErrorKind::Violation);
+    page.set_word(0, 0);
+    let before = page.everything();
+    let mut bytes = [0xEE; 4];
+    for offset in [0, 1, CAPACITY, u32::MAX] {
+        assert_eq!(endpoint.read(offset, &mut bytes).unwrap_err().kind(), ErrorKind::Violation);
+        assert_eq!(endpoint.write(offset, b"x").unwrap_err().kind(), ErrorKind::Violation);
+    }
+    assert_eq!((endpoint.received(), endpoint.reader().remaining(), bytes), (0, 0, [0xEE; 4]));
+    assert!(std::io::Write::write_all(&mut endpoint.writer(), b"x").is_err());
+    assert_eq!(page.everything(), before);
 }

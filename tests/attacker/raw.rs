@@ -131,6 +131,11 @@ pub fn die_with_parent() {
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
 }
 
+pub fn outlive_parent() {
+    // SAFETY: plain numbers.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0) };
+}
+
 pub fn thread_id() -> i32 {
     // SAFETY: no arguments.
     unsafe { libc::gettid() }

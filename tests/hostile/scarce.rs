@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::error::Error as _;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
@@ -183,6 +184,19 @@ fn address_space() -> u64 {
     pages.split(' ').next().expect("a number").parse::<u64>().expect("a number") * u64::from(PAGE)
 }
 
+/// A handshake that claims to fill its window is refused before anything of that size is made room for.
+fn a_long_handshake_takes_no_memory() {
+    const HALF: u32 = 160 << 20;
+    let allocator = Allocator::with_size(u64::from(HALF)).expect("a sparse file");
+    let window = Window::map(&allocator.allocate(HALF).expect("all of it")).expect("it fits once");
+    let server = Server::new(window, Options::new()).expect("nothing is watched");
+    let file = File::from(allocator.fd().try_clone_to_owned().expect("dup"));
+    for (word, value) in [(1, HALF - 16), (0, 1)] {
+        file.write_all_at(&value.to_ne_bytes(), 4 * word).expect("a word of the header");
+    }
+    assert_eq!(server.recv_first(crate::attacker::AGES).expect_err("too long").kind(), ErrorKind::Violation);
+}
+
 fn has_little_address_space(stage: Stage) {
     const LARGE: u32 = 1 << 30;
     // What is made once per process is made before the count.
@@ -198,6 +212,7 @@ fn has_little_address_space(stage: Stage) {
     drop(allocator);
     before.comes_back("windows that do not fit");
     assert_eq!(children(), 0);
+    a_long_handshake_takes_no_memory();
     a_call_still_works();
     stage.control.say("done");
 }
