@@ -228,34 +228,51 @@ fn a_watched_descriptor_tells_of_a_death() {
     fails(&client.output(MOMENT), "peer-gone");
 }
 
+/// What strace counted of a client of a spinning pair: its table. `None` where there is no strace.
+fn traced(calls: &str, options: &[&str]) -> Option<String> {
+    if Command::new("strace").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
+        skip("counting system calls", "strace is not installed");
+        return None;
+    }
+    let file = arena(1);
+    let serving = [&["--policy", "spin"], options].concat();
+    let _server = Running::start(endpoint("server", file.fd(), &serving));
+    let report = format!("{}/strace-{}", env!("CARGO_TARGET_TMPDIR"), std::process::id());
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-c", "-o", &report, env!("CARGO_BIN_EXE_flipcall")]);
+    let calling = [&["--policy", "spin", "--calls", calls], options].concat();
+    let output = Running::start(wrapped(strace, "client", file.fd(), &calling)).output(Duration::from_secs(60));
+    assert!(output.status.success(), "{output:?}");
+    let table = std::fs::read_to_string(&report).expect("a report");
+    std::fs::remove_file(&report).expect("it is there");
+    Some(table)
+}
+
+/// The number of system calls of one name in such a table, or their `total`.
+fn counted(table: &str, name: &str) -> u64 {
+    // Columns: share, seconds, microseconds per call, calls, errors if any, name.
+    let calls = |line: &str| line.split_whitespace().nth(3).and_then(|calls| calls.parse::<u64>().ok()).unwrap_or(0);
+    table.lines().filter(|line| line.split_whitespace().last() == Some(name)).map(calls).sum()
+}
+
 #[test]
 fn strace_sees_no_system_call_of_a_busy_exchange() {
     const CALLS: &str = "20000";
     let _alone = alone();
-    if Command::new("strace").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
-        return skip("counting system calls", "strace is not installed");
-    }
-    let count = |base: &[&str]| -> (u64, u64) {
-        let file = arena(1);
-        let serving = [&["--policy", "spin"], base].concat();
-        let _server = Running::start(endpoint("server", file.fd(), &serving));
-        let report = format!("{}/strace-{}", env!("CARGO_TARGET_TMPDIR"), std::process::id());
-        let mut strace = Command::new("strace");
-        strace.args(["-f", "-c", "-o", &report, env!("CARGO_BIN_EXE_flipcall")]);
-        let calling = [&["--policy", "spin", "--calls", CALLS], base].concat();
-        let output = Running::start(wrapped(strace, "client", file.fd(), &calling)).output(Duration::from_secs(60));
-        assert!(output.status.success(), "{output:?}");
-        let table = std::fs::read_to_string(&report).expect("a report");
-        std::fs::remove_file(&report).expect("it is there");
-        // Columns: share, seconds, microseconds per call, calls, errors if any, name.
-        let calls =
-            |line: &str| line.split_whitespace().nth(3).and_then(|calls| calls.parse::<u64>().ok()).unwrap_or(0);
-        let named = |name: &str| table.lines().filter(|line| line.trim_end().ends_with(name)).map(calls).sum();
-        (named(" futex"), named(" total"))
-    };
-    let (futexes, all) = count(&[]);
+    let Some(table) = traced(CALLS, &[]) else { return };
+    let (futexes, all) = (counted(&table, "futex"), counted(&table, "total"));
     measured("spin pair: futex calls and all calls of 20,000 round trips", format!("{futexes} and {all}"), "100 futex");
-    assert!(futexes < 100, "{futexes} futex calls");
-    let (futexes, _) = count(&["--base"]);
+    assert!(all > 0 && futexes < 100, "{futexes} futex calls");
+    let Some(table) = traced(CALLS, &["--base"]) else { return };
+    let futexes = counted(&table, "futex");
     assert!(futexes >= 20_000, "{futexes} futex calls: a base peer is woken by every flip");
+}
+
+#[test]
+fn two_sides_that_spin_on_one_cpu_give_it_to_each_other() {
+    let _alone = alone();
+    let cpu = usable_cpus().swap_remove(0);
+    let Some(table) = traced("200", &["--cpu", &cpu]) else { return };
+    let yields = counted(&table, "sched_yield");
+    assert!(yields >= 100, "{yields} yields in 200 calls: each would take a time slice\n{table}");
 }
