@@ -99,8 +99,11 @@ fn toggles_the_handshake(stage: Stage) {
             scope.spawn(|| {
                 begun.store(true, Ordering::Relaxed);
                 for at in (0..GOOD.len()).cycle().take_while(|_| !over.load(Ordering::Relaxed)) {
-                    window.byte(at).store(GOOD[at] ^ 0x81, Ordering::Relaxed);
-                    window.byte(at).store(GOOD[at], Ordering::Relaxed);
+                    // Two stores in a row would meet in the store buffer, where no other CPU sees the first.
+                    for byte in [GOOD[at] ^ 0x81, GOOD[at]] {
+                        window.byte(at).store(byte, Ordering::Relaxed);
+                        (0..16).for_each(|_| std::hint::spin_loop());
+                    }
                 }
             });
             while !begun.load(Ordering::Relaxed) {
