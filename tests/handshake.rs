@@ -191,6 +191,7 @@ fn a_depth_of_16_is_the_deepest() {
     assert_eq!(meaning(under_flipcall(&inner(14)).as_bytes()), Base);
     assert_eq!(meaning(under_flipcall(&inner(15)).as_bytes()), Bad);
     assert_eq!(meaning(b"{\"a\":\"[[[[[[[[[[[[[[[[[[[[\\\"[[[\"}\n"), Base, "brackets in a string nest nothing");
+    assert_eq!(meaning(b"{\"a\":\"\\\"[[[[[[[[[[[[[[[[[[[[\"}\n"), Base, "nor behind a quote that is escaped");
     assert_eq!(meaning(b"{\"a\":[[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[]]}\n"), Base);
 }
 

@@ -98,6 +98,11 @@ fn a_shutdown_is_one_word_and_final() {
         handle.shut_down();
         handle.shut_down();
         assert_eq!(page.words(), [2, length, 0, 0]);
+        // It was said once: what somebody writes over it later stays.
+        page.set_word(0, 77);
+        handle.shut_down();
+        assert_eq!(page.words()[0], 77);
+        page.set_word(0, 2);
         assert_eq!(failed(ours.connect(AT_ONCE)).kind(), ErrorKind::LocalShutdown);
         assert_eq!(page.words(), [2, length, 0, 0]);
     }
@@ -125,6 +130,69 @@ fn a_flip_finds_out_that_somebody_else_flipped() {
         assert_eq!(failed(ours.send_recv(0, AT_ONCE)).kind(), ErrorKind::Violation, "it stays poisoned");
         assert_eq!(page.words()[0], 0, "and writes nothing any more");
     }
+}
+
+#[test]
+fn datagrams_and_their_bytes_are_counted() {
+    let page = Page::new(WINDOW);
+    let mut ours = connect_to_forged_server(&page, BASE);
+    let (mut sent, mut received) = (OFFER.len() as u64, BASE.len() as u64);
+    for (call, answer) in [(0, 5u32), (1, 0), (48, 48), (WINDOW - 16, 1)] {
+        let pending = waiting(ours.send_recv(call, AT_ONCE));
+        (sent, received) = (sent + u64::from(call), received + u64::from(answer));
+        page.flip(&vec![3; answer as usize], 0);
+        ours = pending.resume(AT_ONCE).unwrap().0;
+    }
+    let counters = ours.counters();
+    assert_eq!((counters.flips, counters.receives, counters.calls()), (5, 5, 4));
+    assert_eq!((counters.bytes_sent, counters.bytes_received), (sent, received));
+    assert_eq!(ours.shutdown_handle().counters(), counters);
+}
+
+/// Of several things that are true at once a wait reports our own shutdown first, then the pen, the peer's shutdown, a violation, and the
+/// peer's death last.
+#[test]
+fn of_several_ends_the_one_that_counts_most_is_told() {
+    for (state, shut_down, dead, expected) in [
+        (0, true, true, Some(ErrorKind::LocalShutdown)),
+        (1, true, true, Some(ErrorKind::LocalShutdown)),
+        (2, true, true, Some(ErrorKind::LocalShutdown)),
+        (7, true, true, Some(ErrorKind::LocalShutdown)),
+        (0, false, true, None),
+        (2, false, true, Some(ErrorKind::PeerShutdown)),
+        (7, false, true, Some(ErrorKind::Violation)),
+        (1, false, true, Some(ErrorKind::PeerGone)),
+        (1, false, false, Some(ErrorKind::Timeout)),
+    ] {
+        for policy in [WaitPolicy::Spin, WaitPolicy::Adaptive, WaitPolicy::Park] {
+            let page = Page::new(WINDOW);
+            let (watched, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+            let options = Options::new().policy(policy).watch_socket(watched.into());
+            let connecting = waiting(client(&page, options).connect(AT_ONCE));
+            page.flip(BASE, 0);
+            let pending = waiting(connecting.connect(AT_ONCE).unwrap().send_recv(0, AT_ONCE));
+            if shut_down {
+                pending.shutdown_handle().shut_down();
+            }
+            page.set_word(0, 1);
+            let _alive = (!dead).then_some(theirs);
+            if dead {
+                deaths_are_known();
+            }
+            page.set_word(0, state);
+            let outcome = pending.resume(AT_ONCE).map(drop).map_err(|interrupted| interrupted.kind());
+            assert_eq!(outcome.err(), expected, "state {state}, shut down: {shut_down}, dead: {dead}, {policy:?}");
+        }
+    }
+}
+
+/// Returns once the thread that watches has told of every death that came before: it takes them in turn.
+fn deaths_are_known() {
+    let page = Page::new(WINDOW);
+    let (watched, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let last = client(&page, Options::new().watch_socket(watched.into()));
+    drop(theirs);
+    assert_eq!(failed(last.connect(PATIENCE)).kind(), ErrorKind::PeerGone);
 }
 
 /// A client whose server is this test.

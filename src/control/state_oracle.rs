@@ -9,7 +9,7 @@ use super::WaitPolicy;
 use super::state::{Pen, SHUT_DOWN, Side, Violation, read};
 use super::transfer::{Stop, Transfer};
 use crate::Deadline;
-use crate::sys::cancel::CancelWord;
+use crate::sys::cancel::{Cancel, CancelWord};
 use crate::sys::sync::{HeaderWords, Ordering};
 
 /// Where the pen is.
@@ -126,6 +126,31 @@ fn flipped(lies: Lies, side: Side) -> (Lies, Result<(), Stop>) {
         Lies::With(Side::Server) => (lies, broken(1)),
         Lies::Nowhere => (lies, Err(Stop::PeerShutdown)),
         Lies::Broken(word) => (lies, broken(word)),
+    }
+}
+
+/// A flip that finds the window shut down says who did it: our own shutdown may come between the last look at the cancel word and the
+/// exchange, and leaves the same state as the peer's.
+#[test]
+fn a_flip_tells_our_own_shutdown_from_the_peers() {
+    let words = HeaderWords::zeroed();
+    for side in [Side::Client, Side::Server] {
+        for (raised, found, expected) in [
+            (None, SHUT_DOWN, Stop::PeerShutdown),
+            (None, 7, Stop::Violation(Violation::State(7))),
+            // Its death was seen as well: it shut down before.
+            (Some(Cancel::PeerGone), SHUT_DOWN, Stop::PeerShutdown),
+            (Some(Cancel::Shutdown), SHUT_DOWN, Stop::LocalShutdown),
+            (Some(Cancel::Shutdown), 7, Stop::LocalShutdown),
+        ] {
+            let cancel = Arc::new(CancelWord::new());
+            let transfer = Transfer::new(side, WaitPolicy::Park, cancel.clone(), Arc::default());
+            raised.into_iter().for_each(|cause| assert!(cancel.raise(cause)));
+            words.state.store(found, Ordering::Relaxed);
+            let stop = transfer.flip(&words, 0).map_err(|found| transfer.refused_flip(found)).unwrap_err();
+            assert_eq!(stop, expected, "{side:?} found {found} after {raised:?}");
+            assert_eq!(words.state.load(Ordering::Relaxed), found);
+        }
     }
 }
 

@@ -158,3 +158,36 @@ impl Watchdog {
         self.tied.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether the thread that watches still knows of a cancel word.
+    fn is_tied(cancel: &Arc<CancelWord>) -> bool {
+        let watchdog = Watchdog::of_this_process().unwrap();
+        watchdog.lock().cancels.values().any(|tied| std::ptr::eq(tied.as_ptr(), Arc::as_ptr(cancel)))
+    }
+
+    #[test]
+    fn a_tie_that_is_dropped_leaves_nothing() {
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let shared = Arc::new(OwnedFd::from(ours));
+        let cancel = Arc::new(CancelWord::new());
+        // The same socket again: it is out of the set, or it could not be added.
+        for _ in 0..3 {
+            let tie = Tie::new(Watched::Shared(Arc::clone(&shared)), &cancel).unwrap();
+            assert!(is_tied(&cancel));
+            drop(tie);
+            assert!(!is_tied(&cancel));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_watched_leaves_nothing() {
+        let cancel = Arc::new(CancelWord::new());
+        let file = std::fs::File::open("/proc/self/exe").unwrap();
+        assert_eq!(Tie::new(Watched::Socket(file.into()), &cancel).unwrap_err(), Errno::PERM);
+        assert!(!is_tied(&cancel));
+    }
+}

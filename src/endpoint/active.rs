@@ -75,8 +75,9 @@ impl Endpoint {
     /// read the answer.
     ///
     /// # Errors
-    /// As [`send_recv`](Self::send_recv), except that there is no deadline to miss, and that every error is fatal: the endpoint is
-    /// consumed.
+    /// As [`send_recv`](Self::send_recv), except that there is no deadline to miss, and that an error shuts the connection down, a
+    /// wrong length included: the endpoint is consumed. Only [`AnswerPending`](ErrorKind::AnswerPending) leaves it where it is, in the
+    /// [`Waiting`] of the call that timed out.
     pub fn send_last(mut self, length: u32) -> Result<Finished> {
         let mut core = self.core.take().ok_or_else(|| self.absent())?;
         core.flip(length).map_err(Error::and_the_end)?;

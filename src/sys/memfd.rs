@@ -60,14 +60,23 @@ fn create_sealed(name: &str, size: u64, seals: SealFlags) -> Result<OwnedFd> {
 /// Where the kernel does not overcommit, touching a page of a sparse file for the first time can raise SIGBUS: there the range
 /// gets its pages at once.
 pub(crate) fn reserve(fd: BorrowedFd<'_>, offset: u64, length: u64) -> Result<()> {
-    if !overcommit_is_strict() {
+    if !overcommit_is_strict()? {
         return Ok(());
     }
     rustix::fs::fallocate(fd, FallocateFlags::empty(), offset, length)
         .map_err(|errno| Error::system("reserving memory for a window", errno))
 }
 
-/// Whether `vm.overcommit_memory` is 2. Unreadable counts as not: then `fallocate` would most likely be denied as well.
-fn overcommit_is_strict() -> bool {
-    std::fs::read("/proc/sys/vm/overcommit_memory").is_ok_and(|mode| mode.trim_ascii() == b"2")
+/// Whether `vm.overcommit_memory` is 2. Where it is hidden it counts as not: then `fallocate` would most likely be denied as well. Who
+/// has no descriptor left to look with cannot know, and a wrong guess would end in SIGBUS: that is an error.
+fn overcommit_is_strict() -> Result<bool> {
+    match std::fs::read("/proc/sys/vm/overcommit_memory") {
+        Ok(mode) => Ok(mode.trim_ascii() == b"2"),
+        Err(error) => match Errno::from_io_error(&error) {
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => {
+                Err(Error::system("reading vm.overcommit_memory", error))
+            }
+            _ => Ok(false),
+        },
+    }
 }

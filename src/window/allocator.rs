@@ -61,7 +61,8 @@ impl Allocator {
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if `length` is 0, or more than what is left of the file;
-    /// [`System`](crate::ErrorKind::System) if the kernel does not overcommit and has no memory for it.
+    /// [`System`](crate::ErrorKind::System) if the kernel does not overcommit and has no memory for it, or if no descriptor is left
+    /// to find that out.
     pub fn allocate(&self, length: u32) -> Result<WindowDescriptor<'_>> {
         if length == 0 {
             return Err(Error::invalid("a window cannot be empty"));
@@ -72,7 +73,11 @@ impl Allocator {
             let left = self.size - self.used.load(Ordering::Relaxed);
             return Err(Error::invalid(format!("a window of {pages} bytes does not fit the {left} that are left")));
         };
-        memfd::reserve(self.file.as_fd(), offset, pages)?;
+        if let Err(error) = memfd::reserve(self.file.as_fd(), offset, pages) {
+            // The range can be had again, unless another thread has taken the next one meanwhile.
+            let _ = self.used.compare_exchange(offset + pages, offset, Ordering::Relaxed, Ordering::Relaxed);
+            return Err(error);
+        }
         let length = u32::try_from(pages).unwrap_or(length);
         Ok(WindowDescriptor { fd: self.file.as_fd(), offset, length })
     }

@@ -64,6 +64,18 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_can_grow_is_refused() {
+        let file = rustix::fs::memfd_create("grows", rustix::fs::MemfdFlags::ALLOW_SEALING).unwrap();
+        rustix::fs::ftruncate(&file, u64::from(page_size())).unwrap();
+        rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK).unwrap();
+        let received = || Window::receive_and_seal(file.try_clone().unwrap(), 0, page_size());
+        assert!(received().unwrap_err().to_string().contains("F_SEAL_GROW"));
+        assert_eq!(rustix::fs::fcntl_get_seals(&file).unwrap(), SealFlags::SHRINK, "a refused file is left as it is");
+        rustix::fs::fcntl_add_seals(&file, SealFlags::GROW).unwrap();
+        received().unwrap();
+    }
+
+    #[test]
     fn a_file_sealed_without_that_is_refused() {
         let (_window, file, _) = Window::create(1).unwrap();
         rustix::fs::fcntl_add_seals(&file, SealFlags::SEAL).unwrap();

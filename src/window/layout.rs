@@ -54,5 +54,9 @@ mod tests {
         let last = u64::MAX - (page - 1);
         assert!(check_range(last, u32::MAX).is_err());
         assert!(check_range(0, u32::MAX).is_ok());
+        // The last offset that the kernel's signed ones reach.
+        let most = (1 << 63) - 2 * page;
+        assert_eq!(check_range(most, page_size()), Ok((1 << 63) - page));
+        assert_eq!(check_range(most + page, page_size()), Err(Refusal::Misaligned { offset: most + page }));
     }
 }

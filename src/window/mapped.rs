@@ -32,7 +32,7 @@ impl Window {
     ///
     /// # Errors
     /// [`Refused`](ErrorKind::Refused), with the [`Refusal`] as its source, if a check fails; [`System`](ErrorKind::System) if the
-    /// kernel refuses the mapping.
+    /// kernel refuses the mapping, does not overcommit and has no memory for it, or if no descriptor is left to find that out.
     pub fn receive(fd: OwnedFd, offset: u64, length: u32, seals: Seals) -> Result<Self> {
         if let Err(refusal) = check(&fd, offset, length, seals) {
             closer::close_aside(fd);

@@ -131,6 +131,11 @@ pub fn die_with_parent() {
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
 }
 
+pub fn outlive_parent() {
+    // SAFETY: plain numbers.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0) };
+}
+
 pub fn thread_id() -> i32 {
     // SAFETY: no arguments.
     unsafe { libc::gettid() }
@@ -138,11 +143,19 @@ pub fn thread_id() -> i32 {
 
 /// From now on `futex_waitv` fails with `errno` for this thread and those that it starts, as under a container's filter.
 pub fn deny_futex_waitv(errno: i32) {
+    deny(libc::SYS_futex_waitv, errno);
+    // SAFETY: bad pointers are never looked at: either the filter answers, or the kernel with EINVAL.
+    let denied = result(unsafe { libc::syscall(libc::SYS_futex_waitv, 0, 0, 0, 0, 0) }).unwrap_err();
+    assert_eq!(denied.raw_os_error(), Some(errno), "the filter does not work");
+}
+
+/// From now on the system call `number` fails with `errno` for this thread and those that it starts.
+pub fn deny(number: libc::c_long, errno: i32) {
     let statement = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let mut filter = [
         // The system call's number is the first word of what a filter sees.
         statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, libc::SYS_futex_waitv as u32),
+        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, number as u32),
         statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
         statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];
@@ -153,9 +166,6 @@ pub fn deny_futex_waitv(errno: i32) {
             || libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) != 0
     };
     assert!(!failed, "seccomp: {}", io::Error::last_os_error());
-    // SAFETY: bad pointers are never looked at: either the filter answers, or the kernel with EINVAL.
-    let denied = result(unsafe { libc::syscall(libc::SYS_futex_waitv, 0, 0, 0, 0, 0) }).unwrap_err();
-    assert_eq!(denied.raw_os_error(), Some(errno), "the filter does not work");
 }
 
 /// Runs `body` in a forked child, which exits with what it returns. The number of the child.
@@ -203,6 +213,20 @@ pub fn mount_fuse(device: BorrowedFd<'_>, path: &str) -> io::Result<()> {
         result(libc::mount(none, c"/".as_ptr(), none, private, std::ptr::null()).into())?;
         let fuse = c"fuse".as_ptr();
         result(libc::mount(fuse, path.as_ptr().cast(), fuse, 0, options.as_ptr().cast()).into())?;
+    }
+    Ok(())
+}
+
+/// Puts the file `with` in the place of `path`, for this thread and those that it starts alone.
+pub fn cover(path: &str, with: &str) -> io::Result<()> {
+    let (path, with) = (format!("{path}\0"), format!("{with}\0"));
+    let (private, none) = (libc::MS_REC | libc::MS_PRIVATE, std::ptr::null());
+    // SAFETY: every string ends with a zero byte and outlives its call.
+    unsafe {
+        result(libc::unshare(libc::CLONE_NEWNS).into())?;
+        result(libc::mount(none, c"/".as_ptr(), none, private, std::ptr::null()).into())?;
+        let bind = libc::MS_BIND;
+        result(libc::mount(with.as_ptr().cast(), path.as_ptr().cast(), none, bind, std::ptr::null()).into())?;
     }
     Ok(())
 }

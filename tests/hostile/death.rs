@@ -10,7 +10,7 @@ use flipcall::window::{Seals, Window};
 use flipcall::{Client, Deadline, Endpoint, ErrorKind, Options, Server, Spawned, WaitPolicy};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use crate::attacker::account::Holdings;
+use crate::attacker::account::{Holdings, cpu_time};
 use crate::attacker::raw::{Tracer, thread_id};
 use crate::attacker::{
     AGES, PAGE, Peer, Role, Stage, alone, arena, command, full, measured, median, next_window, promised_once,
@@ -196,6 +196,22 @@ fn a_peer_that_is_dead_already_is_noticed_in_every_state() {
         };
         drop(peer);
         assert_eq!(waiting.resume(AGES).expect_err("it is dead").kind(), ErrorKind::PeerGone, "{sight:?}: resuming");
+    }
+}
+
+#[test]
+fn a_death_is_told_once_and_then_costs_nothing() {
+    let _alone = alone();
+    for sight in [Sight::Socket, Sight::Process] {
+        let (peer, client) = watching(sight, "", WaitPolicy::Park);
+        let mut endpoint = client.connect(AGES).expect("it is alive");
+        drop(peer);
+        assert_eq!(endpoint.send_recv(0, AGES).expect_err("it is dead").kind(), ErrorKind::PeerGone);
+        let (start, before) = (Instant::now(), cpu_time("self"));
+        std::thread::sleep(Duration::from_millis(300));
+        let share = (cpu_time("self") - before).as_secs_f64() / start.elapsed().as_secs_f64();
+        assert!(share < 0.5, "{sight:?}: {:.0}% of a core for a peer that is dead", share * 100.0);
+        drop(endpoint);
     }
 }
 

@@ -181,6 +181,35 @@ fn the_seals_of_other_makers_are_told_apart() {
 }
 
 #[test]
+fn a_seal_that_comes_between_the_checks_and_the_mapping_is_a_refusal_by_name() {
+    const ATTEMPTS: u32 = 400;
+    let _alone = alone();
+    let before = Holdings::of("self");
+    let mut refused = 0;
+    for attempt in 0..ATTEMPTS {
+        let file = sealed(SHRINK).expect("a memfd");
+        let received = file.try_clone().expect("dup");
+        let start = std::sync::Barrier::new(2);
+        let outcome = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                start.wait();
+                // The checks and the mapping take some 10 µs: each attempt waits a little longer.
+                (0..attempt * 10).for_each(|_| std::hint::spin_loop());
+                fcntl_add_seals(&file, SealFlags::FUTURE_WRITE).expect("it can be sealed further");
+            });
+            start.wait();
+            Window::receive(received, 0, PAGE, Seals::Compatible)
+        });
+        if let Err(error) = outcome {
+            assert_eq!(refusal(&error), Refusal::WriteSealed("F_SEAL_FUTURE_WRITE"), "attempt {attempt}");
+            refused += 1;
+        }
+    }
+    assert!(refused > 0, "the seal never came in time");
+    before.comes_back("windows that were sealed too early");
+}
+
+#[test]
 fn a_range_that_is_no_window_is_refused() {
     let _alone = alone();
     let peer = Peer::start("hands over", "", &[]);

@@ -1,19 +1,22 @@
 //! Row 7: the peer changes the file under the window.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use flipcall::window::Allocator;
-use flipcall::{Client, ErrorKind, Options, WaitPolicy};
+use flipcall::{Client, Deadline, ErrorKind, Options, WaitPolicy};
 use rustix::fs::{FallocateFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate};
 
-use crate::attacker::{AGES, Peer, Role, Stage, alone, arena, full, measured, next_window};
+use crate::attacker::raw::{STATE, futex_requeue};
+use crate::attacker::{AGES, PAGE, Peer, Role, Stage, alone, arena, full, measured, next_window};
 
-pub const ROLES: &[Role] = &[("punches holes", punches_holes), ("resizes the file", resizes_the_file)];
+pub const ROLES: &[Role] =
+    &[("punches holes", punches_holes), ("punches one hole", punches_one_hole), ("resizes the file", resizes_the_file)];
 
 /// Bytes of the large file: gVisor's allocator makes files of this size.
 const LARGE: u64 = 64 << 20;
-/// Of each call.
-const DEADLINE: Duration = Duration::from_millis(100);
+/// Of each call; far more than the peer takes from one hole in the large file to the next.
+const DEADLINE: Duration = Duration::from_secs(1);
 const PUNCH: FallocateFlags = FallocateFlags::PUNCH_HOLE.union(FallocateFlags::KEEP_SIZE);
 
 /// Messages `WINDOW BYTES`: shakes hands, then punches a hole into the first BYTES of the file in a loop until the window is shut down,
@@ -54,13 +57,15 @@ fn call_into_holes(peer: &Peer, arena: &Allocator, bytes: u64) {
                 Ok(length) => endpoint.read(0, &mut copy[..length as usize]).expect("in range"),
                 Err(error) => break error.kind(),
             }
+            assert!(copy.iter().all(|byte| [0, 7].contains(byte)), "bytes from nowhere: {copy:?}");
             answers += 1;
             worst = worst.max(call.elapsed());
         };
         assert!(start.elapsed() < AGES);
         // Once the peer has stopped nobody flips the pen back; a hole in the middle of a flip looks like a broken protocol.
         assert!(matches!(kind, ErrorKind::Timeout | ErrorKind::Violation), "{kind}");
-        let punches = peer.control.hear();
+        let punches: u64 = peer.control.hear().parse().expect("a number");
+        assert!(punches > 0 && answers > 0, "{punches} holes, {answers} answers: the attack never bit");
         measured(&format!("{punches} holes of {bytes} bytes, {answers} calls: longest"), format!("{worst:?}"), "none");
     }
 }
@@ -70,7 +75,51 @@ fn a_hole_in_the_window_is_no_fault() {
     let _alone = alone();
     let arena = arena(2);
     let peer = Peer::start("punches holes", "", &[arena.fd()]);
-    call_into_holes(&peer, &arena, 2 * u64::from(crate::attacker::PAGE));
+    call_into_holes(&peer, &arena, 2 * u64::from(PAGE));
+}
+
+/// Accepts `park`, takes the first call, and punches its page away once the caller sleeps. Whoever sleeps is left to sleep.
+fn punches_one_hole(stage: Stage) {
+    const CLIENT_PARKED: usize = 2;
+    const ELSEWHERE: usize = 64;
+    let window = stage.window(0);
+    assert!(window.await_state(1));
+    window.flip(b"{\"flipcall\":{\"version\":1,\"extensions\":[\"park\"]}}\n", 0);
+    assert!(window.await_state(1));
+    while window.word(CLIENT_PARKED).load(Ordering::Relaxed) == 0 {
+        std::thread::yield_now();
+    }
+    // It says so before it sleeps: that it does shows in that it can be moved to another word, and back.
+    for [from, to] in [[STATE, ELSEWHERE], [ELSEWHERE, STATE]] {
+        while futex_requeue(window.word(from), window.word(to)).expect("FUTEX_REQUEUE") == 0 {
+            std::thread::yield_now();
+        }
+    }
+    fallocate(&stage.fds[0], PUNCH, 0, u64::from(PAGE)).expect("a window can have holes");
+    stage.control.say("punched");
+    stage.control.expect("bye");
+}
+
+#[test]
+fn a_hole_under_a_sleeper_wakes_nobody_and_its_deadline_holds() {
+    const PATIENT: Duration = Duration::from_millis(400);
+    let _alone = alone();
+    for absolute in [false, true] {
+        let arena = arena(1);
+        let peer = Peer::start("punches one hole", "", &[arena.fd()]);
+        let client = Client::new(next_window(&arena), Options::new().policy(WaitPolicy::Park)).unwrap();
+        let mut endpoint = client.connect(AGES).unwrap();
+        let (start, before) = (Instant::now(), endpoint.counters());
+        let deadline = if absolute { Deadline::at(start + PATIENT) } else { Deadline::after(PATIENT) };
+        let outcome = endpoint.send_recv(256, deadline);
+        let took = start.elapsed();
+        peer.control.expect("punched");
+        // Zeroes are what a peer could have written: the pen, and an empty datagram. Found at the deadline, not before.
+        assert_eq!(outcome.expect("the state that is all zero"), 0);
+        assert!(took >= PATIENT && took < AGES / 2, "{took:?}");
+        assert_eq!(endpoint.counters().spurious_wakes, before.spurious_wakes, "nobody woke it");
+        peer.control.say("bye");
+    }
 }
 
 #[test]

@@ -8,10 +8,12 @@ mod attacker;
 mod confined;
 mod death;
 mod descriptors;
+mod freezer;
 mod fuse;
 mod futexes;
 mod holes;
 mod memory;
+mod scarce;
 mod silence;
 
 /// Not a test: the entry of the second process.
@@ -25,5 +27,6 @@ fn second_process() {
         holes::ROLES,
         descriptors::ROLES,
         confined::ROLES,
+        scarce::ROLES,
     ]);
 }

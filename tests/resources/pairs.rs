@@ -60,18 +60,8 @@ impl Drop for Running {
 }
 
 const MOMENT: Duration = Duration::from_secs(20);
-/// A million calls that sleep, on a busy machine.
+/// A million calls on a busy machine.
 const HOURGLASS: Duration = Duration::from_secs(600);
-
-/// Calls that a pair makes.
-fn calls(client: &str, server: &str) -> u64 {
-    let long = client == server || (client != "park" && server != "park");
-    match (full(), long) {
-        (true, true) => 1_000_000,
-        (true, false) => 50_000,
-        (false, _) => 300,
-    }
-}
 
 /// The numbers of the CPUs that this process may run on.
 fn usable_cpus() -> Vec<String> {
@@ -79,38 +69,83 @@ fn usable_cpus() -> Vec<String> {
     (0..rustix::thread::CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).map(|cpu| cpu.to_string()).collect()
 }
 
-#[test]
-fn every_pair_of_policies_verifies_every_byte() {
-    let _alone = alone();
-    let (start, mut pairs, mut total) = (Instant::now(), 0, 0);
-    // Two sides that spin take 60 µs a call while they share a CPU: a million times, that is too long.
-    let cpus = if full() { usable_cpus() } else { Vec::new() };
-    let pins: Vec<[&str; 2]> = cpus.iter().map(|cpu| ["--cpu", cpu.as_str()]).collect();
-    let [pin_client, pin_server] = if let [first, .., last] = &pins[..] { [&first[..], last] } else { [&[][..], &[]] };
-    for (client, server) in POLICIES.into_iter().flat_map(|client| POLICIES.map(|server| (client, server))) {
-        for (payload, base) in PAYLOADS.into_iter().flat_map(|payload| [(payload, false), (payload, true)]) {
-            let calls = calls(client, server);
-            let arena = arena(1);
-            let base: &[&str] = if base { &["--base"] } else { &[] };
-            let serving = [&["--strict", "--policy", server], base, pin_server].concat();
-            let server_process = Running::start(endpoint("server", arena.fd(), &serving));
-            let (count, size) = (calls.to_string(), payload.to_string());
-            let calling = [&["--policy", client, "--calls", &count, "--payload", &size], base, pin_client].concat();
-            let output = Running::start(endpoint("client", arena.fd(), &calling)).output(HOURGLASS);
-            let name = format!("{client} calls {server}, {payload} bytes, {base:?}");
-            assert!(output.status.success(), "{name}: {output:?}");
-            let line = String::from_utf8_lossy(&output.stdout).into_owned();
-            let expected = format!("calls={calls} bytes={} ns_per_call=", calls * u64::from(payload));
-            assert!(line.starts_with(&expected), "{name}: {line}");
-            let ended = server_process.output(MOMENT);
-            assert!(ended.status.success(), "{name}: {ended:?}");
-            if full() {
-                println!("{name}: {}", line.trim());
-            }
-            (pairs, total) = (pairs + 1, total + calls);
+/// Where both sides run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Cpus {
+    /// The first and the last that there are: two sides that spin take 60 µs a call while they share a CPU.
+    Apart,
+    /// Two sides that sleep take 60 µs a call where each wake goes to an idle CPU, a tenth of it on one.
+    Shared,
+    /// Wherever the kernel puts them.
+    Any,
+}
+
+/// Makes `calls` calls of each payload, with and without `--base`, and verifies every answer. Returns the number of calls.
+fn pair(client: &str, server: &str, calls: u64, where_to: Cpus) -> u64 {
+    let cpus = usable_cpus();
+    let pin = |cpu: Option<&String>| cpu.map_or_else(Vec::new, |cpu| vec!["--cpu".to_string(), cpu.clone()]);
+    let [pin_client, pin_server] = match where_to {
+        Cpus::Apart => [pin(cpus.first()), pin(cpus.last())],
+        Cpus::Shared => [pin(cpus.first()), pin(cpus.first())],
+        Cpus::Any => [Vec::new(), Vec::new()],
+    };
+    let mut total = 0;
+    for (payload, base) in PAYLOADS.into_iter().flat_map(|payload| [(payload, false), (payload, true)]) {
+        let arena = arena(1);
+        let base: &[&str] = if base { &["--base"] } else { &[] };
+        let mut serving = endpoint("server", arena.fd(), &[&["--strict", "--policy", server], base].concat());
+        serving.args(&pin_server);
+        let server_process = Running::start(serving);
+        let (count, size) = (calls.to_string(), payload.to_string());
+        let arguments = [&["--policy", client, "--calls", &count, "--payload", &size], base].concat();
+        let mut calling = endpoint("client", arena.fd(), &arguments);
+        calling.args(&pin_client);
+        let output = Running::start(calling).output(HOURGLASS);
+        let name = format!("{client} calls {server}, {payload} bytes, {base:?}, CPUs {where_to:?}");
+        assert!(output.status.success(), "{name}: {output:?}");
+        let line = String::from_utf8_lossy(&output.stdout).into_owned();
+        let expected = format!("calls={calls} bytes={} ns_per_call=", calls * u64::from(payload));
+        assert!(line.starts_with(&expected), "{name}: {line}");
+        let ended = server_process.output(MOMENT);
+        assert!(ended.status.success(), "{name}: {ended:?}");
+        if full() {
+            println!("{name}: {}", line.trim());
         }
+        total += calls;
     }
-    measured(&format!("{pairs} pairs, {total} verified calls"), format!("{:.1?}", start.elapsed()), "15 min");
+    total
+}
+
+/// A client of one policy against servers of every policy. The long form makes a million calls of each payload, with and without
+/// `--base`: 24 million verified calls of one policy.
+fn against_every_policy(client: &str) {
+    let _alone = alone();
+    let (start, mut total) = (Instant::now(), 0);
+    for server in POLICIES {
+        let both_sleep = client == "park" && server == "park";
+        total += match (full(), both_sleep) {
+            (false, _) => pair(client, server, 300, Cpus::Any),
+            (true, false) => pair(client, server, 1_000_000, Cpus::Apart),
+            // A few across CPUs as well, where every wake is that of an idle one.
+            (true, true) => pair(client, server, 1_000_000, Cpus::Shared) + pair(client, server, 20_000, Cpus::Apart),
+        };
+    }
+    measured(&format!("{client} calls, {total} verified calls"), format!("{:.1?}", start.elapsed()), "7 min");
+}
+
+#[test]
+fn every_byte_is_verified_when_a_spinning_client_calls() {
+    against_every_policy("spin");
+}
+
+#[test]
+fn every_byte_is_verified_when_an_adaptive_client_calls() {
+    against_every_policy("adaptive");
+}
+
+#[test]
+fn every_byte_is_verified_when_a_parking_client_calls() {
+    against_every_policy("park");
 }
 
 #[test]
@@ -193,34 +228,51 @@ fn a_watched_descriptor_tells_of_a_death() {
     fails(&client.output(MOMENT), "peer-gone");
 }
 
+/// What strace counted of a client of a spinning pair: its table. `None` where there is no strace.
+fn traced(calls: &str, options: &[&str]) -> Option<String> {
+    if Command::new("strace").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
+        skip("counting system calls", "strace is not installed");
+        return None;
+    }
+    let file = arena(1);
+    let serving = [&["--policy", "spin"], options].concat();
+    let _server = Running::start(endpoint("server", file.fd(), &serving));
+    let report = format!("{}/strace-{}", env!("CARGO_TARGET_TMPDIR"), std::process::id());
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-c", "-o", &report, env!("CARGO_BIN_EXE_flipcall")]);
+    let calling = [&["--policy", "spin", "--calls", calls], options].concat();
+    let output = Running::start(wrapped(strace, "client", file.fd(), &calling)).output(Duration::from_secs(60));
+    assert!(output.status.success(), "{output:?}");
+    let table = std::fs::read_to_string(&report).expect("a report");
+    std::fs::remove_file(&report).expect("it is there");
+    Some(table)
+}
+
+/// The number of system calls of one name in such a table, or their `total`.
+fn counted(table: &str, name: &str) -> u64 {
+    // Columns: share, seconds, microseconds per call, calls, errors if any, name.
+    let calls = |line: &str| line.split_whitespace().nth(3).and_then(|calls| calls.parse::<u64>().ok()).unwrap_or(0);
+    table.lines().filter(|line| line.split_whitespace().last() == Some(name)).map(calls).sum()
+}
+
 #[test]
 fn strace_sees_no_system_call_of_a_busy_exchange() {
     const CALLS: &str = "20000";
     let _alone = alone();
-    if Command::new("strace").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
-        return skip("counting system calls", "strace is not installed");
-    }
-    let count = |base: &[&str]| -> (u64, u64) {
-        let file = arena(1);
-        let serving = [&["--policy", "spin"], base].concat();
-        let _server = Running::start(endpoint("server", file.fd(), &serving));
-        let report = format!("{}/strace-{}", env!("CARGO_TARGET_TMPDIR"), std::process::id());
-        let mut strace = Command::new("strace");
-        strace.args(["-f", "-c", "-o", &report, env!("CARGO_BIN_EXE_flipcall")]);
-        let calling = [&["--policy", "spin", "--calls", CALLS], base].concat();
-        let output = Running::start(wrapped(strace, "client", file.fd(), &calling)).output(Duration::from_secs(60));
-        assert!(output.status.success(), "{output:?}");
-        let table = std::fs::read_to_string(&report).expect("a report");
-        std::fs::remove_file(&report).expect("it is there");
-        // Columns: share, seconds, microseconds per call, calls, errors if any, name.
-        let calls =
-            |line: &str| line.split_whitespace().nth(3).and_then(|calls| calls.parse::<u64>().ok()).unwrap_or(0);
-        let named = |name: &str| table.lines().filter(|line| line.trim_end().ends_with(name)).map(calls).sum();
-        (named(" futex"), named(" total"))
-    };
-    let (futexes, all) = count(&[]);
+    let Some(table) = traced(CALLS, &[]) else { return };
+    let (futexes, all) = (counted(&table, "futex"), counted(&table, "total"));
     measured("spin pair: futex calls and all calls of 20,000 round trips", format!("{futexes} and {all}"), "100 futex");
-    assert!(futexes < 100, "{futexes} futex calls");
-    let (futexes, _) = count(&["--base"]);
+    assert!(all > 0 && futexes < 100, "{futexes} futex calls");
+    let Some(table) = traced(CALLS, &["--base"]) else { return };
+    let futexes = counted(&table, "futex");
     assert!(futexes >= 20_000, "{futexes} futex calls: a base peer is woken by every flip");
+}
+
+#[test]
+fn two_sides_that_spin_on_one_cpu_give_it_to_each_other() {
+    let _alone = alone();
+    let cpu = usable_cpus().swap_remove(0);
+    let Some(table) = traced("200", &["--cpu", &cpu]) else { return };
+    let yields = counted(&table, "sched_yield");
+    assert!(yields >= 100, "{yields} yields in 200 calls: each would take a time slice\n{table}");
 }
