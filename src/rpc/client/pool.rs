@@ -14,7 +14,9 @@ use std::time::Instant;
 use crossbeam_utils::CachePadded;
 
 use super::channel::Channel;
+use crate::rpc::trace;
 use crate::sys::try_lock::{self, TryLock};
+use crate::{Error, ErrorKind};
 
 /// A slot that its holder may use.
 #[derive(Debug)]
@@ -128,6 +130,7 @@ impl Pool {
         for slot in after.iter().chain(before) {
             let Some(mut slot) = try_lock(slot) else { continue };
             if slot.as_ref().is_some_and(|channel| channel.is_over()) {
+                trace::poisoned(&Error::new(ErrorKind::PeerGone, "the server hung up between two calls"));
                 *slot = None;
             }
             if slot.is_some() {
