@@ -26,7 +26,7 @@ pub(super) struct Core {
     mapping: Mapping,
     pub(super) transfer: Transfer,
     pub(super) shared: Shared,
-    stale: Stale,
+    pub(super) stale: Stale,
     /// Bytes of the datagram that came with the pen.
     pub(super) received: u32,
     /// Whether extensions are offered and accepted.
@@ -133,6 +133,12 @@ impl Core {
     #[cold]
     fn zero(&self, start: u32, end: u32) {
         assert!(self.mapping().zero(start, end), "only what lies in the window is ever written");
+    }
+
+    /// Whether every call fails from now on.
+    #[inline(always)]
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.poison.is_some()
     }
 
     /// The error that poisoned the connection, if any.

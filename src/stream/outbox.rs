@@ -79,9 +79,10 @@ pub(super) fn send_all(
     deadline: &mut Deadline,
     patience: Duration,
     unshared: bool,
+    linger: Duration,
 ) -> Result<(), WriteError> {
     let mut left: usize = slices.iter().map(|slice| slice.len()).sum();
-    let mut sent = 0;
+    let (mut sent, mut idle) = (0, None);
     // Bytes moved since the clock of `stalled` started.
     let (mut stalled, mut moved): (Option<Instant>, usize) = (None, 0);
     // On a socket of ours alone the first attempt may wait in the kernel: not for so many buffers that the deadline could be missed.
@@ -93,13 +94,14 @@ pub(super) fn send_all(
         let failed = match attempt {
             Ok(count) => {
                 (sent, left, moved) = (sent + count, left - count, moved + count);
-                fds = &[];
+                (fds, idle) = (&[], None);
                 if left == 0 {
                     return Ok(());
                 }
                 IoSlice::advance_slices(&mut slices, count);
                 None
             }
+            Err(Errno::AGAIN) if readiness::lingers(linger, &mut idle) => None,
             Err(Errno::AGAIN) => wait_for_room(socket, &mut stalled, &mut moved, deadline, patience).err(),
             Err(errno) => Some(readiness::transfer_error("sending to a socket", errno)),
         };

@@ -8,7 +8,7 @@ use clap::builder::RangedU64ValueParser;
 use super::transports::{Fallible, Transport};
 
 /// The most payload bytes: every transport of a group has memory of its own for it.
-const MOST_PAYLOAD: u64 = 16 << 20;
+const MOST_PAYLOAD: u64 = 64 << 20;
 /// Payloads of the default table: a null call, what shares a cache line with the header, a page, and what takes many.
 const PAYLOADS: [u32; 4] = [0, 48, 4096, 65_536];
 
