@@ -2,7 +2,8 @@
 //! ratios within a round, medians over the rounds. Not a criterion bench, because criterion measures one contestant after another, and
 //! on a shared machine that compares two moments rather than two programs.
 //!
-//! `cargo bench --bench stream` runs a short form, `cargo bench --bench stream -- --full` the one whose figures may be quoted.
+//! `cargo bench --bench stream` runs a short form, `cargo bench --bench stream -- --full` the one whose figures may be quoted. `--only=bulk`,
+//! `ping` or `channels` runs a part; with `ONE_CPU=1` in the environment both processes share a CPU.
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -39,7 +40,9 @@ fn main() {
 
 fn run(rounds: usize, bytes: usize, calls: usize, window: Duration) {
     pin(cpus()[0]);
-    for chunk in [64 << 10, 1 << 20] {
+    let only = std::env::args().find_map(|arg| arg.strip_prefix("--only=").map(str::to_owned));
+    let wanted = |part: &str| only.as_ref().is_none_or(|only| only == part);
+    for chunk in [64 << 10, 1 << 20].into_iter().filter(|_| wanted("bulk")) {
         let chunks = bytes / chunk;
         let rows = compare(rounds, &["bare", "framed", "framed-shared", "mux", "read-and-send", "sendfile"], |mode| {
             let elapsed = bulk(mode, chunk, chunks);
@@ -47,14 +50,18 @@ fn run(rounds: usize, bytes: usize, calls: usize, window: Duration) {
         });
         report(&format!("bulk, {} KiB chunks, MB/s", chunk >> 10), &rows);
     }
-    let rows = compare(rounds, &["bare-ping", "framed-ping", "shared-ping"], |mode| {
-        calls as f64 / ping(mode, calls).as_secs_f64()
-    });
-    report("round trips of 100 bytes, a second", &rows);
-    let rows = compare(rounds, &["alone", "beside-a-stalled-channel"], |mode| neighbours(mode != "alone", window));
-    report("one channel, MB/s", &rows);
-    let worst: Vec<f64> = (0..rounds.min(5)).map(|_| fairness(100, window)).collect();
-    println!("100 channels: slowest / mean {:.3} (median of {})", median(worst.clone()), worst.len());
+    if wanted("ping") {
+        let rows = compare(rounds, &["bare-ping", "framed-ping", "shared-ping"], |mode| {
+            calls as f64 / ping(mode, calls).as_secs_f64()
+        });
+        report("round trips of 100 bytes, a second", &rows);
+    }
+    if wanted("channels") {
+        let rows = compare(rounds, &["alone", "beside-a-stalled-channel"], |mode| neighbours(mode != "alone", window));
+        report("one channel, MB/s", &rows);
+        let worst: Vec<f64> = (0..rounds.min(5)).map(|_| fairness(100, window)).collect();
+        println!("100 channels: slowest / mean {:.3} (median of {})", median(worst.clone()), worst.len());
+    }
 }
 
 type Row = (String, f64, f64);
