@@ -90,7 +90,7 @@ pub(super) fn send_all(
     loop {
         let attempt = try_send_with_fds(socket, slices, fds, waiting);
         waiting = SendFlags::DONTWAIT;
-        let failed = match attempt {
+        let full = match attempt {
             Ok(count) => {
                 (sent, left, moved) = (sent + count, left - count, moved + count);
                 fds = &[];
@@ -98,12 +98,14 @@ pub(super) fn send_all(
                     return Ok(());
                 }
                 IoSlice::advance_slices(&mut slices, count);
-                None
+                // It took less than all because it is full: another attempt now would be for nothing.
+                Ok(())
             }
-            Err(Errno::AGAIN) => wait_for_room(socket, &mut stalled, &mut moved, deadline, patience).err(),
-            Err(errno) => Some(readiness::transfer_error("sending to a socket", errno)),
+            Err(Errno::AGAIN) => Ok(()),
+            Err(errno) => Err(readiness::transfer_error("sending to a socket", errno)),
         };
-        if let Some(error) = failed {
+        let room = full.and_then(|()| wait_for_room(socket, &mut stalled, &mut moved, deadline, patience));
+        if let Err(error) = room {
             return Err(WriteError { error, untouched: sent == 0 });
         }
     }
