@@ -91,7 +91,7 @@ pub(super) fn send_all(
     loop {
         let attempt = try_send_with_fds(socket, slices, fds, waiting);
         waiting = SendFlags::DONTWAIT;
-        let failed = match attempt {
+        let full = match attempt {
             Ok(count) => {
                 (sent, left, moved) = (sent + count, left - count, moved + count);
                 (fds, idle) = (&[], None);
@@ -99,13 +99,17 @@ pub(super) fn send_all(
                     return Ok(());
                 }
                 IoSlice::advance_slices(&mut slices, count);
-                None
+                // It took less than all because it is full: another attempt now would be for nothing.
+                Ok(())
             }
-            Err(Errno::AGAIN) if readiness::lingers(linger, &mut idle) => None,
-            Err(Errno::AGAIN) => wait_for_room(socket, &mut stalled, &mut moved, deadline, patience).err(),
-            Err(errno) => Some(readiness::transfer_error("sending to a socket", errno)),
+            Err(Errno::AGAIN) => Ok(()),
+            Err(errno) => Err(readiness::transfer_error("sending to a socket", errno)),
         };
-        if let Some(error) = failed {
+        if full.is_ok() && readiness::lingers(linger, &mut idle) {
+            continue;
+        }
+        let room = full.and_then(|()| wait_for_room(socket, &mut stalled, &mut moved, deadline, patience));
+        if let Err(error) = room {
             return Err(WriteError { error, untouched: sent == 0 });
         }
     }
