@@ -144,7 +144,7 @@ impl Endpoint {
         self.capacity
     }
 
-    /// Bytes of the datagram that came with the pen.
+    /// Bytes of the datagram that came with the pen, 0 before the first.
     pub fn received(&self) -> u32 {
         self.core.as_ref().map_or(0, |core| core.received)
     }
