@@ -1,19 +1,21 @@
 //! Who reads the socket of a mux: the state, without input and output. `wait.rs` and `reader.rs` are the shells around it.
 //!
 //! Only one thread reads at a time, the one that has taken the intake: it *leads*, and delivers to all. A program that must wait leads
-//! if nobody else waits, which saves the two switches of being woken by the reader thread. It gives the lead back with the first thing
+//! if nobody else does, which saves the two switches of being woken by the reader thread. It gives the lead back with the first thing
 //! that came for it, and does not tell the reader thread, because waking that for each message would cost the switch that was saved.
 //! What makes this safe is a lease:
 //!
 //! - a lead that is free is looked after by the reader thread, which takes over once no program has led for [`LEASE`];
-//! - who waits while another leads *follows*; who gives the lead back while somebody follows calls the reader thread, so that nobody
-//!   who waits does so for a lease;
+//! - who waits while another leads *follows*; while somebody follows the lease is [`SHORT_LEASE`], so that nobody who waits does so for
+//!   long because whoever led went away to compute;
+//! - who leads and wakes a follower with what came for that one hands it the lead, and follows: a stream is read by the thread that it is
+//!   for, and not by one that waits for something rare;
 //! - the reader thread sleeps without an end only while a program leads, and who gives the lead back then calls it.
 //!
 //! ```text
 //!  the reader thread sleeps …   until …                                              while …
 //!  on the socket                something comes                                      the lead is free
-//!  for a lease                  a millisecond is over, or it is called                a program leads, or did lately
+//!  for a lease                  the lease is over, or it is called                    a program leads, or did lately
 //!  until it is called           the lead is given back                               a program leads, and has for a while
 //! ```
 //!
@@ -25,6 +27,10 @@ use std::time::Duration;
 /// long beside the time that a program spends on a message; a thousand looks a second cost well under a percent of a CPU.
 pub(super) const LEASE: Duration = Duration::from_millis(1);
 
+/// The same while somebody follows: what a message for a follower may have to wait, against two switches of the reader thread each time,
+/// a percent of a CPU.
+pub(super) const SHORT_LEASE: Duration = Duration::from_micros(200);
+
 /// How the reader thread sleeps. Awake, it is on its way to one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Watch {
@@ -32,6 +38,8 @@ pub(super) enum Watch {
     Socket,
     /// Until a lease is over, beside a program that reads.
     Lease,
+    /// Until a short lease is over, beside one that reads and others that wait.
+    ShortLease,
     /// Until it is called, because a program waits at the socket.
     Called,
 }
@@ -53,11 +61,8 @@ impl<T> Lead<T> {
         Self { intake: Some(intake), followers: 0, lately: false, watch: Watch::Socket }
     }
 
-    /// The lead, for a program that must wait: if it is free and nobody else waits.
+    /// The lead, for a program that must wait: if it is free.
     pub(super) fn take(&mut self) -> Option<T> {
-        if self.followers > 0 {
-            return None;
-        }
         let intake = self.intake.take()?;
         self.lately = true;
         Some(intake)
@@ -69,7 +74,7 @@ impl<T> Lead<T> {
         self.intake = Some(intake);
         self.lately = true;
         let calls = match self.watch {
-            Watch::Socket => false,
+            Watch::Socket | Watch::ShortLease => false,
             Watch::Lease => self.followers > 0,
             Watch::Called => true,
         };
@@ -79,8 +84,16 @@ impl<T> Lead<T> {
         calls
     }
 
+    /// A program that leads has woken a follower: gives the lead back and follows. `true`: call the reader thread.
+    #[must_use]
+    pub(super) fn hand_on(&mut self, intake: T) -> bool {
+        // First: the follower that was woken may be gone by now, and a free lead beside a follower needs the short lease.
+        self.follow();
+        self.give_back(intake)
+    }
+
     /// A program begins to wait for what others read, because the lead could not be had: whoever has it sees the follower when giving
-    /// it back, and if it is free there was a follower already, and the reader thread has been called.
+    /// it back.
     pub(super) fn follow(&mut self) {
         self.followers += 1;
     }
@@ -93,17 +106,17 @@ impl<T> Lead<T> {
     pub(super) fn look(&mut self) -> Watch {
         let lately = std::mem::take(&mut self.lately);
         self.watch = match (self.is_free(), lately) {
-            (true, true) if self.followers == 0 => Watch::Lease,
-            (true, _) => Watch::Socket,
-            (false, true) => Watch::Lease,
+            (true, false) => Watch::Socket,
             (false, false) => Watch::Called,
+            (_, true) if self.followers == 0 => Watch::Lease,
+            (_, true) => Watch::ShortLease,
         };
         self.watch
     }
 
     /// The lead, for the reader thread, which the socket has woken: unless a program was faster, and may be again.
     pub(super) fn take_over(&mut self) -> Option<T> {
-        if self.lately && self.followers == 0 { None } else { self.intake.take() }
+        if self.lately { None } else { self.intake.take() }
     }
 
     /// The reader thread gives the lead back. It looks before it sleeps.

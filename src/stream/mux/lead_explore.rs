@@ -5,7 +5,7 @@
 //! - the reader thread sleeps without an end only beside a program that leads;
 //! - a byte in the socket is read whatever programs do next, even if they compute for ever: followed by nothing but what the kernel and
 //!   the threads that already wait or run must do, every path empties the socket;
-//! - and a program that follows is woken by a message for it without a lease running out.
+//! - and a program that follows is woken by a message for it without more than a short lease running out.
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,6 +19,8 @@ enum Program {
     /// Computes, and holds nothing of the mux.
     Away,
     Leads,
+    /// Leads, and wakes a follower, for which it gives back the lock.
+    Wakes,
     Follows,
 }
 
@@ -85,6 +87,9 @@ impl Node {
                     node.sent += 1;
                 }));
             }
+            if self.programs[index] == Program::Wakes {
+                continue;
+            }
             next.push(self.with(|node| match node.programs[index] {
                 Program::Away if node.mail[index] > 0 => node.mail[index] -= 1,
                 Program::Away if node.lead.take().is_some() => node.programs[index] = Program::Leads,
@@ -104,21 +109,30 @@ impl Node {
         match self.programs[index] {
             Program::Leads => self.called |= self.lead.give_back(()),
             Program::Follows => self.lead.unfollow(),
-            Program::Away => {}
+            Program::Away | Program::Wakes => {}
         }
         self.programs[index] = Program::Away;
         self.notified[index] = false;
     }
 
-    /// What happens if nobody chooses anything. A lease runs out only if `patient`.
+    /// What happens if nobody chooses anything. A lease that is not short runs out only if `patient`.
     fn duties(&self, patient: bool) -> Vec<Self> {
         let mut next = Vec::new();
         for index in 0..2 {
             if self.programs[index] == Program::Leads && !self.socket.is_empty() {
                 next.push(self.with(|node| {
-                    if node.read() == index {
+                    let to = node.read();
+                    if to == index {
                         node.leave(index);
+                    } else if node.notified[to] {
+                        node.programs[index] = Program::Wakes;
                     }
+                }));
+            }
+            if self.programs[index] == Program::Wakes {
+                next.push(self.with(|node| {
+                    node.called |= node.lead.hand_on(());
+                    node.programs[index] = Program::Follows;
                 }));
             }
             if self.programs[index] == Program::Follows && self.notified[index] {
@@ -128,7 +142,7 @@ impl Node {
         match self.reader {
             Reader::Awake => next.push(self.with(|node| node.reader = Reader::Asleep(node.lead.look()))),
             Reader::Asleep(watch) => {
-                if self.called || (watch == Watch::Lease && patient) {
+                if self.called || watch == Watch::ShortLease || (watch == Watch::Lease && patient) {
                     next.push(self.with(|node| {
                         node.called = false;
                         node.reader = Reader::Awake;
@@ -159,7 +173,7 @@ impl Node {
 enum Goal {
     /// Everything is read, if only when a lease has run out.
     AllRead,
-    /// This program is woken if there is a message for it, without a lease running out.
+    /// This program is woken if there is a message for it, without more than a short lease running out.
     Served(usize),
 }
 
@@ -202,7 +216,7 @@ fn every_order_of_steps_gets_every_message_read() {
         if !seen.insert(node.clone()) {
             continue;
         }
-        let leads = node.programs.contains(&Program::Leads);
+        let leads = node.programs.iter().any(|program| matches!(program, Program::Leads | Program::Wakes));
         assert!(!(leads && node.reader == Reader::Reads), "two read: {node:?}");
         if node.reader == Reader::Asleep(Watch::Called) {
             assert!(leads || node.called, "asleep for good: {node:?}");

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags};
 use super::control::Reason;
 use super::core::{Event, Key, MAX_UNSENT_CONTROL};
 use super::intake::{Intake, Intook, Payload};
-use super::lead::{LEASE, Watch};
+use super::lead::{LEASE, SHORT_LEASE, Watch};
 use super::shared::{Ended, Inner, Shared, Slot};
 use crate::stream::{MuxViolation, Violation, readiness};
 use crate::{Error, ErrorKind, Result};
@@ -96,6 +96,7 @@ fn sleep(shared: &Shared, mut inner: MutexGuard<'_, Inner>, hello_due: Option<In
             (PollFlags::IN, None, intake.frame_due())
         }
         (Watch::Lease, _) => (PollFlags::empty(), Instant::now().checked_add(LEASE), None),
+        (Watch::ShortLease, _) => (PollFlags::empty(), Instant::now().checked_add(SHORT_LEASE), None),
         _ => (PollFlags::empty(), None, None),
     };
     let writing = if inner.pen.needs_reader() { PollFlags::OUT } else { PollFlags::empty() };

@@ -61,6 +61,19 @@ impl Signal {
     }
 }
 
+/// Waits for `signal` as one of the followers, until notified.
+fn follow<'a>(
+    inner: MutexGuard<'a, Inner>,
+    signal: &Signal,
+    deadline: &mut Deadline,
+) -> Result<MutexGuard<'a, Inner>, MutexGuard<'a, Inner>> {
+    let unfollow = |mut inner: MutexGuard<'a, Inner>| {
+        inner.lead.unfollow();
+        inner
+    };
+    signal.wait(inner, deadline).map(unfollow).map_err(unfollow)
+}
+
 /// What a leader that waited has.
 #[derive(Debug, PartialEq, Eq)]
 enum Woken {
@@ -96,11 +109,7 @@ impl Shared {
             return self.lead(inner, intake, signal, deadline);
         }
         inner.lead.follow();
-        let unfollow = |mut inner: MutexGuard<'a, Inner>| {
-            inner.lead.unfollow();
-            inner
-        };
-        signal.wait(inner, deadline).map(unfollow).map_err(unfollow)
+        follow(inner, signal, deadline)
     }
 
     /// Reads the socket for all until `signal` is notified.
@@ -116,7 +125,7 @@ impl Shared {
         drop(inner);
         // If this panics, nobody can read the socket any more.
         let guard = Guard(self);
-        let mut late = false;
+        let (mut late, mut woke) = (false, false);
         let mut inner = loop {
             let woken = self.sleep_at_the_socket(&mut intake, deadline);
             let mut inner = self.lock();
@@ -125,7 +134,7 @@ impl Shared {
                     if let Err(error) = reader::take_in(self, &mut inner, &mut intake) {
                         reader::end(self, &mut inner, &error);
                     }
-                    inner = self.tell_others(inner);
+                    (inner, woke) = self.tell_others(inner);
                 }
                 Ok(woken) => late = woken == Woken::Late,
                 Err(error) => reader::end(self, &mut inner, &error),
@@ -135,22 +144,26 @@ impl Shared {
             }
             // A peer that always sends something for others must not keep this thread past its deadline.
             late = late || deadline.resolve().is_some_and(|at| Instant::now() >= at);
-            if late {
+            if late || woke {
                 break inner;
             }
         };
         std::mem::forget(guard);
         signal.leading.store(false, Ordering::Relaxed);
-        if inner.lead.give_back(intake) {
+        let done = late || signal.marked.load(Ordering::Relaxed) || inner.error.is_some();
+        if if done { inner.lead.give_back(intake) } else { inner.lead.hand_on(intake) } {
             self.wake_reader();
+        }
+        if !done {
+            return follow(inner, signal, deadline);
         }
         // What came for this thread, or the end of the mux, counts more than the deadline.
         let for_nothing = late && !signal.marked.load(Ordering::Relaxed) && inner.error.is_none();
         if for_nothing { Err(inner) } else { Ok(inner) }
     }
 
-    /// Writes the control frames that are due and wakes those for whom something came.
-    fn tell_others<'a>(&'a self, mut inner: MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner> {
+    /// Writes the control frames that are due and wakes those for whom something came. Whether anybody slept.
+    fn tell_others<'a>(&'a self, mut inner: MutexGuard<'a, Inner>) -> (MutexGuard<'a, Inner>, bool) {
         if inner.core.has_outgoing() {
             self.flush(&mut inner);
             self.wake_reader_if_needed(&inner);
@@ -158,11 +171,11 @@ impl Shared {
         let due = std::mem::take(&mut inner.due_wakes);
         if !due.iter().any(|signal| signal.is_slept_on()) {
             due.iter().for_each(|signal| signal.notify());
-            return inner;
+            return (inner, false);
         }
         drop(inner);
         due.iter().for_each(|signal| signal.notify());
-        self.lock()
+        (self.lock(), true)
     }
 
     /// Receives, after a sleep if nothing is there.
