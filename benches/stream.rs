@@ -2,28 +2,33 @@
 //! ratios within a round, medians over the rounds. Not a criterion bench, because criterion measures one contestant after another, and
 //! on a shared machine that compares two moments rather than two programs.
 //!
-//! `cargo bench --bench stream` runs a short form, `cargo bench --bench stream -- --full` the one whose figures may be quoted.
+//! `cargo bench --bench stream` runs a short form, `cargo bench --bench stream -- --full` the one whose figures may be quoted. `--only=bulk`,
+//! `ping` or `channels` runs a part; with `ONE_CPU=1` in the environment both processes share a CPU.
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use flipcall::Deadline;
 use flipcall::stream::FrameSocket;
 use flipcall::stream::mux::{Mux, MuxConfig, Role};
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 const WAIT: Duration = Duration::from_secs(60);
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
     match args.get(1).map(String::as_str) {
-        Some("child") => child(&args[2], args[3].parse().unwrap(), args[4].parse().unwrap()),
+        Some("child") => {
+            pin(args[5].parse().unwrap());
+            child(&args[2], args[3].parse().unwrap(), args[4].parse().unwrap());
+        }
         // One contestant alone, for a profiler.
         Some("bulk") => {
-            pin(0);
+            pin(cpus()[0]);
             println!("{:?}", bulk(&args[2], args[3].parse().unwrap(), args[4].parse().unwrap()));
         }
         // `cargo test` runs benches too: the programs must work, figures do not matter.
@@ -34,23 +39,29 @@ fn main() {
 }
 
 fn run(rounds: usize, bytes: usize, calls: usize, window: Duration) {
-    pin(0);
-    for chunk in [64 << 10, 1 << 20] {
+    pin(cpus()[0]);
+    let only = std::env::args().find_map(|arg| arg.strip_prefix("--only=").map(str::to_owned));
+    let wanted = |part: &str| only.as_ref().is_none_or(|only| only == part);
+    for chunk in [64 << 10, 1 << 20].into_iter().filter(|_| wanted("bulk")) {
         let chunks = bytes / chunk;
-        let rows = compare(rounds, &["bare", "framed", "mux", "read-and-send", "sendfile"], |mode| {
+        let rows = compare(rounds, &["bare", "framed", "framed-shared", "mux", "read-and-send", "sendfile"], |mode| {
             let elapsed = bulk(mode, chunk, chunks);
             (chunks * chunk) as f64 / elapsed.as_secs_f64() / 1e6
         });
         report(&format!("bulk, {} KiB chunks, MB/s", chunk >> 10), &rows);
     }
-    let rows = compare(rounds, &["bare-ping", "framed-ping", "shared-ping"], |mode| {
-        calls as f64 / ping(mode, calls).as_secs_f64()
-    });
-    report("round trips of 100 bytes, a second", &rows);
-    let rows = compare(rounds, &["alone", "beside-a-stalled-channel"], |mode| neighbours(mode != "alone", window));
-    report("one channel, MB/s", &rows);
-    let worst: Vec<f64> = (0..rounds.min(5)).map(|_| fairness(100, window)).collect();
-    println!("100 channels: slowest / mean {:.3} (median of {})", median(worst.clone()), worst.len());
+    if wanted("ping") {
+        let rows = compare(rounds, &["bare-ping", "framed-ping", "shared-ping"], |mode| {
+            calls as f64 / ping(mode, calls).as_secs_f64()
+        });
+        report("round trips of 100 bytes, a second", &rows);
+    }
+    if wanted("channels") {
+        let rows = compare(rounds, &["alone", "beside-a-stalled-channel"], |mode| neighbours(mode != "alone", window));
+        report("one channel, MB/s", &rows);
+        let worst: Vec<f64> = (0..rounds.min(5)).map(|_| fairness(100, window)).collect();
+        println!("100 channels: slowest / mean {:.3} (median of {})", median(worst.clone()), worst.len());
+    }
 }
 
 type Row = (String, f64, f64);
@@ -85,10 +96,22 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
+/// The CPUs of the two processes: the first two that this one may use, looked up before it is pinned, because then it sees only one.
+fn cpus() -> [usize; 2] {
+    static CPUS: OnceLock<[usize; 2]> = OnceLock::new();
+    *CPUS.get_or_init(|| {
+        let allowed = sched_getaffinity(None).unwrap();
+        let mut cpus = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
+        let first = cpus.next().unwrap();
+        // `ONE_CPU` puts both on one, where what a hand-over between threads costs is seen best.
+        let second = cpus.next().filter(|_| std::env::var_os("ONE_CPU").is_none());
+        [first, second.unwrap_or(first)]
+    })
+}
+
 fn pin(cpu: usize) {
-    let cpus = std::thread::available_parallelism().map_or(1, |count| count.get());
     let mut set = CpuSet::new();
-    set.set(cpu % cpus);
+    set.set(cpu);
     // Where pinning is not allowed the figures are noisier, and the benchmark says nothing else.
     let _ = sched_setaffinity(None, &set);
 }
@@ -97,7 +120,7 @@ fn pin(cpu: usize) {
 fn spawn(mode: &str, chunk: usize, count: usize) -> (Child, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let child = Command::new(std::env::current_exe().unwrap())
-        .args(["child", mode, &chunk.to_string(), &count.to_string()])
+        .args(["child", mode, &chunk.to_string(), &count.to_string(), &cpus()[1].to_string()])
         .stdin(OwnedFd::from(theirs))
         .stdout(Stdio::null())
         .spawn()
@@ -133,9 +156,9 @@ fn bulk(mode: &str, chunk: usize, count: usize) -> Duration {
             return elapsed;
         }
         _ => {
-            let file = (mode != "framed").then(|| file_of(&data));
+            let file = (!mode.starts_with("framed")).then(|| file_of(&data));
             let mut framed = FrameSocket::new(socket);
-            if mode != "read-and-send" {
+            if mode != "read-and-send" && mode != "framed-shared" {
                 framed.assume_unshared().unwrap();
             }
             for _ in 0..count {
@@ -229,7 +252,6 @@ fn send_for(channel: &mut flipcall::stream::mux::Channel, data: &[u8], window: D
 }
 
 fn child(mode: &str, chunk: usize, count: usize) {
-    pin(1);
     let mut socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
     socket.write_all(&[1]).unwrap();
     let mut buffer = vec![0; chunk];
@@ -269,7 +291,9 @@ fn child(mode: &str, chunk: usize, count: usize) {
         "channels" => channels(socket),
         _ => {
             let mut framed = FrameSocket::new(socket);
-            framed.assume_unshared().unwrap();
+            if mode != "framed-shared" {
+                framed.assume_unshared().unwrap();
+            }
             for _ in 0..count {
                 assert_eq!(framed.receive(WAIT).unwrap().unwrap().payload.len(), chunk);
             }

@@ -11,11 +11,13 @@ if [ "${1:-}" = --full ]; then
 fi
 
 # shellcheck disable=SC2086
-timeout 900 cargo test $profile --features cli --test rpc --test rpc_allocations -- --nocapture
+timeout 900 cargo test $profile --features cli,tracing,postcard --test rpc --test rpc_allocations --test rpc_tracing --test rpc_postcard \
+    -- --nocapture --test-threads 1
 timeout 300 cargo test $profile --doc rpc
 timeout 60 cargo run --quiet $profile --example kv
 timeout 60 cargo run --quiet $profile --example device
 if [ -n "$profile" ]; then
     cargo build --release --features cli
-    timeout 300 ./target/release/flipcall bench --transports rpc-window,rpc-socket --payload 0,64,4096,262144,1048576,67108864 --cpus 0,1
+    timeout 300 ./target/release/flipcall bench --transports rpc-window,rpc-socket --rounds 7 --cpus 0,1 \
+        --payload 0,64,1024,4096,16384,65536,131072,262000,262144,524288,1048576,2097152,4194304,16777216,67108800
 fi

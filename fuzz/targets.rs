@@ -3,8 +3,12 @@
 //! Each is a plain function of a byte string that panics if something is wrong. They use the safe public API and one more descriptor
 //! of the window's file, which is all that a peer has.
 
+#[path = "calls.rs"]
+mod calls;
 #[path = "../tests/page/mod.rs"]
 mod page;
+
+pub use calls::rpc;
 
 use std::io::{Read, Write};
 

@@ -142,6 +142,17 @@ fn a_choice_that_leaves_nothing_is_an_error() {
 }
 
 #[test]
+fn a_result_that_cannot_be_written_is_told_at_once() {
+    for option in ["--json", "--report"] {
+        let bench = ["bench", "--rounds", "1", "--payload", "0", "--cpus", "0,0", "--transports", "pipe"];
+        let output = output(&[&bench[..], &[option, "/proc/no/such/file"]].concat());
+        assert_eq!(output.status.code(), Some(1));
+        assert!(output.stdout.is_empty(), "it was measured first: {output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("/proc/no/such/file: "), "{output:?}");
+    }
+}
+
+#[test]
 fn an_interrupt_leaves_no_process_behind() {
     // A spinner with its hogs is the worst of them: nobody of them ever sleeps.
     let arguments =

@@ -38,3 +38,8 @@ fn state() {
 fn cursors() {
     replay("cursors", targets::cursors);
 }
+
+#[test]
+fn rpc() {
+    replay("rpc", targets::rpc);
+}

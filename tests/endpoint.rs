@@ -229,6 +229,17 @@ fn last_fails(length: u32, before: impl FnOnce(&Page, &mut Endpoint)) -> Error {
 }
 
 #[test]
+fn the_handshake_is_no_datagram_and_a_late_answer_shows_no_insides() {
+    let _alone = alone();
+    let page = Page::new(PAGE);
+    let mut endpoint = connected(&page, Options::new());
+    assert_eq!((endpoint.received(), endpoint.reader().remaining()), (0, 0));
+    assert_eq!(endpoint.read(0, &mut [0]).unwrap_err().kind(), ErrorKind::InvalidInput);
+    let late = endpoint.send_recv(0, AT_ONCE).unwrap_err();
+    assert_eq!(format!("{late:?}"), "TimedOut(timeout: the peer did not answer by the deadline)");
+}
+
+#[test]
 fn a_last_datagram_that_cannot_go_out_ends_the_connection() {
     let _alone = alone();
     let kind = |length, before: fn(&Page, &mut Endpoint)| last_fails(length, before).kind();

@@ -1,9 +1,13 @@
 //! Calls between two real processes: this one and `flipcall echo`.
 
+#[path = "rpc/crowd.rs"]
+mod crowd;
 #[path = "rpc/peer.rs"]
 mod peer;
 #[path = "rpc/python.rs"]
 mod python;
+#[path = "rpc/timing.rs"]
+mod timing;
 #[path = "rpc/vectors.rs"]
 mod vectors;
 
@@ -139,32 +143,6 @@ fn a_deadline_is_kept_and_its_late_answer_seen_by_nobody() {
 }
 
 #[test]
-fn a_dead_server_is_noticed_and_reconnected_to() {
-    let mut echo = Echo::start(&[]);
-    let client = echo.client(ClientConfig::new().reconnect(true));
-    let plain = echo.client(ClientConfig::new());
-    for client in [&client, &plain] {
-        assert_eq!(client.call::<_, u64>(2, &(1u64, 1u64), PATIENCE).unwrap(), 2);
-    }
-    let waiting = {
-        let client = client.clone();
-        std::thread::spawn(move || client.call::<_, ()>(3, &60_000u32, PATIENCE))
-    };
-    std::thread::sleep(Duration::from_millis(200));
-    let killed = Instant::now();
-    echo.kill();
-    let error = waiting.join().unwrap().unwrap_err();
-    assert!(killed.elapsed() < Duration::from_secs(1), "{:?}", killed.elapsed());
-    assert!(matches!(&error, CallError::Failed(error) if error.kind() == ErrorKind::PeerGone), "{error:?}");
-    assert!(!plain.is_alive());
-    assert!(client.call::<_, u64>(2, &(1u64, 1u64), PATIENCE).is_err(), "there is no server");
-    echo.restart();
-    assert_eq!(client.call::<_, u64>(2, &(2u64, 2u64), PATIENCE).unwrap(), 4);
-    assert_eq!(client.counters().reconnects, 1);
-    assert!(plain.call::<_, u64>(2, &(1u64, 1u64), PATIENCE).is_err(), "nobody asked it to reconnect");
-}
-
-#[test]
 fn a_signal_ends_the_server_cleanly_and_a_running_call_is_answered() {
     let mut echo = Echo::start(&[]);
     let clients: Vec<Client> = transports().into_iter().map(|(_, config, _)| echo.client(config)).collect();
@@ -240,75 +218,4 @@ fn a_message_over_the_maximum_fails_alone() {
     let small = echo.client(ClientConfig::new().max_message(4096));
     let error = small.call::<_, Vec<u8>>(1, &vec![0u8; 5000], PATIENCE).unwrap_err();
     assert_eq!(code(&error), Code::TooLarge);
-}
-
-/// The server of the cancel test runs in this process, so that the handler's view can be asserted; its client is another process,
-/// which is killed.
-#[test]
-fn a_killed_client_fires_the_cancel_token() {
-    let path = std::env::temp_dir().join(format!("flipcall-cancel-{}.sock", std::process::id()));
-    let (sender, receiver) = std::sync::mpsc::channel();
-    let mut router = flipcall::rpc::Router::new();
-    router.unary(3, move |context, _: u32| {
-        sender.send(None).unwrap();
-        let cancelled = context.cancel_token().wait(PATIENCE);
-        sender.send(Some((cancelled, Instant::now()))).unwrap();
-        Ok(())
-    });
-    let server = flipcall::rpc::Server::new(router, Default::default());
-    let listener = server.bind(&path).unwrap();
-    let handle = server.handle();
-    let serving = std::thread::spawn(move || server.serve(listener));
-    for window in ["0", "262144"] {
-        let mut client = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "as_a_client_that_is_killed", "--ignored"])
-            .env("FLIPCALL_TEST_PATH", &path)
-            .env("FLIPCALL_TEST_WINDOW", window)
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        assert!(receiver.recv_timeout(PATIENCE).unwrap().is_none());
-        let killed = Instant::now();
-        client.kill().unwrap();
-        let (cancelled, at) = receiver.recv_timeout(PATIENCE).unwrap().unwrap();
-        client.wait().unwrap();
-        assert!(cancelled);
-        assert!(at - killed < Duration::from_secs(1), "{:?}", at - killed);
-    }
-    assert!(handle.close(PATIENCE));
-    serving.join().unwrap().unwrap();
-    assert!(!path.exists());
-}
-
-/// The second process of the test above.
-#[test]
-#[ignore = "is started by another test"]
-fn as_a_client_that_is_killed() {
-    let (Some(path), Ok(window)) = (std::env::var_os("FLIPCALL_TEST_PATH"), std::env::var("FLIPCALL_TEST_WINDOW"))
-    else {
-        return;
-    };
-    let config = ClientConfig::new().window(window.parse().unwrap());
-    let client = Client::connect(path, config, PATIENCE).unwrap();
-    let _ = client.call::<_, ()>(3, &0u32, PATIENCE);
-}
-
-#[test]
-fn many_idle_connections_cost_little_and_all_are_served() {
-    let count: usize = if std::env::var_os("FLIPCALL_FULL").is_some() { 256 } else { 64 };
-    let most = (count * 8).to_string();
-    let echo = Echo::start(&["--connections", &most, "--channels", &most, "--window-bytes", "1073741824"]);
-    let warm = echo.client(ClientConfig::new().window(4096));
-    assert_eq!(warm.call::<_, u64>(2, &(1u64, 1u64), PATIENCE).unwrap(), 2);
-    let before = echo.resident();
-    let clients: Vec<Client> = (0..count).map(|_| echo.client(ClientConfig::new().window(4096))).collect();
-    for (i, client) in clients.iter().enumerate() {
-        assert_eq!(client.call::<_, u64>(2, &(i as u64, 1u64), PATIENCE).unwrap(), i as u64 + 1);
-        assert_eq!(client.counters().channels_opened, 1);
-    }
-    let each = (echo.resident() - before) / count;
-    println!("{count} idle connections cost the server {} KiB each", each / 1024);
-    // The touched page of each window is in it; frames of an unoptimised build are twice as long.
-    let bound = if cfg!(debug_assertions) { 128 << 10 } else { (64 << 10) + 4096 };
-    assert!(each <= bound, "{each} bytes");
 }

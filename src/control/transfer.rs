@@ -44,6 +44,11 @@ use super::{Tally, Tie, WaitPolicy, Watched};
 use crate::sys::cancel::{Cancel, CancelWord};
 use crate::sys::sync::{AtomicU32, HeaderWords, Ordering, fence_after_exchange, pause, prefetch_to_write, wake_shared};
 
+/// Looks within which a peer is near: its answer came through a cache that both CPUs share, in less than about 200 ns. Then a look that
+/// takes the line for itself takes it from a peer that still reads its datagram: a typed call takes 140 ns instead of 120. A far peer
+/// has read it long before, and one transfer of the line is saved each way: 230 ns instead of 400.
+const NEAR_LOOKS: u32 = 7;
+
 /// Why a flip or a wait did not lead to the pen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stop {
@@ -68,6 +73,8 @@ pub(crate) struct Transfer {
     pub(super) policy: WaitPolicy,
     /// Spins of the next wait's fast path.
     pub(super) hot_spins: u32,
+    /// Whether the last answer took its time, so that the next look may take the cache line along.
+    far: bool,
     /// Whether extension `park` was agreed on.
     pub(super) park: bool,
     pub(super) adaptive: Adaptive,
@@ -80,7 +87,17 @@ pub(crate) struct Transfer {
 impl Transfer {
     pub(crate) fn new(side: Side, policy: WaitPolicy, cancel: Arc<CancelWord>, tally: Arc<CachePadded<Tally>>) -> Self {
         let hot_spins = if policy == WaitPolicy::Park { 0 } else { HOT_SPINS };
-        Self { side, policy, hot_spins, park: false, adaptive: Adaptive::default(), cancel, tie: None, tally }
+        Self {
+            side,
+            policy,
+            hot_spins,
+            far: false,
+            park: false,
+            adaptive: Adaptive::default(),
+            cancel,
+            tie: None,
+            tally,
+        }
     }
 
     /// Raises the cancel word when what is `watched` dies.
@@ -120,15 +137,20 @@ impl Transfer {
 
     /// Spins for as long as it takes no clock: whether the pen is ours.
     #[inline(always)]
-    pub(crate) fn spin_hot(&self, words: &HeaderWords) -> bool {
+    pub(crate) fn spin_hot(&mut self, words: &HeaderWords) -> bool {
         let ours = self.side.active();
-        for _ in 0..self.hot_spins {
-            prefetch_to_write(&words.state);
+        let far = self.far;
+        for look in 0..self.hot_spins {
+            if far {
+                prefetch_to_write(&words.state);
+            }
             if words.state.load(Ordering::Acquire) == ours {
+                self.far = look >= NEAR_LOOKS;
                 return true;
             }
             pause();
         }
+        self.far = true;
         false
     }
 

@@ -13,7 +13,7 @@ use crate::{Deadline, Error, ErrorKind, Result};
 #[derive(Debug)]
 pub struct Endpoint {
     /// Gone while a call that timed out is waiting for its answer.
-    core: Option<Box<Core>>,
+    pub(super) core: Option<Box<Core>>,
     capacity: u32,
     handle: ShutdownHandle,
 }
@@ -53,7 +53,7 @@ impl Endpoint {
 
     /// Why there is no connection here: a [`Waiting`] has it, or had it and was dropped.
     #[cold]
-    fn absent(&self) -> Error {
+    pub(super) fn absent(&self) -> Error {
         match self.handle.is_shut_down() {
             true => Error::new(ErrorKind::LocalShutdown, "the connection was given up after a deadline"),
             false => Error::new(ErrorKind::AnswerPending, "the answer to an earlier call is still pending"),
@@ -144,7 +144,7 @@ impl Endpoint {
         self.capacity
     }
 
-    /// Bytes of the datagram that came with the pen.
+    /// Bytes of the datagram that came with the pen, 0 before the first.
     pub fn received(&self) -> u32 {
         self.core.as_ref().map_or(0, |core| core.received)
     }

@@ -9,6 +9,9 @@ use crate::window::Window;
 use crate::{Deadline, Error, Result};
 
 /// The end of a window that speaks first, before it has connected.
+///
+/// A window has one client and one server, in its whole life: a second client of the same window breaks into the conversation of the
+/// first, and a window that was shut down, as dropping either end does, stays so. To connect again, allocate another window.
 #[derive(Debug)]
 pub struct Client {
     core: Box<Core>,
@@ -61,6 +64,8 @@ impl Client {
         if accepted.park() {
             self.core.transfer.enable_park();
         }
+        // The handshake is no datagram of the user's.
+        self.core.received = 0;
         Ok(())
     }
 

@@ -21,12 +21,11 @@ pub(super) enum Left {
 }
 
 /// The connection itself. Dropping it shuts it down, unless the last word was said.
-#[derive(Debug)]
 pub(super) struct Core {
     mapping: Mapping,
     pub(super) transfer: Transfer,
     pub(super) shared: Shared,
-    stale: Stale,
+    pub(super) stale: Stale,
     /// Bytes of the datagram that came with the pen.
     pub(super) received: u32,
     /// Whether extensions are offered and accepted.
@@ -135,6 +134,12 @@ impl Core {
         assert!(self.mapping().zero(start, end), "only what lies in the window is ever written");
     }
 
+    /// Whether every call fails from now on.
+    #[inline(always)]
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.poison.is_some()
+    }
+
     /// The error that poisoned the connection, if any.
     pub(super) fn check(&self) -> Result<()> {
         self.poison.clone().map_or(Ok(()), Err)
@@ -170,7 +175,7 @@ impl Core {
     pub(super) fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<()> {
         if self.poison.is_some() || !self.mapping().write(offset, bytes) {
             self.check()?;
-            return Err(self.out_of_range("writing", offset, bytes.len(), self.mapping().capacity()));
+            return Err(out_of_range("writing", bytes.len(), offset, "in a window for", self.mapping().capacity()));
         }
         // The write went through, so the end is within the window, whose length is a u32.
         self.stale.wrote(offset + bytes.len() as u32);
@@ -183,14 +188,25 @@ impl Core {
         let end = offset as usize + bytes.len();
         if end > self.received as usize || !self.mapping().read(offset, bytes) {
             self.check()?;
-            return Err(self.out_of_range("reading", offset, bytes.len(), self.received));
+            return Err(out_of_range("reading", bytes.len(), offset, "of a datagram of", self.received));
         }
         Ok(())
     }
+}
 
-    #[cold]
-    fn out_of_range(&self, what: &str, offset: u32, count: usize, limit: u32) -> Error {
-        Error::invalid(format!("{what} {count} bytes at {offset} of a datagram of {limit}"))
+#[cold]
+fn out_of_range(what: &str, count: usize, offset: u32, place: &str, limit: u32) -> Error {
+    Error::invalid(format!("{what} {count} bytes at {offset} {place} {limit}"))
+}
+
+/// What a user can make sense of: errors carry connections, and end up in logs and panics.
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut core = f.debug_struct("Core");
+        core.field("capacity", &self.mapping.capacity())
+            .field("received", &self.received)
+            .field("poison", &self.poison);
+        core.finish_non_exhaustive()
     }
 }
 

@@ -58,7 +58,7 @@ impl Spawned {
     /// [`InvalidInput`](ErrorKind::InvalidInput) if `length` is 0; [`System`](ErrorKind::System) if the command cannot be started or
     /// the system lacks memory or descriptors.
     pub fn start(mut command: Command, length: u32, options: Options) -> Result<Self> {
-        let allocator = Allocator::with_size(u64::from(length))?;
+        let allocator = Allocator::with_size(u64::from(length.max(1)))?;
         let descriptor = allocator.allocate(length)?;
         let window = Window::map(&descriptor)?;
         let (ours, theirs) =
@@ -228,5 +228,8 @@ pub fn pass_descriptor(command: &mut Command, fd: impl AsFd) -> Result<RawFd> {
 /// something in this process owns it.
 pub fn take_descriptor(number: RawFd) -> Result<OwnedFd> {
     let taken = spawn::adopt(number);
-    taken.map_err(|_| Error::invalid(format!("descriptor {number} was not inherited, or is taken already")))
+    taken.map_err(|_| {
+        let may = "it must be open, over 2, inheritable, and not taken before";
+        Error::invalid(format!("descriptor {number} was not inherited for this process to take: {may}"))
+    })
 }

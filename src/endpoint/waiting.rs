@@ -9,6 +9,24 @@ use crate::{Deadline, Error, ErrorKind, Result};
 ///
 /// [`resume`](Self::resume) waits on; dropping it shuts the connection down. Either way the late answer is never taken for that of a
 /// later call.
+///
+/// ```
+/// use flipcall::{Endpoint, Error, Interrupted};
+/// use std::time::Duration;
+///
+/// /// Waits a little, says so, and waits on. The connection comes back with the answer.
+/// fn call(endpoint: &mut Endpoint, length: u32) -> Result<u32, Error> {
+///     match endpoint.send_recv(length, Duration::from_millis(100)) {
+///         Err(Interrupted::TimedOut(waiting)) => {
+///             eprintln!("the answer is late");
+///             let (back, length) = waiting.resume(Duration::from_secs(5))?;
+///             *endpoint = back;
+///             Ok(length)
+///         }
+///         done => Ok(done?),
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 #[must_use = "dropping it shuts the connection down"]
 pub struct Waiting {
@@ -39,7 +57,9 @@ impl Waiting {
 
 /// Why a call did not lead to a datagram. With `?` it becomes an [`Error`], and what was waiting is dropped, which shuts down: such a
 /// timeout [is fatal](Error::is_fatal).
-#[derive(Debug)]
+///
+/// In a function that returns `Box<dyn std::error::Error>`, `?` keeps it as it is, connection and all, so that a downcast to [`Error`]
+/// finds nothing: convert it first, with `map_err(Error::from)`.
 #[must_use = "dropping it shuts the connection down if it only timed out"]
 pub enum Interrupted<S> {
     /// The deadline passed. Nothing is lost: this can be waited on with.
@@ -87,7 +107,17 @@ impl<S> std::fmt::Display for Interrupted<S> {
     }
 }
 
-impl<S: std::fmt::Debug> std::error::Error for Interrupted<S> {
+/// As an [`Error`] shows itself, whatever was waiting.
+impl<S> std::fmt::Debug for Interrupted<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::TimedOut(_) => write!(f, "TimedOut({}: {self})", ErrorKind::Timeout),
+            Self::Failed(error) => write!(f, "Failed({error:?})"),
+        }
+    }
+}
+
+impl<S> std::error::Error for Interrupted<S> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::TimedOut(_) => None,

@@ -167,7 +167,8 @@ impl From<std::io::Error> for Status {
 pub enum CallError {
     /// The other side answered with an error. The connection is as good as before.
     Status(Status),
-    /// There is no answer. [`Error::kind`] says why; the client goes on with other channels where it has them.
+    /// There is no answer. [`Error::kind`] says why; the client goes on with other channels where it has them. Whether it still has a
+    /// connection says [`Client::is_alive`](super::Client::is_alive), not [`Error::is_fatal`].
     Failed(Error),
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::wire::RESPONSE;
 use crate::{Error, ErrorKind};
 
 /// What rule the peer broke; the source of a [`Violation`](ErrorKind::Violation) error of this floor.
@@ -32,6 +33,9 @@ impl fmt::Display for Violation {
             Self::Descriptors(count) => write!(f, "the {count} descriptors of a message are not as announced"),
             Self::Bulk(length) => write!(f, "a bulk payload or frame of {length} bytes"),
             Self::Unexpected(tag) => write!(f, "a message of type {tag:#06x} has no place here"),
+            Self::Malformed(RESPONSE) => {
+                f.write_str("the answer does not decode as the type that is expected of this method")
+            }
             Self::Malformed(tag) => write!(f, "a message of type {tag:#06x} does not decode"),
             Self::TooLarge(length) => write!(f, "a message of {length} bytes is over the maximum"),
         }

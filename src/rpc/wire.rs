@@ -43,6 +43,11 @@ pub(crate) const FLAG_BULK: u8 = 1;
 /// Payload bytes of each bulk frame but the last.
 pub(crate) const BULK_FRAME: usize = 1 << 20;
 
+/// What a window channel's socket may hold of bulk frames, in bytes; the kernel doubles it, and gives less where it allows less.
+pub(crate) const BULK_BUFFER: usize = 512 << 10;
+/// How long a bulk transfer is tried again before it sleeps: both sides are at it, and a sleep and its wake cost 30 to 90 µs.
+pub(crate) const BULK_LINGER: Duration = Duration::from_micros(50);
+
 /// The largest message unless configured otherwise, in bytes.
 pub(crate) const DEFAULT_MAXIMUM: u32 = 64 << 20;
 /// The window of a channel unless configured otherwise, in bytes.

@@ -7,7 +7,7 @@
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 use rustix::fs::sendfile;
@@ -161,7 +161,7 @@ impl FrameSocket {
             *offset += count as u64;
         }
         let mut slices = [IoSlice::new(&buffer[..count])];
-        send_all(self.as_fd(), &mut slices, &[], deadline, self.patience(), false)
+        send_all(self.as_fd(), &mut slices, &[], deadline, self.patience(), false, Duration::ZERO)
             .map_err(|WriteError { error, .. }| error)?;
         Ok(count)
     }

@@ -34,6 +34,8 @@ struct Running {
     queue: mpsc::Sender<Vec<OwnedFd>>,
     /// Milliseconds on the process's clock when the current close began; 0: none is going on.
     since: Arc<AtomicU64>,
+    /// Descriptors that are queued or being closed.
+    left: Arc<AtomicUsize>,
 }
 
 impl Closer {
@@ -43,7 +45,10 @@ impl Closer {
             return;
         }
         match self.started.get_or_init(start) {
-            Some(running) => drop(running.queue.send(fds)),
+            Some(running) => {
+                running.left.fetch_add(fds.len(), Ordering::Relaxed);
+                drop(running.queue.send(fds));
+            }
             // No thread can be had. A close that might block is the smaller evil than a leak that does not end.
             None => drop(fds),
         }
@@ -55,9 +60,9 @@ impl Closer {
         CLOSING.load(Ordering::Relaxed) > 0 && is_stuck(running.since.load(Ordering::Relaxed))
     }
 
-    /// Whether a close of this connection is going on, so that it is worth looking again soon.
+    /// Whether a close of this connection is going on or about to, so that it is worth looking again soon.
     pub(super) fn is_closing(&self) -> bool {
-        matches!(self.started.get(), Some(Some(running)) if running.since.load(Ordering::Relaxed) != 0)
+        matches!(self.started.get(), Some(Some(running)) if running.left.load(Ordering::Relaxed) != 0)
     }
 }
 
@@ -85,7 +90,8 @@ fn now() -> u64 {
 fn start() -> Option<Running> {
     let (queue, fds) = mpsc::channel::<Vec<OwnedFd>>();
     let since = Arc::new(AtomicU64::new(0));
-    let mine = Arc::clone(&since);
+    let left = Arc::new(AtomicUsize::new(0));
+    let (mine, done) = (Arc::clone(&since), Arc::clone(&left));
     let run = move || {
         for fd in fds.into_iter().flatten() {
             CLOSING.fetch_add(1, Ordering::Relaxed);
@@ -93,13 +99,14 @@ fn start() -> Option<Running> {
             drop(fd);
             mine.store(0, Ordering::Relaxed);
             CLOSING.fetch_sub(1, Ordering::Relaxed);
+            done.fetch_sub(1, Ordering::Relaxed);
         }
     };
     thread::Builder::new().name("flipcall-closer".into()).stack_size(64 * 1024).spawn(run).ok()?;
     let mut closers = CLOSERS.lock().unwrap_or_else(PoisonError::into_inner);
     closers.retain(|closer| closer.strong_count() > 0);
     closers.push(Arc::downgrade(&since));
-    Some(Running { queue, since })
+    Some(Running { queue, since, left })
 }
 
 /// Descriptors that came with a message. What is not taken is closed on the connection's closer thread.

@@ -59,6 +59,8 @@ pub struct FrameSocket {
     poison: Option<Error>,
     /// Nobody else holds our open file description.
     unshared: bool,
+    /// How long a transfer is tried again before it sleeps.
+    linger: Duration,
 }
 
 /// Shuts a [`FrameSocket`] down from any thread: whoever waits in it returns at once.
@@ -77,7 +79,14 @@ impl FrameSocket {
     /// Frames on a connected stream socket (unix, vsock, TCP), with the default limits and without attachments.
     pub fn new(socket: impl Into<OwnedFd>) -> Self {
         let inbox = Inbox::new(DEFAULT_MAX_FRAME, DEFAULT_PATIENCE);
-        Self { socket: Arc::new(socket.into()), inbox, patience: DEFAULT_PATIENCE, poison: None, unshared: false }
+        Self {
+            socket: Arc::new(socket.into()),
+            inbox,
+            patience: DEFAULT_PATIENCE,
+            poison: None,
+            unshared: false,
+            linger: Duration::ZERO,
+        }
     }
 
     /// Sets the largest payload accepted, in bytes, from the next frame on.
@@ -89,6 +98,12 @@ impl FrameSocket {
     pub fn set_patience(&mut self, patience: Duration) {
         self.patience = patience;
         self.inbox.set_patience(patience);
+    }
+
+    /// Sets how long a transfer that has to wait is tried again before it sleeps: where the peer is known to be at the other half of it, a
+    /// wake costs more than the wait.
+    pub(crate) fn set_linger(&mut self, time: Duration) {
+        self.linger = time;
     }
 
     /// Allows the peer to attach descriptors to its messages, or forbids it (as it is at first). Where the kernel can
@@ -174,7 +189,8 @@ impl FrameSocket {
         mut deadline: Deadline,
     ) -> Result<()> {
         self.check()?;
-        match send_all(self.socket.as_fd(), slices, fds, &mut deadline, self.patience, self.unshared) {
+        let (patience, linger) = (self.patience, self.linger);
+        match send_all(self.socket.as_fd(), slices, fds, &mut deadline, patience, self.unshared, linger) {
             Ok(()) => Ok(()),
             // The kernel refused the descriptors, or time ran out before the first byte: the stream is whole.
             Err(WriteError { error, untouched: true })
@@ -248,6 +264,7 @@ impl FrameSocket {
 
     /// Receives more bytes; `false`: the peer sends no more.
     pub(super) fn fill(&mut self, deadline: &mut Deadline) -> Result<bool> {
+        let mut idle = None;
         loop {
             let patient = self.unshared && deadline.is_beyond(readiness::FAR);
             let filled = self.inbox.fill(self.socket.as_fd(), patient);
@@ -259,6 +276,7 @@ impl FrameSocket {
                     deadline.resolve();
                     continue;
                 }
+                Ok(Fill::Nothing) if readiness::lingers(self.linger, &mut idle) => continue,
                 Ok(Fill::Nothing) => {}
                 Err(error) => return Err(self.poison(error)),
             }

@@ -25,6 +25,7 @@
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
@@ -64,7 +65,7 @@ pub fn send_with_fd(socket: impl AsFd, message: &[u8], fd: impl AsFd, deadline: 
         return Err(Error::invalid("a descriptor needs at least one byte to ride on"));
     }
     let (mut slices, fds) = ([IoSlice::new(message)], [fd.as_fd()]);
-    send_all(socket.as_fd(), &mut slices, &fds, &mut deadline.into(), DEFAULT_PATIENCE, false)
+    send_all(socket.as_fd(), &mut slices, &fds, &mut deadline.into(), DEFAULT_PATIENCE, false, Duration::ZERO)
         .map_err(|failed| failed.error)
 }
 

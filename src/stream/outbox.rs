@@ -79,9 +79,10 @@ pub(super) fn send_all(
     deadline: &mut Deadline,
     patience: Duration,
     unshared: bool,
+    linger: Duration,
 ) -> Result<(), WriteError> {
     let mut left: usize = slices.iter().map(|slice| slice.len()).sum();
-    let mut sent = 0;
+    let (mut sent, mut idle) = (0, None);
     // Bytes moved since the clock of `stalled` started.
     let (mut stalled, mut moved): (Option<Instant>, usize) = (None, 0);
     // On a socket of ours alone the first attempt may wait in the kernel: not for so many buffers that the deadline could be missed.
@@ -90,20 +91,25 @@ pub(super) fn send_all(
     loop {
         let attempt = try_send_with_fds(socket, slices, fds, waiting);
         waiting = SendFlags::DONTWAIT;
-        let failed = match attempt {
+        let full = match attempt {
             Ok(count) => {
                 (sent, left, moved) = (sent + count, left - count, moved + count);
-                fds = &[];
+                (fds, idle) = (&[], None);
                 if left == 0 {
                     return Ok(());
                 }
                 IoSlice::advance_slices(&mut slices, count);
-                None
+                // It took less than all because it is full: another attempt now would be for nothing.
+                Ok(())
             }
-            Err(Errno::AGAIN) => wait_for_room(socket, &mut stalled, &mut moved, deadline, patience).err(),
-            Err(errno) => Some(readiness::transfer_error("sending to a socket", errno)),
+            Err(Errno::AGAIN) => Ok(()),
+            Err(errno) => Err(readiness::transfer_error("sending to a socket", errno)),
         };
-        if let Some(error) = failed {
+        if full.is_ok() && readiness::lingers(linger, &mut idle) {
+            continue;
+        }
+        let room = full.and_then(|()| wait_for_room(socket, &mut stalled, &mut moved, deadline, patience));
+        if let Err(error) = room {
             return Err(WriteError { error, untouched: sent == 0 });
         }
     }

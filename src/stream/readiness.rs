@@ -31,6 +31,20 @@ pub(super) fn wait_any(fds: &mut [PollFd<'_>], until: Option<Instant>) -> Result
     }
 }
 
+/// Whether to try a transfer again at once that found nothing to do, instead of sleeping: for `budget` since the first such try.
+/// The CPU is offered to the peer in between.
+pub(super) fn lingers(budget: Duration, since: &mut Option<Instant>) -> bool {
+    if budget.is_zero() {
+        return false;
+    }
+    let now = Instant::now();
+    if now.duration_since(*since.get_or_insert(now)) >= budget {
+        return false;
+    }
+    rustix::thread::sched_yield();
+    true
+}
+
 /// Whether the other end is gone: both directions are shut down or the socket failed. Does not wait.
 pub(super) fn has_hung_up(socket: BorrowedFd<'_>) -> Result<bool> {
     let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::empty())];

@@ -6,11 +6,13 @@
 //! - [`cancel`] the process-private word through which local events reach a sleeper
 //! - [`bytes`] copies to and from memory that the peer can change meanwhile
 //! - [`mapping`] a mapped window: bounds-checked bytes and four header words
+//! - [`short`] the same for what lies in the first cache line
 //! - [`memfd`] sealed shared-memory files
 //! - [`fork`] tells whether this process was forked since
 //! - `raw` the bare limits that the benchmark compares with (feature `cli`)
 //! - [`socket`] the socket options and requests that no safe wrapper has
 //! - [`thread`] starts threads that take no signals of the program
+//! - [`try_lock`] a lock that nobody waits for
 //! - [`spawn`] starts a child that inherits chosen descriptors
 
 pub(crate) mod bytes;
@@ -20,7 +22,9 @@ pub(crate) mod mapping;
 pub(crate) mod memfd;
 #[cfg(feature = "cli")]
 pub mod raw;
+pub(crate) mod short;
 pub(crate) mod socket;
 pub(crate) mod spawn;
 pub(crate) mod sync;
 pub(crate) mod thread;
+pub(crate) mod try_lock;

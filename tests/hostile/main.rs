@@ -5,6 +5,7 @@
 #[path = "../attacker/mod.rs"]
 mod attacker;
 
+mod closing;
 mod confined;
 mod death;
 mod descriptors;

@@ -7,6 +7,7 @@ mod credit;
 mod crowd;
 mod deadlines;
 mod kills;
+mod memory;
 
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,7 +23,7 @@ fn main() {
     if args.get(1).is_some_and(|arg| arg == "child") {
         return child(&args[2]);
     }
-    let tests: [(&str, fn()); 7] = [
+    let tests: [(&str, fn()); 9] = [
         ("deadlines_hold_while_the_peer_toggles_flags", deadlines::deadlines_hold_while_the_peer_toggles_flags),
         ("a_dripping_peer_is_cut_off", deadlines::a_dripping_peer_is_cut_off),
         ("every_handle_learns_of_a_kill", kills::every_handle_learns_of_a_kill),
@@ -30,6 +31,8 @@ fn main() {
         ("attachments_leak_nothing", attachments::attachments_leak_nothing),
         ("a_thousand_sockets_and_four_hostile_ones", crowd::a_thousand_sockets_and_four_hostile_ones),
         ("a_stalled_channel_holds_no_more_than_its_credit", credit::a_stalled_channel_holds_no_more_than_its_credit),
+        ("a_flood_of_opens_is_cut_off_in_little_memory", memory::a_flood_of_opens_is_cut_off_in_little_memory),
+        ("stalled_channels_hold_no_more_than_the_budget", memory::stalled_channels_hold_no_more_than_the_budget),
     ];
     // `cargo test NAME` filters by name; options of the harness that is not here are passed over.
     let filter = args.get(1).filter(|arg| !arg.starts_with('-'));
@@ -76,6 +79,8 @@ fn child(role: &str) {
         }
         "victim" => drop(kills::victim(socket)),
         "attach" => attachments::attach(&mut socket),
+        "refuse" => memory::refuse(socket),
+        "stall" => memory::stall(socket),
         "hold" => thread::sleep(Duration::from_secs(3600)),
         _ => panic!("no child called {role}"),
     }

@@ -26,11 +26,25 @@ enum Command {
     BenchPeer(bench::peer::Arguments),
     /// Print what this kernel and machine offer, and what follows from it.
     Doctor,
-    /// One raw endpoint on an inherited memfd.
+    /// One raw endpoint on an inherited memfd
+    ///
+    /// The server adds 1 to every byte of each datagram and sends it back, until the client shuts the window down. The client makes its
+    /// calls, checks every byte of every answer, and prints one line with the time that a call took. It exits with 1 and names the kind
+    /// of the error (such as peer-gone) if anything goes wrong.
     Endpoint(endpoint::Arguments),
-    /// Serve as a conformance peer for the mux protocol.
+    /// Serve as a conformance peer for the mux protocol
+    ///
+    /// Until SIGTERM or SIGINT. A channel's name says what it does: `echo` returns every message, `sink` takes them, `stall` never reads,
+    /// `reset` resets at the first message, `source:N` sends N bytes of which byte i is i mod 251, `open:NAME` opens an echoing
+    /// channel NAME the other way. docs/stream.md says why the protocol is as it
+    /// is; tests/mux_client.py speaks it.
     Mux(mux::Arguments),
-    /// Serve as a conformance peer for calls.
+    /// Serve as a conformance peer for calls
+    ///
+    /// Until SIGTERM or SIGINT. Message types: 1 returns its payload, 2 adds two u64, 3 sleeps for u32 milliseconds, 4 streams u32 chunks
+    /// of u32 bytes, 5 fails with the given (u8 code, message, operation, path), 6 panics, 7 tells the caller's (pid, uid, gid), 8 takes
+    /// a memfd and answers with its size and a pipe. docs/rpc.md says why the protocol is as it is;
+    /// tests/rpc_client.py speaks it.
     Echo(echo::Arguments),
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::session::Session;
 use crate::endpoint::Halted;
 use crate::rpc::codec::{DecodeError, Encode, from_bytes};
-use crate::rpc::line::{Outgoing, Prefix, SocketLine, Staged, WindowLine};
+use crate::rpc::line::{Outgoing, Prefix, Short, SocketLine, Staged, TooLarge, WindowLine};
 use crate::rpc::wire::{self, ERROR, OK, RESPONSE};
 use crate::rpc::{CallError, Status, Violation};
 use crate::stream::{Attachments, MAX_ATTACHMENTS};
@@ -30,18 +30,24 @@ pub(super) enum Line {
 }
 
 /// What is asked.
-#[derive(Clone, Copy)]
-pub(super) struct Request<'a> {
+pub(super) struct Request<'a, T: ?Sized = dyn Encode + 'a> {
     pub(super) tag: u16,
-    pub(super) value: &'a dyn Encode,
+    pub(super) value: &'a T,
     pub(super) fds: &'a [BorrowedFd<'a>],
 }
 
+impl<T: Encode + ?Sized> Request<'_, T> {
+    /// The same for code that does not know the type.
+    pub(super) fn erased(&self) -> Request<'_> {
+        Request { tag: self.tag, value: &self.value, fds: self.fds }
+    }
+}
+
 /// Takes the fields of a response and the descriptors that came with it.
-pub(super) type Read<'a> = &'a mut dyn FnMut(&[u8], Option<Attachments>) -> Result<(), DecodeError>;
+pub(super) type Read<'a> = &'a mut dyn FnMut(&[u8], Option<Box<Attachments>>) -> Result<(), DecodeError>;
 
 /// Takes one message of an answer: its type, its payload, its descriptors.
-pub(super) type Take<'a> = &'a mut dyn FnMut(u16, &[u8], Option<Attachments>) -> Result<(), Failure>;
+pub(super) type Take<'a> = &'a mut dyn FnMut(u16, &[u8], Option<Box<Attachments>>) -> Result<(), Failure>;
 
 /// Why a call brought no value, and what that means for its channel.
 #[derive(Debug)]
@@ -72,45 +78,113 @@ impl Channel {
         }
     }
 
-    /// Makes a call and has `read` take its answer.
-    #[inline]
-    pub(super) fn call(&mut self, request: &Request<'_>, deadline: Deadline, read: Read<'_>) -> Result<(), Failure> {
-        let take: Take<'_> = &mut |tag, payload, fds| match tag {
-            RESPONSE if payload.first() == Some(&OK) => read(&payload[1..], fds).map_err(|_| malformed(tag)),
-            _ => Err(no_response(tag, payload, fds.is_some())),
+    /// The same as far as it costs no system call: a socket that has hung up refuses the request.
+    #[inline(always)]
+    pub(super) fn is_known_over(&self) -> bool {
+        match &self.line {
+            Line::Window(line) => line.is_over(),
+            Line::Socket(line) => !line.socket.is_usable(),
+        }
+    }
+
+    /// Makes a call and has `read` take its answer. Failures are boxed: a call that succeeds moves none of their bytes.
+    #[inline(always)]
+    pub(super) fn call<T, F>(
+        &mut self,
+        request: &Request<'_, T>,
+        deadline: Deadline,
+        read: &mut F,
+    ) -> Result<(), Box<Failure>>
+    where
+        T: Encode + ?Sized,
+        F: FnMut(&[u8], Option<Box<Attachments>>) -> Result<(), DecodeError>,
+    {
+        let Line::Window(_) = &self.line else {
+            return self.call_in_steps(&request.erased(), deadline, read);
         };
         let message = self.message(request, &deadline)?;
-        if let Line::Window(line) = &mut self.line {
-            let staged = stage(line, &message, request.fds, self.session.maximum)?;
-            if !staged.bulk {
-                let called = match line.call(staged, deadline) {
-                    Ok(datagram) => {
-                        take_from_window(line, datagram, u64::from(self.session.own_maximum), deadline, take)
-                    }
-                    Err(Halted::Unsent(error)) => Err(Failure::Unsent(error)),
-                    Err(Halted::Unanswered(error)) => Err(unanswered(error)),
-                };
-                return self.settled(called);
-            }
-            send_bulk(line, staged, deadline)?;
-        } else {
-            self.send(request, deadline)?;
+        let Line::Window(line) = &mut self.line else { unreachable!("it was just looked at") };
+        let staged = line.stage(&message, self.session.maximum, true).map_err(too_large)?;
+        if staged.bulk || !request.fds.is_empty() {
+            return self.call_staged(staged, request.fds, deadline, read);
         }
-        self.receive(deadline, take)
+        let datagram = match line.call(staged, deadline) {
+            Ok(datagram) => datagram,
+            Err(halted) => return Err(self.halted(halted)),
+        };
+        let mut short = Short::new();
+        if line.take_short(datagram, &mut short) == Some(RESPONSE)
+            && let [OK, fields @ ..] = short.payload()
+        {
+            return read(fields, None).map_err(|_| Box::new(malformed(RESPONSE)));
+        }
+        self.take_slowly(datagram, &short, deadline, read)
+    }
+
+    /// A call on a socket.
+    #[inline(never)]
+    fn call_in_steps(&mut self, request: &Request<'_>, deadline: Deadline, read: Read<'_>) -> Result<(), Box<Failure>> {
+        self.send(request, deadline)?;
+        Ok(self.receive(deadline, &mut response(read))?)
+    }
+
+    /// The rest of a call whose request lies in the window, with parts that go over the socket.
+    #[cold]
+    fn call_staged(
+        &mut self,
+        staged: Staged,
+        fds: &[BorrowedFd<'_>],
+        deadline: Deadline,
+        read: Read<'_>,
+    ) -> Result<(), Box<Failure>> {
+        let Line::Window(line) = &mut self.line else { unreachable!("only a window stages") };
+        attach(line, fds)?;
+        send_bulk(line, staged, deadline)?;
+        Ok(self.receive(deadline, &mut response(read))?)
+    }
+
+    /// Takes an answer that is not a short response.
+    #[inline(never)]
+    fn take_slowly(
+        &mut self,
+        datagram: u32,
+        short: &Short,
+        deadline: Deadline,
+        read: Read<'_>,
+    ) -> Result<(), Box<Failure>> {
+        let Line::Window(line) = &mut self.line else { unreachable!("only a window has datagrams") };
+        let maximum = u64::from(self.session.own_maximum);
+        let taken = take_from_window(line, datagram, short, maximum, deadline, &mut response(read));
+        Ok(self.settled(taken)?)
+    }
+
+    #[cold]
+    fn halted(&self, halted: Halted) -> Box<Failure> {
+        let failure = match halted {
+            Halted::Unsent(error) => Failure::Unsent(error),
+            Halted::Unanswered(error) => unanswered(error),
+        };
+        self.end_if_lost(&failure);
+        Box::new(failure)
     }
 
     /// Sends a request.
-    pub(super) fn send(&mut self, request: &Request<'_>, deadline: Deadline) -> Result<(), Failure> {
+    pub(super) fn send<T: Encode + ?Sized>(
+        &mut self,
+        request: &Request<'_, T>,
+        deadline: Deadline,
+    ) -> Result<(), Failure> {
         let message = self.message(request, &deadline)?;
         let maximum = self.session.maximum;
         match &mut self.line {
             Line::Window(line) => {
-                let staged = stage(line, &message, request.fds, maximum)?;
+                let staged = line.stage(&message, maximum, true).map_err(too_large)?;
+                attach(line, request.fds)?;
                 send_bulk(line, staged, deadline)
             }
             Line::Socket(line) => match line.send(&message, request.fds, maximum, deadline) {
                 Ok(Ok(())) => Ok(()),
-                Ok(Err(too_large)) => Err(Failure::Call(Error::from(too_large).into())),
+                Ok(Err(error)) => Err(too_large(error)),
                 Err(error) if line.socket.is_usable() => Err(Failure::Call(error.into())),
                 Err(error) => Err(Failure::Unsent(error)),
             },
@@ -119,7 +193,11 @@ impl Channel {
 
     /// The message that a request is.
     #[inline]
-    fn message<'a>(&self, request: &Request<'a>, deadline: &Deadline) -> Result<Outgoing<'a>, Failure> {
+    fn message<'a, T: ?Sized>(
+        &self,
+        request: &Request<'a, T>,
+        deadline: &Deadline,
+    ) -> Result<Outgoing<'a, T>, Failure> {
         let Request { tag, value, fds } = *request;
         let (left, version1) = (nanos_left(deadline)?, self.session.version1);
         if !fds.is_empty() && (fds.len() > MAX_ATTACHMENTS || !version1) {
@@ -136,13 +214,19 @@ impl Channel {
         let maximum = u64::from(self.session.own_maximum);
         let taken = match &mut self.line {
             Line::Window(line) => match line.wait(deadline) {
-                Ok(datagram) => take_from_window(line, datagram, maximum, deadline, take),
+                Ok(datagram) => {
+                    let mut short = Short::new();
+                    match line.take_short(datagram, &mut short) {
+                        Some(tag) => take(tag, short.payload(), None),
+                        None => take_from_window(line, datagram, &short, maximum, deadline, take),
+                    }
+                }
                 Err(error) => Err(unanswered(error)),
             },
             Line::Socket(line) => match line.receive(deadline) {
                 Ok(Some(message)) => {
                     let fds = message.attachments;
-                    take(message.tag, message.payload, (!fds.is_empty() || fds.lost()).then_some(fds))
+                    take(message.tag, message.payload, (!fds.is_empty() || fds.lost()).then(|| Box::new(fds)))
                 }
                 Ok(None) => Err(Failure::Lost(Error::new(ErrorKind::PeerGone, "the server closed the connection"))),
                 Err(error) => Err(unanswered(error)),
@@ -152,12 +236,17 @@ impl Channel {
     }
 
     /// Ends the channel if a call left it unusable.
-    #[inline]
     fn settled(&self, taken: Result<(), Failure>) -> Result<(), Failure> {
-        if let Err(Failure::Lost(_)) = &taken {
-            self.shut_down();
+        if let Err(failure) = &taken {
+            self.end_if_lost(failure);
         }
         taken
+    }
+
+    fn end_if_lost(&self, failure: &Failure) {
+        if let Failure::Lost(_) = failure {
+            self.shut_down();
+        }
     }
 
     /// Ends the channel.
@@ -169,20 +258,25 @@ impl Channel {
     }
 }
 
-/// Encodes a request into the window and sends its descriptors.
-#[inline]
-fn stage(
-    line: &mut WindowLine,
-    message: &Outgoing<'_>,
-    fds: &[BorrowedFd<'_>],
-    maximum: u64,
-) -> Result<Staged, Failure> {
-    let staged =
-        line.stage(message, maximum, true).map_err(|too_large| Failure::Call(Error::from(too_large).into()))?;
-    if let Err(error) = line.attach(fds) {
-        return Err(if line.socket.is_usable() { Failure::Call(error.into()) } else { Failure::Unsent(error) });
+/// Takes a response to a call; every other message is a failure of it.
+fn response(read: Read<'_>) -> impl FnMut(u16, &[u8], Option<Box<Attachments>>) -> Result<(), Failure> {
+    |tag, payload, fds| match payload {
+        [OK, fields @ ..] if tag == RESPONSE => read(fields, fds).map_err(|_| malformed(tag)),
+        _ => Err(no_response(tag, payload, fds.is_some())),
     }
-    Ok(staged)
+}
+
+/// Sends the descriptors of a staged request.
+fn attach(line: &mut WindowLine, fds: &[BorrowedFd<'_>]) -> Result<(), Failure> {
+    line.attach(fds).map_err(|error| match line.socket.is_usable() {
+        true => Failure::Call(error.into()),
+        false => Failure::Unsent(error),
+    })
+}
+
+#[cold]
+fn too_large(error: TooLarge) -> Failure {
+    Failure::Call(Error::from(error).into())
 }
 
 /// Flips a staged request, and sends the payload that did not fit.
@@ -200,23 +294,29 @@ fn unanswered(error: Error) -> Failure {
     if error.kind() == ErrorKind::Timeout { Failure::Late } else { Failure::Lost(error) }
 }
 
-#[inline]
+/// Takes a message that is not short, or not all in the window.
 fn take_from_window(
     line: &mut WindowLine,
     datagram: u32,
+    short: &Short,
     maximum: u64,
-    mut deadline: Deadline,
+    deadline: Deadline,
     take: Take<'_>,
 ) -> Result<(), Failure> {
-    let incoming = line.take(datagram).map_err(Failure::Lost)?;
+    let incoming = line.take(datagram, short).map_err(Failure::Lost)?;
     if incoming.bulk > 0 {
-        let patience = Instant::now() + wire::TRANSFER;
-        let due = deadline.resolve().map_or(patience, |due| due.min(patience));
-        line.receive_bulk(incoming.bulk, maximum, Some(due), None).map_err(Failure::Lost)?;
+        receive_bulk(line, incoming.bulk, maximum, deadline)?;
     }
     let taken = take(incoming.tag, line.payload(), incoming.fds);
     line.trim();
     taken
+}
+
+#[cold]
+fn receive_bulk(line: &mut WindowLine, length: u64, maximum: u64, mut deadline: Deadline) -> Result<(), Failure> {
+    let patience = Instant::now() + wire::TRANSFER;
+    let due = deadline.resolve().map_or(patience, |due| due.min(patience));
+    line.receive_bulk(length, maximum, Some(due), None).map_err(Failure::Lost)
 }
 
 /// The nanoseconds that go in front of a request. An expired call is not sent.

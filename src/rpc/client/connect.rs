@@ -69,8 +69,9 @@ impl Client {
 /// # Errors
 /// [`InvalidInput`](ErrorKind::InvalidInput) if it was not started that way, or the socket was taken before.
 pub fn inherited_socket() -> Result<OwnedFd> {
-    let value = std::env::var(VARIABLE).ok().and_then(|value| value.parse().ok());
-    take_descriptor(value.ok_or_else(|| Error::invalid(format!("{VARIABLE} names no descriptor")))?)
+    let value = std::env::var(VARIABLE)
+        .map_err(|_| Error::invalid(format!("this process was not started with a socket: {VARIABLE} is not set")))?;
+    take_descriptor(value.parse().map_err(|_| Error::invalid(format!("{VARIABLE} names no descriptor")))?)
 }
 
 /// Connects a socket to `path`.

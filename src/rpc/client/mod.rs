@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use channel::{Channel, Failure, Read, Request};
 use place::Place;
-use pool::Pool;
+use pool::{Pool, Slot};
 use session::Session;
 
 pub use config::ClientConfig;
@@ -26,6 +26,7 @@ pub use stream::Stream;
 
 use super::codec::{DecodeError, DecodeOwned, Encode, Raw, from_bytes};
 use super::{CallError, trace, wire};
+use crate::stream::Attachments;
 use crate::{Deadline, Error, ErrorKind, Result};
 
 /// How often a call that never left this process looks for another channel before it fails.
@@ -126,8 +127,8 @@ impl Client {
         read: impl FnOnce(&[u8]) -> Result<R, DecodeError>,
     ) -> Result<R, CallError> {
         let (mut read, mut answer) = (Some(read), None);
-        let request = Request { tag, value: &request, fds: &[] };
-        self.exchange(&request, deadline.into(), &mut |fields, _| {
+        let request = Request { tag, value: request, fds: &[] };
+        self.exchange(&request, deadline.into(), &mut |fields: &[u8], _| {
             answer = match read.take() {
                 Some(read) => Some(read(fields)?),
                 None => None,
@@ -151,8 +152,8 @@ impl Client {
         deadline: impl Into<Deadline>,
     ) -> Result<(R, Vec<OwnedFd>), CallError> {
         let mut answer = None;
-        let request = Request { tag, value: &request, fds };
-        self.exchange(&request, deadline.into(), &mut |fields, fds| {
+        let request = Request { tag, value: request, fds };
+        self.exchange(&request, deadline.into(), &mut |fields: &[u8], fds: Option<Box<Attachments>>| {
             answer = Some((from_bytes(fields)?, fds.map(|mut fds| fds.take_all()).unwrap_or_default()));
             Ok(())
         })?;
@@ -179,7 +180,7 @@ impl Client {
     ) -> Result<Stream, CallError> {
         let mut deadline = deadline.into();
         let _ = deadline.resolve();
-        let request = Request { tag, value: &request, fds: &[] };
+        let request = Request { tag, value: request, fds: &[] };
         let mut attempt = 1;
         loop {
             let mut channel = match self.shared.acquire(deadline)? {
@@ -221,10 +222,14 @@ impl Client {
 
     /// One call: on the thread's own channel if that is idle.
     #[inline]
-    fn exchange(&self, request: &Request<'_>, deadline: Deadline, read: Read<'_>) -> Result<(), CallError> {
+    fn exchange<T, F>(&self, request: &Request<'_, T>, deadline: Deadline, read: &mut F) -> Result<(), CallError>
+    where
+        T: Encode + ?Sized,
+        F: FnMut(&[u8], Option<Box<Attachments>>) -> Result<(), DecodeError>,
+    {
         let Some(mut slot) = self.shared.pool.home() else {
             self.shared.pool.count();
-            return self.shared.exchange_slowly(request, deadline, read);
+            return self.shared.exchange_slowly(&request.erased(), deadline, read);
         };
         let Some(channel) = slot.as_mut() else { unreachable!("a home slot holds a channel") };
         match channel.call(request, deadline, read) {
@@ -233,14 +238,27 @@ impl Client {
                 self.shared.pool.released();
                 Ok(())
             }
-            Err(Failure::Unsent(error)) => {
-                trace::poisoned(&error);
-                *slot = None;
-                drop(slot);
-                self.shared.exchange_slowly(request, deadline, read)
-            }
-            Err(failure) => Err(self.shared.settle(Place::Slot(slot), request.tag, failure)),
+            Err(failure) => self.failed(slot, *failure, &request.erased(), deadline, read),
         }
+    }
+
+    /// What becomes of a call that failed on the thread's own channel.
+    #[cold]
+    fn failed(
+        &self,
+        mut slot: Slot<'_>,
+        failure: Failure,
+        request: &Request<'_>,
+        deadline: Deadline,
+        read: Read<'_>,
+    ) -> Result<(), CallError> {
+        let Failure::Unsent(error) = failure else {
+            return Err(self.shared.settle(Place::Slot(slot), request.tag, failure));
+        };
+        trace::poisoned(&error);
+        *slot = None;
+        drop(slot);
+        self.shared.exchange_slowly(request, deadline, read)
     }
 }
 
@@ -264,7 +282,8 @@ impl Shared {
                 Place::Slot(slot) => slot.as_mut(),
             };
             let Some(channel) = channel else { return Err(unanswered()) };
-            match channel.call(request, deadline, read) {
+            let called = channel.call(request, deadline, &mut |fields: &[u8], fds| read(fields, fds));
+            match called.map_err(|failure| *failure) {
                 Ok(()) => {
                     self.leave(place);
                     return Ok(());

@@ -6,23 +6,54 @@
 //! new one only if there is none.
 
 use std::cell::Cell;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 
 use super::channel::Channel;
+use crate::rpc::trace;
+use crate::sys::try_lock::{self, TryLock};
+use crate::{Error, ErrorKind};
 
 /// A slot that its holder may use.
-pub(super) type Slot<'a> = MutexGuard<'a, Held>;
+#[derive(Debug)]
+pub(super) struct Slot<'a>(try_lock::Held<'a, Option<Box<Channel>>>);
 
-/// What a slot holds.
-type Held = Option<Box<Channel>>;
+impl Deref for Slot<'_> {
+    type Target = Option<Box<Channel>>;
+
+    #[inline(always)]
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Slot<'_> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
+impl Drop for Slot<'_> {
+    /// A slot whose holder panicked (in its own encoding or decoding) loses its channel: it may be between a request and an answer.
+    #[inline(always)]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            *self.0 = None;
+        }
+    }
+}
+
+/// Where a channel can be.
+type Place = TryLock<Option<Box<Channel>>>;
 
 #[derive(Debug)]
 pub(super) struct Pool {
-    slots: Box<[CachePadded<Mutex<Held>>]>,
+    slots: Box<[CachePadded<Place>]>,
     /// Calls begun in each slot by a thread that is at home there.
     calls: Box<[CachePadded<AtomicU64>]>,
     /// Calls begun elsewhere.
@@ -64,7 +95,7 @@ impl Pool {
     pub(super) fn home(&self) -> Option<Slot<'_>> {
         let home = self.home_index();
         let slot = try_lock(&self.slots[home])?;
-        if slot.as_ref().is_none_or(|channel| channel.is_over()) {
+        if slot.as_ref().is_none_or(|channel| channel.is_known_over()) {
             return None;
         }
         // Only the holder of the slot writes its count.
@@ -75,7 +106,9 @@ impl Pool {
 
     #[inline]
     fn home_index(&self) -> usize {
-        thread_number() % self.slots.len()
+        let (number, slots) = (thread_number(), self.slots.len());
+        // A division takes as long as the rest of the search.
+        if number < slots { number } else { number % slots }
     }
 
     /// Calls begun so far.
@@ -97,6 +130,7 @@ impl Pool {
         for slot in after.iter().chain(before) {
             let Some(mut slot) = try_lock(slot) else { continue };
             if slot.as_ref().is_some_and(|channel| channel.is_over()) {
+                trace::poisoned(&Error::new(ErrorKind::PeerGone, "the server hung up between two calls"));
                 *slot = None;
             }
             if slot.is_some() {
@@ -156,19 +190,9 @@ impl Pool {
     }
 }
 
-/// A slot whose holder panicked (in its own encoding or decoding) loses its channel: it may be between a request and an answer.
-#[inline]
-fn try_lock(slot: &Mutex<Held>) -> Option<Slot<'_>> {
-    match slot.try_lock() {
-        Ok(slot) => Some(slot),
-        Err(TryLockError::Poisoned(poisoned)) => {
-            slot.clear_poison();
-            let mut slot = poisoned.into_inner();
-            *slot = None;
-            Some(slot)
-        }
-        Err(TryLockError::WouldBlock) => None,
-    }
+#[inline(always)]
+fn try_lock(slot: &Place) -> Option<Slot<'_>> {
+    slot.try_lock().map(Slot)
 }
 
 /// A number for each thread of this process.

@@ -113,10 +113,11 @@ pub(super) fn open(
 ) -> Result<Box<Channel>, Failure> {
     let request = Request { tag: wire::OPEN, value: &Open { window }, fds: &[] };
     let mut opened = None;
-    base.call(&request, deadline, &mut |fields, fds| {
+    let called = base.call(&request, deadline, &mut |fields: &[u8], fds| {
         opened = Some((from_bytes::<Opened>(fields)?, fds));
         Ok(())
-    })?;
+    });
+    called.map_err(|failure| *failure)?;
     let session = Arc::clone(&base.session);
     let (opened, fds) = opened.ok_or_else(|| Failure::Lost(Violation::Malformed(wire::OPEN).into()))?;
     let line = build(opened, fds, config, deadline).map_err(|error| Failure::Call(error.into()))?;
@@ -125,7 +126,7 @@ pub(super) fn open(
 }
 
 /// Makes a line of what an OPEN brought.
-fn build(opened: Opened, fds: Option<Attachments>, config: &ClientConfig, deadline: Deadline) -> Result<Line> {
+fn build(opened: Opened, fds: Option<Box<Attachments>>, config: &ClientConfig, deadline: Deadline) -> Result<Line> {
     let mut fds = fds.ok_or_else(|| Error::new(ErrorKind::Refused, "the channel came without its descriptors"))?;
     if fds.lost() {
         return Err(Error::new(ErrorKind::System, "this process has no descriptors left for a channel"));

@@ -1,8 +1,9 @@
 //! Writing values.
 
-/// Bytes that are collected before they go to the sink: a small message goes there in one piece. The hot part of a window's cache
-/// line (48 bytes behind the header) fits.
-const STAGE: usize = 64;
+/// Words that are collected before they go to the sink: a short message goes there in one piece.
+const STAGE_WORDS: usize = 8;
+/// The same in bytes.
+const STAGE: usize = STAGE_WORDS * 8;
 
 /// Where encoded bytes go. Sealed: a window, a buffer.
 pub(crate) trait Sink {
@@ -39,7 +40,9 @@ pub trait Encode {
 /// assert_eq!(to_bytes(&Point { x: 1, y: -1 }), [0, 0, 0, 1, 255, 255, 255, 255]);
 /// ```
 pub struct Encoder<'a> {
-    stage: [u8; STAGE],
+    /// What is staged, little endian: byte `n` of it is byte `n % 8` of word `n / 8`, counted from the low end; the rest is zero. In words,
+    /// because they go to a window as words: a wide load has to wait for the small stores that it covers.
+    words: [u64; STAGE_WORDS],
     staged: usize,
     /// Bytes that went to the sink already.
     flushed: u64,
@@ -49,22 +52,55 @@ pub struct Encoder<'a> {
 }
 
 impl<'a> Encoder<'a> {
+    #[inline(always)]
     pub(crate) fn new(sink: &'a mut dyn Sink) -> Self {
-        Self { stage: [0; STAGE], staged: 0, flushed: 0, sink, unencodable: false }
+        Self { words: [0; STAGE_WORDS], staged: 0, flushed: 0, sink, unencodable: false }
     }
 
     /// Sends the rest to the sink; the number of bytes written, `None` if some length was over 32 bits.
-    #[inline]
     pub(crate) fn finish(mut self) -> Option<u64> {
         self.flush();
         (!self.unencodable).then_some(self.flushed)
     }
 
-    #[inline]
+    /// All of the message, as words in the order of memory, and its length in bytes: if it fits so many words, and nothing of it went
+    /// to the sink.
+    #[inline(always)]
+    pub(crate) fn short<const N: usize>(&self) -> Option<([u64; N], usize)> {
+        const { assert!(N <= STAGE_WORDS) };
+        let short = self.flushed == 0 && self.staged <= N * 8 && !self.unencodable;
+        short.then(|| (std::array::from_fn(|at| self.words[at].to_le()), self.staged))
+    }
+
     fn flush(&mut self) {
-        self.sink.take(&self.stage[..self.staged]);
+        let mut bytes = [0; STAGE];
+        for (to, word) in bytes.chunks_exact_mut(8).zip(&self.words) {
+            to.copy_from_slice(&word.to_le_bytes());
+        }
+        self.sink.take(&bytes[..self.staged]);
         self.flushed += self.staged as u64;
-        self.staged = 0;
+        (self.words, self.staged) = ([0; STAGE_WORDS], 0);
+    }
+
+    /// The `count` low bytes of `value`, at most 8, the lowest first; the others are zero.
+    #[inline(always)]
+    fn put(&mut self, value: u64, count: usize) {
+        if count > STAGE - self.staged {
+            self.flush_for(count);
+        }
+        let (word, shift) = (self.staged / 8, self.staged % 8 * 8);
+        self.words[word % STAGE_WORDS] |= value << shift;
+        if shift + count * 8 > 64 {
+            self.words[(word + 1) % STAGE_WORDS] = value >> (64 - shift);
+        }
+        self.staged += count;
+    }
+
+    /// Makes room for a value.
+    #[cold]
+    #[inline(never)]
+    fn flush_for(&mut self, _count: usize) {
+        self.flush();
     }
 
     /// Bytes as they are, without a length in front.
@@ -73,8 +109,18 @@ impl<'a> Encoder<'a> {
         if bytes.len() > STAGE - self.staged {
             return self.long(bytes);
         }
-        self.stage[self.staged..self.staged + bytes.len()].copy_from_slice(bytes);
-        self.staged += bytes.len();
+        self.put_all(bytes);
+    }
+
+    #[inline(always)]
+    fn put_all(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.put(u64::from_le_bytes(*word), 8);
+        }
+        if !rest.is_empty() {
+            self.put(rest.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)), rest.len());
+        }
     }
 
     #[inline(never)]
@@ -84,45 +130,44 @@ impl<'a> Encoder<'a> {
             self.sink.take(bytes);
             self.flushed += bytes.len() as u64;
         } else {
-            self.stage[..bytes.len()].copy_from_slice(bytes);
-            self.staged = bytes.len();
+            self.put_all(bytes);
         }
     }
 
     /// One byte.
     #[inline]
     pub fn u8(&mut self, value: u8) {
-        self.raw(&[value]);
+        self.put(u64::from(value), 1);
     }
 
     /// Two bytes.
     #[inline]
     pub fn u16(&mut self, value: u16) {
-        self.raw(&value.to_be_bytes());
+        self.put(u64::from(value.swap_bytes()), 2);
     }
 
     /// Four bytes.
     #[inline]
     pub fn u32(&mut self, value: u32) {
-        self.raw(&value.to_be_bytes());
+        self.put(u64::from(value.swap_bytes()), 4);
     }
 
     /// Eight bytes.
     #[inline]
     pub fn u64(&mut self, value: u64) {
-        self.raw(&value.to_be_bytes());
+        self.put(value.swap_bytes(), 8);
     }
 
     /// Four bytes, two's complement.
     #[inline]
     pub fn i32(&mut self, value: i32) {
-        self.raw(&value.to_be_bytes());
+        self.u32(value as u32);
     }
 
     /// Eight bytes, two's complement.
     #[inline]
     pub fn i64(&mut self, value: i64) {
-        self.raw(&value.to_be_bytes());
+        self.u64(value as u64);
     }
 
     /// One byte, 0 or 1.

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 pub(crate) use socket::SocketLine;
-pub(crate) use window::{Staged, WindowLine};
+pub(crate) use window::{Short, Staged, WindowLine};
 
 use super::codec::{Encode, Encoder, Sink};
 use super::wire;
@@ -30,7 +30,7 @@ pub(crate) enum Prefix {
 }
 
 impl Prefix {
-    #[inline]
+    #[inline(always)]
     fn encode(self, encoder: &mut Encoder<'_>) {
         match self {
             Self::None => {}
@@ -41,23 +41,34 @@ impl Prefix {
 }
 
 /// A message to be sent.
-#[derive(Clone, Copy)]
-pub(crate) struct Outgoing<'a> {
+pub(crate) struct Outgoing<'a, T: ?Sized = dyn Encode + 'a> {
     pub(crate) tag: u16,
     pub(crate) prefix: Prefix,
-    pub(crate) value: &'a dyn Encode,
+    pub(crate) value: &'a T,
     /// Descriptors that go with it.
     pub(crate) fds: u8,
 }
 
-impl Outgoing<'_> {
+impl<T: Encode + ?Sized> Outgoing<'_, T> {
     /// Writes prefix and value; their length in bytes, `None` if some length was over 32 bits.
     #[inline]
     pub(crate) fn encode_to(&self, sink: &mut dyn Sink) -> Option<u64> {
         let mut encoder = Encoder::new(sink);
-        self.prefix.encode(&mut encoder);
-        self.value.encode(&mut encoder);
+        self.encode(&mut encoder);
         encoder.finish()
+    }
+
+    /// What stands in front of it in a window.
+    #[inline(always)]
+    fn head(&self, flags: u8) -> [u8; wire::WINDOW_HEADER] {
+        let [a, b] = self.tag.to_ne_bytes();
+        [a, b, self.fds, flags]
+    }
+
+    #[inline(always)]
+    fn encode(&self, encoder: &mut Encoder<'_>) {
+        self.prefix.encode(encoder);
+        self.value.encode(encoder);
     }
 }
 
@@ -65,7 +76,7 @@ impl Outgoing<'_> {
 #[derive(Debug)]
 pub(crate) struct Incoming {
     pub(crate) tag: u16,
-    pub(crate) fds: Option<Attachments>,
+    pub(crate) fds: Option<Box<Attachments>>,
     /// Bytes of a payload that is yet to follow on the socket, 0 if it is here.
     pub(crate) bulk: u64,
 }

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use super::{Outgoing, TooLarge, hang_up};
+use crate::rpc::codec::Encode;
 use crate::stream::{FrameSocket, Message};
 use crate::{Deadline, Result};
 
@@ -24,9 +25,9 @@ impl SocketLine {
     ///
     /// # Errors
     /// `Ok(Err(TooLarge))`: the payload is over `maximum`, nothing was sent.
-    pub(crate) fn send(
+    pub(crate) fn send<T: Encode + ?Sized>(
         &mut self,
-        message: &Outgoing<'_>,
+        message: &Outgoing<'_, T>,
         fds: &[BorrowedFd<'_>],
         maximum: u64,
         deadline: Deadline,

@@ -13,10 +13,12 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
+use rustix::net::sockopt::set_socket_send_buffer_size;
+
 use super::{Incoming, Outgoing, TooLarge, hang_up};
-use crate::endpoint::Halted;
+use crate::endpoint::{Halted, SHORT, SHORT_BYTES, SHORT_HEAD, SHORT_WORDS};
 use crate::rpc::Violation;
-use crate::rpc::codec::Sink;
+use crate::rpc::codec::{Encode, Encoder, Sink};
 use crate::rpc::wire::{self, BULK_DATAGRAM, FLAG_BULK, WINDOW_HEADER};
 use crate::stream::{FrameSocket, MAX_ATTACHMENTS};
 use crate::{Deadline, Endpoint, ErrorKind, Result};
@@ -26,14 +28,40 @@ use crate::{Deadline, Endpoint, ErrorKind, Result};
 pub(crate) struct WindowLine {
     pub(super) endpoint: Endpoint,
     pub(crate) socket: FrameSocket,
-    /// The private copy of the last message, header included; it only grows.
+    /// The private copy of the last message that was not short, or not all here; header included. It only grows.
     buffer: Vec<u8>,
-    /// Bytes of it that are the last message.
+    /// Bytes of it that are that message.
     filled: usize,
     /// A payload that arrives or leaves as bulk.
     pub(super) bulk: Vec<u8>,
     /// Whether the last message came as bulk.
     pub(super) came_as_bulk: bool,
+}
+
+/// The private copy of a message that fits the window's first cache line: on the stack of whoever takes it.
+#[derive(Debug)]
+#[repr(align(16))]
+pub(crate) struct Short {
+    bytes: [u8; SHORT_BYTES],
+    /// Its header.
+    head: u32,
+    /// Bytes of its payload; [`ELSEWHERE`](Self::ELSEWHERE): it is not here.
+    filled: usize,
+}
+
+impl Short {
+    const ELSEWHERE: usize = usize::MAX;
+
+    /// Room for a message.
+    #[inline(always)]
+    pub(crate) fn new() -> Self {
+        Self { bytes: [0; SHORT_BYTES], head: 0, filled: Self::ELSEWHERE }
+    }
+
+    #[inline(always)]
+    pub(crate) fn payload(&self) -> &[u8] {
+        self.bytes.get(..self.filled).unwrap_or_default()
+    }
 }
 
 /// A message that lies in the window, ready to be flipped.
@@ -43,6 +71,8 @@ pub(crate) struct Staged {
     datagram: u32,
     pub(crate) bulk: bool,
 }
+
+const _: () = assert!(SHORT_HEAD == WINDOW_HEADER);
 
 /// Writes behind the header of a message until the window is full.
 struct WindowSink<'a> {
@@ -64,6 +94,9 @@ impl Sink for WindowSink<'_> {
 impl WindowLine {
     pub(crate) fn new(endpoint: Endpoint, mut socket: FrameSocket) -> Self {
         socket.set_max_frame(wire::BULK_FRAME as u32);
+        socket.set_linger(wire::BULK_LINGER);
+        // Whatever the kernel gives is fine.
+        let _ = set_socket_send_buffer_size(&socket, wire::BULK_BUFFER);
         Self { endpoint, socket, buffer: Vec::new(), filled: 0, bulk: Vec::new(), came_as_bulk: false }
     }
 
@@ -76,34 +109,52 @@ impl WindowLine {
     ///
     /// # Errors
     /// [`TooLarge`] if the payload is over `maximum` bytes, or does not fit the window and may not be bulk.
-    #[inline]
-    pub(crate) fn stage(&mut self, message: &Outgoing<'_>, maximum: u64, bulk: bool) -> Result<Staged, TooLarge> {
-        let [a, b] = message.tag.to_ne_bytes();
-        let mut sink = WindowSink { endpoint: &mut self.endpoint, at: 0, full: false };
-        let length = {
-            let mut encoder = crate::rpc::codec::Encoder::new(&mut sink);
-            encoder.raw(&[a, b, message.fds, 0]);
-            message.prefix.encode(&mut encoder);
-            message.value.encode(&mut encoder);
-            encoder.finish().ok_or(TooLarge)? - WINDOW_HEADER as u64
+    #[inline(always)]
+    pub(crate) fn stage<T: Encode + ?Sized>(
+        &mut self,
+        message: &Outgoing<'_, T>,
+        maximum: u64,
+        bulk: bool,
+    ) -> Result<Staged, TooLarge> {
+        let mut sink = WindowSink { endpoint: &mut self.endpoint, at: WINDOW_HEADER as u32, full: false };
+        let mut encoder = Encoder::new(&mut sink);
+        message.encode(&mut encoder);
+        let Some((words, length)) = encoder.short::<SHORT_WORDS>().filter(|&(_, length)| length as u64 <= maximum)
+        else {
+            let length = encoder.finish().filter(|&length| length <= maximum).ok_or(TooLarge)?;
+            let (datagram, full) = (sink.at, sink.full);
+            return if full {
+                self.stage_bulk(message, length, bulk)
+            } else {
+                Ok(self.stage_long(message.head(0), datagram))
+            };
         };
-        if length > maximum {
-            return Err(TooLarge);
-        }
-        if !sink.full {
-            return Ok(Staged { datagram: sink.at, bulk: false });
-        }
-        if bulk { self.stage_bulk(message, length) } else { Err(TooLarge) }
+        // If the connection is gone, the flip says so.
+        let _ = self.endpoint.write_short(message.head(0), &words, length as u32);
+        Ok(Staged { datagram: (WINDOW_HEADER + length) as u32, bulk: false })
+    }
+
+    /// The header of a message whose payload is in the window already.
+    fn stage_long(&mut self, head: [u8; WINDOW_HEADER], datagram: u32) -> Staged {
+        let _ = self.endpoint.write(0, &head);
+        Staged { datagram, bulk: false }
     }
 
     #[cold]
-    fn stage_bulk(&mut self, message: &Outgoing<'_>, length: u64) -> Result<Staged, TooLarge> {
+    fn stage_bulk<T: Encode + ?Sized>(
+        &mut self,
+        message: &Outgoing<'_, T>,
+        length: u64,
+        may: bool,
+    ) -> Result<Staged, TooLarge> {
+        if !may {
+            return Err(TooLarge);
+        }
         self.bulk.clear();
         self.bulk.reserve_exact(usize::try_from(length).map_err(|_| TooLarge)?);
         let length = message.encode_to(&mut self.bulk).ok_or(TooLarge)?;
-        let [a, b] = message.tag.to_ne_bytes();
         let mut datagram = [0; BULK_DATAGRAM];
-        datagram[..WINDOW_HEADER].copy_from_slice(&[a, b, message.fds, FLAG_BULK]);
+        datagram[..WINDOW_HEADER].copy_from_slice(&message.head(FLAG_BULK));
         datagram[WINDOW_HEADER..].copy_from_slice(&length.to_ne_bytes());
         // A window is at least a page. If the connection is gone, the flip says so.
         let _ = self.endpoint.write(0, &datagram);
@@ -125,7 +176,7 @@ impl WindowLine {
     }
 
     /// Flips a staged message that has no bulk and waits for the next.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn call(&mut self, staged: Staged, deadline: Deadline) -> Result<u32, Halted> {
         self.endpoint.call(staged.datagram, deadline)
     }
@@ -152,22 +203,41 @@ impl WindowLine {
         self.endpoint.wait(deadline)
     }
 
-    /// Takes the message that came with the pen. Its payload is then in [`payload`](Self::payload), unless it is announced as bulk:
-    /// then [`receive_bulk`](Self::receive_bulk) or [`discard_bulk`](Self::discard_bulk) has to follow.
+    /// The message that came with the pen, if it is short and all of it is in the window: its type. Anything else is for
+    /// [`take`](Self::take), with the same `short`.
+    #[inline(always)]
+    pub(crate) fn take_short(&mut self, datagram: u32, short: &mut Short) -> Option<u16> {
+        if !(WINDOW_HEADER as u32..=SHORT).contains(&datagram) {
+            return None;
+        }
+        let head = self.endpoint.read_short(&mut short.bytes)?;
+        (short.head, short.filled) = (u32::from_ne_bytes(head), datagram as usize - WINDOW_HEADER);
+        let [a, b, fds, flags] = head;
+        (u16::from_ne_bytes([fds, flags]) == 0).then_some(u16::from_ne_bytes([a, b]))
+    }
+
+    /// Takes the message that came with the pen, after [`take_short`](Self::take_short) with the same `short`. Its payload is then in
+    /// [`payload`](Self::payload), unless it is announced as bulk: then [`receive_bulk`](Self::receive_bulk) or
+    /// [`discard_bulk`](Self::discard_bulk) has to follow.
     ///
     /// # Errors
     /// Every error but a failed system call is the peer's fault; the line must be shut down.
-    #[inline]
-    pub(crate) fn take(&mut self, datagram: u32) -> Result<Incoming> {
-        let length = datagram as usize;
-        if self.buffer.len() < length {
-            self.buffer.resize(length, 0);
+    pub(crate) fn take(&mut self, datagram: u32, short: &Short) -> Result<Incoming> {
+        self.came_as_bulk = false;
+        self.filled = datagram as usize;
+        if self.buffer.len() < self.filled {
+            self.buffer.resize(self.filled, 0);
         }
-        let Some(copy) = self.buffer.get_mut(..length) else { unreachable!("it was just resized") };
-        self.endpoint.read(0, copy)?;
+        let Some(copy) = self.buffer.get_mut(..self.filled) else { unreachable!("it was just resized") };
+        match copy.split_first_chunk_mut() {
+            Some((front, rest)) if short.filled != Short::ELSEWHERE => {
+                *front = short.head.to_ne_bytes();
+                rest.copy_from_slice(short.payload());
+            }
+            _ => self.endpoint.read(0, copy)?,
+        }
         let Some(&[a, b, fds, flags]) = copy.first_chunk() else { return Err(Violation::Datagram(datagram).into()) };
         let tag = u16::from_ne_bytes([a, b]);
-        (self.filled, self.came_as_bulk) = (length, false);
         if fds == 0 && flags == 0 {
             return Ok(Incoming { tag, fds: None, bulk: 0 });
         }
@@ -194,13 +264,13 @@ impl WindowLine {
             if came.len() != usize::from(fds) && !came.lost() {
                 return Err(Violation::Descriptors(fds).into());
             }
-            attachments = Some(came);
+            attachments = Some(Box::new(came));
         }
         let mut bulk = 0;
         if flags & FLAG_BULK != 0 {
-            bulk = match self.buffer[..self.filled].get(WINDOW_HEADER..).map(<[u8; 8]>::try_from) {
-                Some(Ok(bytes)) => u64::from_ne_bytes(bytes),
-                _ => return Err(Violation::Datagram(self.filled as u32).into()),
+            bulk = match <[u8; 8]>::try_from(self.payload()) {
+                Ok(bytes) => u64::from_ne_bytes(bytes),
+                Err(_) => return Err(Violation::Datagram(self.filled as u32).into()),
             };
             if bulk == 0 {
                 return Err(Violation::Bulk(0).into());
@@ -209,14 +279,13 @@ impl WindowLine {
         Ok(Incoming { tag, fds: attachments, bulk })
     }
 
-    /// The payload of the last message.
+    /// The payload of the last message that was [taken](Self::take).
     #[inline]
     pub(crate) fn payload(&self) -> &[u8] {
         if self.came_as_bulk { &self.bulk } else { &self.buffer[WINDOW_HEADER..self.filled] }
     }
 
-    /// Lends the last payload out, so that the line can be written to meanwhile; give it back with [`restore`](Self::restore).
-    #[inline]
+    /// Lends that payload out, so that the line can be written to meanwhile; give it back with [`restore`](Self::restore).
     pub(crate) fn lend(&mut self) -> Lent {
         if self.came_as_bulk {
             Lent { bytes: std::mem::take(&mut self.bulk), from: 0, to: None }
@@ -226,7 +295,6 @@ impl WindowLine {
     }
 
     /// Takes back what was lent.
-    #[inline]
     pub(crate) fn restore(&mut self, lent: Lent) {
         match lent.to {
             Some(_) => self.buffer = lent.bytes,
@@ -280,7 +348,6 @@ pub(crate) struct Lent {
 impl std::ops::Deref for Lent {
     type Target = [u8];
 
-    #[inline]
     fn deref(&self) -> &[u8] {
         &self.bytes[self.from..self.to.unwrap_or(self.bytes.len())]
     }

@@ -16,7 +16,7 @@ pub struct Context<'a> {
     pub(super) socket: &'a Arc<OwnedFd>,
     /// When the call's deadline passes.
     pub(super) due: Option<Instant>,
-    pub(super) received: Option<Attachments>,
+    pub(super) received: Option<Box<Attachments>>,
     pub(super) answer_fds: Vec<OwnedFd>,
     /// Whether the client may be sent descriptors.
     pub(super) may_attach: bool,
@@ -60,13 +60,13 @@ impl Context<'_> {
 
     /// How many descriptors came with the request and were not taken.
     pub fn received_fds(&self) -> usize {
-        self.received.as_ref().map_or(0, Attachments::len)
+        self.received.as_ref().map_or(0, |fds| fds.len())
     }
 
     /// The next descriptor that came with the request. It is foreign: check what it is before any other use. What is not taken is
     /// closed.
     pub fn take_fd(&mut self) -> Option<OwnedFd> {
-        self.received.as_mut().and_then(Attachments::take_first)
+        self.received.as_mut().and_then(|fds| fds.take_first())
     }
 
     /// Sends a descriptor along with the answer. If the call fails, it is closed.

@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::Context;
 use super::context::timed_out;
 use crate::rpc::codec::Encode;
-use crate::rpc::line::{Outgoing, Prefix, SocketLine, Staged, TooLarge, WindowLine};
+use crate::rpc::line::{Outgoing, Prefix, Short, SocketLine, Staged, TooLarge, WindowLine};
 use crate::rpc::wire::{CHUNK, CONTINUE, CONTINUE_GRACE, END, RESPONSE, TRANSFER};
 use crate::rpc::{Code, Status, Violation};
 use crate::{Deadline, Error, ErrorKind};
@@ -41,7 +41,7 @@ impl Reply<'_> {
     /// # Errors
     /// [`Code::TooLarge`] if the answer is over the maximum of either side.
     #[inline]
-    pub fn send(self, context: &Context<'_>, value: &dyn Encode) -> Result<Answered, Status> {
+    pub fn send<T: Encode + ?Sized>(self, context: &Context<'_>, value: &T) -> Result<Answered, Status> {
         let fds = context.answer_fds.len() as u8;
         let answer = Outgoing { tag: RESPONSE, prefix: Prefix::Ok, value, fds };
         match self.way {
@@ -75,7 +75,7 @@ pub struct Chunks<'a> {
 #[derive(Debug, Default)]
 pub(super) struct StreamState {
     /// Why the line is gone, if it is.
-    pub(super) failed: Option<Error>,
+    pub(super) failed: Option<Box<Error>>,
     /// The end, ready to be flipped.
     pub(super) end: Option<Staged>,
 }
@@ -134,7 +134,7 @@ impl Chunks<'_> {
     }
 
     fn fail(&mut self, error: Error) -> Status {
-        self.state.failed = Some(error);
+        self.state.failed = Some(Box::new(error));
         gone()
     }
 }
@@ -150,11 +150,12 @@ fn next_chunk(line: &mut WindowLine, staged: Staged, due: Option<Instant>) -> Re
     let patience = Instant::now() + TRANSFER;
     let until = due.map_or(patience, |due| (due + CONTINUE_GRACE).min(patience));
     let datagram = line.wait(Deadline::at(until))?;
-    let message = line.take(datagram)?;
-    if message.tag != CONTINUE || !line.payload().is_empty() {
-        return Err(Violation::Unexpected(message.tag).into());
+    let mut short = Short::new();
+    match line.take_short(datagram, &mut short) {
+        Some(CONTINUE) if short.payload().is_empty() => Ok(()),
+        Some(tag) => Err(Violation::Unexpected(tag).into()),
+        None => Err(Violation::Unexpected(line.take(datagram, &short)?.tag).into()),
     }
-    Ok(())
 }
 
 /// Waits until the peer has received everything that was sent on a socket: descriptors that lie unread there are charged to us, and

@@ -30,7 +30,7 @@ pub(super) struct SocketServer {
 }
 
 /// An answer that is ready: its payload lies in the line's buffer.
-type Ready = Result<Vec<OwnedFd>, Status>;
+type Ready = Result<Vec<OwnedFd>, Box<Status>>;
 
 impl SocketServer {
     /// Serves calls until the client closes.
@@ -82,7 +82,7 @@ impl SocketServer {
         match answered {
             None => Ok(false),
             Some(Ok(fds)) => self.send(&fds),
-            Some(Err(status)) => self.refuse(status).map(|()| false),
+            Some(Err(status)) => self.refuse(*status).map(|()| false),
         }
     }
 
@@ -121,7 +121,7 @@ impl SocketServer {
             call::run(route, &mut context, request, Way::Socket(line), connection.maximum(), &mut outcome)
         });
         match outcome.stream.failed {
-            Some(error) => Err(error),
+            Some(error) => Err(*error),
             None => Ok(ran.err().map(Err)),
         }
     }
@@ -155,7 +155,7 @@ fn context<'a>(connection: &'a Connection, socket: &'a Arc<OwnedFd>, received: A
         caller: &connection.peer,
         socket,
         due: None,
-        received: (!received.is_empty() || received.lost()).then_some(received),
+        received: (!received.is_empty() || received.lost()).then(|| Box::new(received)),
         answer_fds: Vec::new(),
         may_attach: connection.is_version1(),
         max_chunk: connection.max_chunk(u32::MAX),
@@ -169,9 +169,9 @@ fn prepare<'a>(
     payload: &'a [u8],
     begun: Option<Instant>,
     context: &mut Context<'_>,
-) -> Result<(&'a crate::rpc::router::Route, &'a [u8]), Status> {
-    if context.received.as_ref().is_some_and(Attachments::lost) {
-        return Err(Status::new(Code::NoResource, "the server has no descriptors left"));
+) -> Result<(&'a crate::rpc::router::Route, &'a [u8]), Box<Status>> {
+    if context.received.as_ref().is_some_and(|fds| fds.lost()) {
+        return Err(Status::new(Code::NoResource, "the server has no descriptors left").into());
     }
     let route = call::find(&connection.shared.router, tag, context.received.is_some())?;
     if !connection.is_version1() {

@@ -12,7 +12,8 @@ use super::quota::{Kind, LARGE};
 use super::reply::{Way, wait_until_taken};
 use super::worker::Worker;
 use crate::endpoint::Halted;
-use crate::rpc::line::{Incoming, Outgoing, Prefix, Staged, TooLarge, WindowLine};
+use crate::rpc::line::{Incoming, Outgoing, Prefix, Short, Staged, TooLarge, WindowLine};
+use crate::rpc::router::Route;
 use crate::rpc::wire::{self, ERROR, TRANSFER};
 use crate::rpc::{Code, Status, Violation};
 use crate::stream::Attachments;
@@ -92,9 +93,19 @@ impl WindowServer {
     }
 
     /// Serves the request that lies in the window.
-    #[inline]
+    #[inline(always)]
     fn serve_one(&mut self, datagram: u32) -> Result<Sent> {
-        let mut incoming = self.line.take(datagram)?;
+        let mut short = Short::new();
+        match self.line.take_short(datagram, &mut short) {
+            Some(tag) if !wire::is_forbidden_request(tag) => self.respond(tag, short.payload(), None, None),
+            _ => self.serve_slowly(datagram, &short),
+        }
+    }
+
+    /// Serves a request that is not short, or not all in the window.
+    #[inline(never)]
+    fn serve_slowly(&mut self, datagram: u32, short: &Short) -> Result<Sent> {
+        let mut incoming = self.line.take(datagram, short)?;
         if wire::is_forbidden_request(incoming.tag) {
             return Err(Violation::Unexpected(incoming.tag).into());
         }
@@ -106,33 +117,58 @@ impl WindowServer {
                 return self.refuse(status).map(|()| Sent::Out);
             }
         }
+        let request = self.line.lend();
+        let sent = self.respond(incoming.tag, &request, incoming.fds.take(), begun)?;
+        self.line.restore(request);
+        Ok(sent)
+    }
+
+    /// Runs the method of a request and has its answer staged, or sends what cannot wait for the next flip.
+    #[inline(always)]
+    fn respond(
+        &mut self,
+        tag: u16,
+        request: &[u8],
+        received: Option<Box<Attachments>>,
+        begun: Option<Instant>,
+    ) -> Result<Sent> {
         let Self { line, connection, socket, .. } = self;
         let mut context = Context {
             caller: &connection.peer,
             socket,
             due: None,
-            received: incoming.fds.take(),
+            received,
             answer_fds: Vec::new(),
             may_attach: true,
             max_chunk: connection.max_chunk(line.room()),
         };
         let mut outcome = Outcome::default();
-        let request = line.lend();
-        let answered = answer(line, connection, &incoming, begun, &request, &mut context, &mut outcome);
-        line.restore(request);
-        drop(lease);
-        if let Some(error) = outcome.stream.failed {
-            return Err(error);
+        answer(line, connection, tag, begun, request, &mut context, &mut outcome);
+        if let Some(staged) = outcome.staged
+            && outcome.is_plain()
+            && context.answer_fds.is_empty()
+            && !staged.bulk
+        {
+            return Ok(Sent::Staged(staged));
         }
-        match answered.map(|()| outcome.staged.or(outcome.stream.end)) {
-            Ok(Some(staged)) if context.answer_fds.is_empty() && !staged.bulk => Ok(Sent::Staged(staged)),
-            Ok(Some(staged)) => {
-                let fds = std::mem::take(&mut context.answer_fds);
-                self.send_with_more(staged, &fds)
-            }
+        let fds = context.answer_fds;
+        self.conclude(outcome, fds)
+    }
+
+    /// Sends what a method left behind that is not a staged answer and nothing else.
+    #[cold]
+    fn conclude(&mut self, outcome: Outcome, fds: Vec<OwnedFd>) -> Result<Sent> {
+        if let Some(error) = outcome.stream.failed {
+            return Err(*error);
+        }
+        if let Some(status) = outcome.refused {
+            return self.refuse(*status).map(|()| Sent::Out);
+        }
+        match outcome.staged.or(outcome.stream.end) {
+            Some(staged) if fds.is_empty() && !staged.bulk => Ok(Sent::Staged(staged)),
+            Some(staged) => self.send_with_more(staged, &fds),
             // A method cannot prove that it answered without having staged its answer.
-            Ok(None) => self.refuse(Status::new(Code::Unknown, "the method did not answer")).map(|()| Sent::Out),
-            Err(status) => self.refuse(status).map(|()| Sent::Out),
+            None => self.refuse(Status::new(Code::Unknown, "the method did not answer")).map(|()| Sent::Out),
         }
     }
 
@@ -184,23 +220,41 @@ impl WindowServer {
     }
 }
 
-/// Finds the method and runs it; its answer is then staged in the window.
-#[inline]
+/// Finds the method and runs it; its answer is then staged in the window, or the outcome says why not.
+#[inline(always)]
 fn answer(
     line: &mut WindowLine,
     connection: &Connection,
-    incoming: &Incoming,
+    tag: u16,
     begun: Option<Instant>,
     payload: &[u8],
     context: &mut Context<'_>,
     outcome: &mut Outcome,
-) -> Result<(), Status> {
-    let has_fds = context.received.is_some();
-    if context.received.as_ref().is_some_and(Attachments::lost) {
-        return Err(Status::new(Code::NoResource, "the server has no descriptors left"));
+) {
+    let prepared = prepare(connection, tag, begun, payload, context);
+    let ran = prepared.and_then(|(route, request)| {
+        call::run(route, context, request, Way::Window(line), connection.maximum(), outcome)
+    });
+    if let Err(status) = ran {
+        outcome.refused = Some(status);
     }
-    let route = call::find(&connection.shared.router, incoming.tag, has_fds)?;
+}
+
+/// The method of a request, and what of its payload is for the method.
+#[inline(always)]
+fn prepare<'a>(
+    connection: &'a Connection,
+    tag: u16,
+    begun: Option<Instant>,
+    payload: &'a [u8],
+    context: &mut Context<'_>,
+) -> Result<(&'a Route, &'a [u8]), Box<Status>> {
+    let has_fds = context.received.is_some();
+    if context.received.as_ref().is_some_and(|fds| fds.lost()) {
+        return Err(Status::new(Code::NoResource, "the server has no descriptors left").into());
+    }
+    let route = call::find(&connection.shared.router, tag, has_fds)?;
     let (due, request) = call::split_prefix(payload, begun)?;
     context.due = due;
-    call::run(route, context, request, Way::Window(line), connection.maximum(), outcome)
+    Ok((route, request))
 }

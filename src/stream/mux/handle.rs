@@ -11,13 +11,15 @@ use super::control::{MAX_CONTROL, MAX_TEXT, Reason};
 use super::core::{Core, Key};
 use super::intake::Intake;
 use super::reader;
-use super::shared::{Inner, Shared, Signal, Slot};
+use super::shared::{Inner, Shared, Slot};
+use super::wait::Signal;
 use crate::sys::socket::set_pass_rights;
 use crate::{Deadline, Error, ErrorKind, Result};
 
 /// One side of a mux in credit mode. Clones are handles to the same side.
 ///
-/// A thread of its own reads the socket, so that a channel nobody reads never holds up another. Once the last handle is gone (clones,
+/// A program that waits reads the socket itself, for all channels, and a thread of the mux does whenever none waits, so that a channel
+/// nobody reads never holds up another. Once the last handle is gone (clones,
 /// offers and halves of channels alike) the mux says goodbye, as soon as what was due is out.
 #[derive(Clone)]
 pub struct Mux(Arc<Owner>);
@@ -43,14 +45,16 @@ impl Mux {
         let terms = config.terms()?;
         set_pass_rights(std::os::fd::AsFd::as_fd(&socket), false)
             .map_err(|error| Error::system("forbidding descriptors on a mux", error))?;
-        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-            .map_err(|error| Error::system("making an eventfd", error))?;
-        let shared = Arc::new(Shared::new(socket, wake, config.patience, Core::new(terms)));
+        let event = || {
+            eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+                .map_err(|error| Error::system("making an eventfd", error))
+        };
         let intake = Intake::new(terms.max_frame.max(MAX_CONTROL as u32), config.patience);
+        let shared = Arc::new(Shared::new(socket, [event()?, event()?], config.patience, Core::new(terms), intake));
         let (threads, handshake) = (Arc::clone(&shared), config.handshake);
         thread::Builder::new()
             .name("flipcall-mux".into())
-            .spawn(move || reader::run(&threads, intake, handshake))
+            .spawn(move || reader::run(&threads, handshake))
             .map_err(|error| Error::system("starting the reader thread of a mux", error))?;
         Ok(Self(Arc::new(Owner(shared))))
     }
@@ -81,7 +85,7 @@ impl Mux {
         // An accepted channel is handed out even if the peer has said goodbye since: what it sent before can be received.
         while !inner.slots.get(&key).is_some_and(|slot| slot.accepted) {
             let failed = match inner.check(key) {
-                Ok(()) => match writable.wait(inner, &mut deadline) {
+                Ok(()) => match shared.wait_until(inner, &writable, &mut deadline) {
                     Ok(guard) => {
                         inner = guard;
                         continue;
@@ -104,7 +108,7 @@ impl Mux {
     /// Waits for the peer to offer a channel.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`], or the error that ended the mux, once no offer is left.
+    /// [`ErrorKind::Timeout`], and the error that ended the mux, even if an offer is left: nothing could come of it any more.
     pub fn accept(&self, deadline: impl Into<Deadline>) -> Result<Offer> {
         let (shared, mut deadline) = (&self.0.0, deadline.into());
         let mut inner = shared.lock();
@@ -384,5 +388,6 @@ fn reset(mux: &Mux, key: Key, reason: Reason) {
     let mut inner = shared.lock();
     inner.core.reset(key, reason);
     inner.fail_channel(key, Error::new(ErrorKind::LocalShutdown, "this side has given the channel up"));
+    shared.nudge_leader(&inner);
     shared.flush_or_wake(&mut inner);
 }

@@ -30,6 +30,8 @@ pub(super) enum Intook {
     More,
     /// The socket had no more than this.
     Drained,
+    /// The socket had nothing.
+    Nothing,
     /// The peer sends no more, and between frames that is fine.
     End,
 }
@@ -38,12 +40,14 @@ pub(super) struct Intake {
     decoder: Decoder,
     partial: Option<Partial>,
     begun: Option<Instant>,
+    /// The last receive took all there was and left a frame unfinished: the next one would find nothing.
+    dry: bool,
     patience: Duration,
 }
 
 impl Intake {
     pub(super) fn new(maximum: u32, patience: Duration) -> Self {
-        Self { decoder: Decoder::new(maximum), partial: None, begun: None, patience }
+        Self { decoder: Decoder::new(maximum), partial: None, begun: None, dry: false, patience }
     }
 
     /// One receive. Descriptors that a peer attaches are not received; the kernel drops them.
@@ -59,11 +63,16 @@ impl Intake {
                 })
             }
         };
+        self.dry = false;
         match received {
             Ok((0, _)) | Err(Errno::CONNRESET) if self.is_inside_frame() => Err(decode::end_inside_frame()),
             Ok((0, _)) | Err(Errno::CONNRESET) => Ok(Intook::End),
             Ok((count, wanted)) if count == wanted => Ok(Intook::More),
-            Ok(_) | Err(Errno::AGAIN) => Ok(Intook::Drained),
+            Ok(_) => {
+                self.dry = true;
+                Ok(Intook::Drained)
+            }
+            Err(Errno::AGAIN) => Ok(Intook::Nothing),
             Err(Errno::INTR) => Ok(Intook::More),
             Err(errno) => Err(readiness::transfer_error("reading from a mux", errno)),
         }
@@ -104,6 +113,11 @@ impl Intake {
         partial.filled = here.len();
         self.partial = Some(partial);
         Ok(())
+    }
+
+    /// Whether a receive right now would find nothing: worth a sleep first. Says so once.
+    pub(super) fn is_dry(&mut self) -> bool {
+        std::mem::take(&mut self.dry) && self.is_inside_frame()
     }
 
     fn is_inside_frame(&self) -> bool {

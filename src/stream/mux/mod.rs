@@ -39,10 +39,14 @@ mod explore;
 mod handle;
 mod intake;
 mod judge;
+mod lead;
+#[cfg(test)]
+mod lead_explore;
 mod pen;
 mod plain;
 mod reader;
 mod shared;
+mod wait;
 
 pub use bridge::Bridge;
 pub use bytes::{ByteReader, ByteWriter};

@@ -16,7 +16,8 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 
 use super::core::{FRAME_COST, Key};
-use super::shared::{Inner, Shared, Signal};
+use super::shared::{Inner, Shared};
+use super::wait::Signal;
 use crate::stream::outbox::{PROGRESS_BYTES, try_send, try_send_slices};
 use crate::stream::{Header, Violation, readiness};
 use crate::{Deadline, Error, ErrorKind, Result};
@@ -128,7 +129,7 @@ impl Shared {
         self.wake_reader_if_needed(inner);
     }
 
-    fn wake_reader_if_needed(&self, inner: &Inner) {
+    pub(super) fn wake_reader_if_needed(&self, inner: &Inner) {
         if inner.pen.needs_reader() || inner.pen.broken.is_some() || inner.closing.is_some() {
             self.wake_reader();
         }
@@ -215,7 +216,7 @@ impl Shared {
     /// Writes `parts`; returns what is left of them at the deadline.
     fn write(&self, parts: [&[u8]; 3], deadline: &mut Deadline) -> Result<Vec<u8>> {
         let mut slices = parts.map(IoSlice::new);
-        let mut left = &mut slices[..];
+        let mut left = &mut slices[usize::from(parts[0].is_empty())..];
         let mut stalled: Option<Instant> = None;
         let mut moved = 0;
         loop {
@@ -226,27 +227,27 @@ impl Shared {
                     if left.iter().all(|slice| slice.is_empty()) {
                         return Ok(Vec::new());
                     }
+                    // It took less than all because it is full: another attempt now would be for nothing.
                 }
-                Err(Errno::AGAIN) if self.failing.load(Ordering::Relaxed) => {
-                    return Err(Error::new(ErrorKind::LocalShutdown, "the mux has ended"));
-                }
-                Err(Errno::AGAIN) => {
-                    if moved >= PROGRESS_BYTES || stalled.is_none() {
-                        (stalled, moved) = (Some(Instant::now()), 0);
-                    }
-                    let cut_off = stalled.and_then(|since| since.checked_add(self.patience));
-                    let caller = deadline.resolve();
-                    let until = [cut_off, caller].into_iter().flatten().min();
-                    if readiness::wait(&self.socket, PollFlags::OUT | PollFlags::RDHUP, until)? {
-                        continue;
-                    }
-                    if caller.is_none() || until != caller {
-                        return Err(Violation::WriteTooSlow.into());
-                    }
-                    return Ok(left.iter().flat_map(|slice| slice.iter().copied()).collect());
-                }
+                Err(Errno::AGAIN) => {}
                 Err(errno) => return Err(readiness::transfer_error("writing to a mux", errno)),
             }
+            if self.failing.load(Ordering::Relaxed) {
+                return Err(Error::new(ErrorKind::LocalShutdown, "the mux has ended"));
+            }
+            if moved >= PROGRESS_BYTES || stalled.is_none() {
+                (stalled, moved) = (Some(Instant::now()), 0);
+            }
+            let cut_off = stalled.and_then(|since| since.checked_add(self.patience));
+            let caller = deadline.resolve();
+            let until = [cut_off, caller].into_iter().flatten().min();
+            if readiness::wait(&self.socket, PollFlags::OUT | PollFlags::RDHUP, until)? {
+                continue;
+            }
+            if caller.is_none() || until != caller {
+                return Err(Violation::WriteTooSlow.into());
+            }
+            return Ok(left.iter().flat_map(|slice| slice.iter().copied()).collect());
         }
     }
 

@@ -1,5 +1,8 @@
-//! The reader thread of a mux: takes what the peer sends, never waits for a program, and writes what no other thread can.
+//! The reader thread of a mux: takes what the peer sends while no program does, never waits for one, and writes what no other thread
+//! can.
 
+use std::cell::RefCell;
+use std::os::fd::AsFd;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -8,6 +11,7 @@ use rustix::event::{PollFd, PollFlags};
 use super::control::Reason;
 use super::core::{Event, Key, MAX_UNSENT_CONTROL};
 use super::intake::{Intake, Intook, Payload};
+use super::lead::{LEASE, Watch};
 use super::shared::{Ended, Inner, Shared, Slot};
 use crate::stream::{MuxViolation, Violation, readiness};
 use crate::{Error, ErrorKind, Result};
@@ -17,37 +21,37 @@ use crate::{Error, ErrorKind, Result};
 const BURST: usize = 4;
 
 /// Runs until the mux has ended.
-pub(super) fn run(shared: &Arc<Shared>, mut intake: Intake, handshake: Duration) {
+pub(super) fn run(shared: &Shared, handshake: Duration) {
     let hello_due = Instant::now().checked_add(handshake);
     let _guard = Guard(shared);
+    let mut outcome = Ok(());
     loop {
-        let outcome = receive_burst(shared, &mut intake);
         let mut inner = shared.lock();
         shared.flush(&mut inner);
-        let outcome = outcome.and_then(|()| judge(shared, &mut inner, hello_due));
+        let judged = outcome.and_then(|()| judge(shared, &mut inner, hello_due));
         if inner.error.is_some() {
             return;
         }
-        let waited = outcome.and_then(|()| wait(shared, inner, &mut intake, hello_due));
-        if let Err(error) = waited {
-            end(shared, &error);
-            return;
+        if let Err(error) = judged {
+            return end(shared, &mut inner, &error);
         }
+        outcome =
+            sleep(shared, inner, hello_due).and_then(|readable| if readable { receive_burst(shared) } else { Ok(()) });
     }
 }
 
 /// Ends the mux however this thread ends: a bug here must not leave handles waiting.
-struct Guard<'a>(&'a Shared);
+pub(super) struct Guard<'a>(pub(super) &'a Shared);
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        let error = Error::new(ErrorKind::System, "the reader thread of the mux is gone");
+        let error = Error::new(ErrorKind::System, "the thread that read the socket of the mux is gone");
         self.0.fail(&mut self.0.lock(), error, None);
     }
 }
 
 /// Ends the mux for `error`, and tells the peer if it is to blame.
-fn end(shared: &Shared, error: &Error) {
+pub(super) fn end(shared: &Shared, inner: &mut Inner, error: &Error) {
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Violation>());
     let text = source.map(|violation| violation.to_string()).unwrap_or_default();
     let reason = match source {
@@ -55,7 +59,12 @@ fn end(shared: &Shared, error: &Error) {
         _ => Reason::VIOLATION,
     };
     let goodbye = (error.kind() == ErrorKind::Violation).then_some((reason, &*text));
-    shared.fail(&mut shared.lock(), error.clone(), goodbye);
+    shared.fail(inner, error.clone(), goodbye);
+}
+
+/// The peer sends no more: the end of the mux both ways.
+pub(super) fn peer_closed() -> Error {
+    Error::new(ErrorKind::PeerGone, "the peer closed the mux")
 }
 
 /// What ends the mux between two receives.
@@ -78,58 +87,79 @@ fn judge(shared: &Shared, inner: &mut Inner, hello_due: Option<Instant>) -> Resu
     Ok(())
 }
 
-/// Sleeps until the socket or another thread has something to do.
-fn wait(
-    shared: &Shared,
-    mut inner: MutexGuard<'_, Inner>,
-    intake: &mut Intake,
-    hello_due: Option<Instant>,
-) -> Result<()> {
-    let events = if inner.pen.needs_reader() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+/// Sleeps until the socket or another thread has something to do. Whether there may be something to read.
+fn sleep(shared: &Shared, mut inner: MutexGuard<'_, Inner>, hello_due: Option<Instant>) -> Result<bool> {
+    let watch = inner.lead.look();
+    let (reading, lease_due, frame_due) = match (watch, inner.lead.intake()) {
+        (Watch::Socket, Some(intake)) => {
+            intake.check()?;
+            (PollFlags::IN, None, intake.frame_due())
+        }
+        (Watch::Lease, _) => (PollFlags::empty(), Instant::now().checked_add(LEASE), None),
+        _ => (PollFlags::empty(), None, None),
+    };
+    let writing = if inner.pen.needs_reader() { PollFlags::OUT } else { PollFlags::empty() };
     let hello_due = hello_due.filter(|_| inner.core.peer_max_frame().is_none());
     let write_due = inner.pen.stalled_since().and_then(|since| since.checked_add(shared.patience));
     let due = std::mem::take(&mut inner.due_wakes);
     drop(inner);
     // Without the lock: who wakes up on this CPU would find it taken and go back to sleep.
     due.iter().for_each(|signal| signal.notify());
-    intake.check()?;
-    let until = [intake.frame_due(), hello_due, write_due].into_iter().flatten().min();
-    let mut fds = [PollFd::new(&shared.socket, events), PollFd::new(&shared.wake, PollFlags::IN)];
-    readiness::wait_any(&mut fds, until)?;
-    if fds[1].revents().contains(PollFlags::IN) {
+    let until = [lease_due, frame_due, hello_due, write_due].into_iter().flatten().min();
+    let events = reading | writing;
+    let mut fds = [PollFd::new(&shared.wake, PollFlags::IN), PollFd::new(&shared.socket, events)];
+    // A hang-up is reported whatever was asked for, and it is not this thread's business while a program leads.
+    let watched = if events.is_empty() { 1 } else { 2 };
+    readiness::wait_any(&mut fds[..watched], until)?;
+    if fds[0].revents().contains(PollFlags::IN) {
         // Other threads only count up; the read empties it.
         let _ = rustix::io::read(&shared.wake, &mut [0u8; 8]);
     }
-    Ok(())
+    Ok(reading == PollFlags::IN && !fds[1].revents().is_empty())
 }
 
-/// Receives until the socket has no more for now.
-fn receive_burst(shared: &Shared, intake: &mut Intake) -> Result<()> {
+/// Receives until the socket has no more for now, if the lead can be had.
+fn receive_burst(shared: &Shared) -> Result<()> {
+    let Some(mut intake) = shared.lock().lead.take_over() else { return Ok(()) };
+    let mut outcome = Ok(());
     for _ in 0..BURST {
-        let intook = intake.fill(std::os::fd::AsFd::as_fd(&shared.socket))?;
-        if intook == Intook::End {
-            return Err(Error::new(ErrorKind::PeerGone, "the peer closed the mux"));
-        }
+        let intook = match intake.fill(shared.socket.as_fd()) {
+            Ok(Intook::Nothing) => break,
+            Ok(Intook::End) => Err(peer_closed()),
+            other => other,
+        };
         let mut inner = shared.lock();
-        let mut spare = std::mem::take(&mut inner.spare);
-        let lent = std::cell::RefCell::new(&mut spare);
-        let taken = intake.frames(
-            || lent.borrow_mut().pop(),
-            |tag, payload| deliver(shared, &mut inner, tag, payload, || lent.borrow_mut().pop()),
-        );
-        inner.spare.append(&mut spare);
-        taken?;
-        if inner.core.outgoing_bytes() + inner.pen.unsent() > 2 * MAX_UNSENT_CONTROL
-            || inner.core.outgoing_bytes() > MAX_UNSENT_CONTROL
-        {
-            return Err(Violation::WriteTooSlow.into());
-        }
+        let taken = intook.and_then(|intook| take_in(shared, &mut inner, &mut intake).map(|()| intook));
         if inner.core.has_outgoing() {
             shared.flush(&mut inner);
         }
-        if intook == Intook::Drained {
-            break;
+        match taken {
+            Ok(Intook::More) => {}
+            Ok(_) => break,
+            Err(error) => {
+                outcome = Err(error);
+                break;
+            }
         }
+    }
+    shared.lock().lead.hand_over(intake);
+    outcome
+}
+
+/// Hands out the frames that are here.
+pub(super) fn take_in(shared: &Shared, inner: &mut Inner, intake: &mut Intake) -> Result<()> {
+    let mut spare = std::mem::take(&mut inner.spare);
+    let lent = RefCell::new(&mut spare);
+    let taken = intake.frames(
+        || lent.borrow_mut().pop(),
+        |tag, payload| deliver(shared, inner, tag, payload, || lent.borrow_mut().pop()),
+    );
+    inner.spare.append(&mut spare);
+    taken?;
+    if inner.core.outgoing_bytes() + inner.pen.unsent() > 2 * MAX_UNSENT_CONTROL
+        || inner.core.outgoing_bytes() > MAX_UNSENT_CONTROL
+    {
+        return Err(Violation::WriteTooSlow.into());
     }
     Ok(())
 }

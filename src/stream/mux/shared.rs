@@ -2,17 +2,20 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::net::Shutdown;
 
 use super::control::{Control, Reason};
 use super::core::{Core, Key};
+use super::intake::Intake;
+use super::lead::Lead;
 use super::pen::Pen;
-use crate::stream::{outbox, readiness};
-use crate::{Deadline, Error, ErrorKind, Result};
+use super::wait::Signal;
+use crate::stream::outbox;
+use crate::{Error, ErrorKind, Result};
 
 /// Buffers of consumed messages kept for the next ones.
 const SPARE_BUFFERS: usize = 16;
@@ -48,43 +51,6 @@ impl From<Ended> for Error {
     }
 }
 
-/// A condition variable that knows whether anybody waits: waking nobody costs no system call.
-#[derive(Debug, Default)]
-pub(super) struct Signal {
-    condition: Condvar,
-    waiting: AtomicUsize,
-}
-
-impl Signal {
-    /// Wakes all who wait. Called after the change that they wait for was made under the lock: who registered before is seen here, who
-    /// comes later sees the change.
-    pub(super) fn notify(&self) {
-        if self.waiting.load(Ordering::Relaxed) > 0 {
-            self.condition.notify_all();
-        }
-    }
-
-    /// Waits for a notification. `Err`: the deadline passed.
-    pub(super) fn wait<'a, T>(
-        &self,
-        guard: MutexGuard<'a, T>,
-        deadline: &mut Deadline,
-    ) -> Result<MutexGuard<'a, T>, MutexGuard<'a, T>> {
-        let until = deadline.resolve();
-        let left = until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
-        if left.is_zero() {
-            return Err(guard);
-        }
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        let guard = match until {
-            Some(_) => self.condition.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0,
-            None => self.condition.wait(guard).unwrap_or_else(PoisonError::into_inner),
-        };
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
-        Ok(guard)
-    }
-}
-
 /// What the handles of a channel share with the reader thread.
 #[derive(Default)]
 pub(super) struct Slot {
@@ -110,6 +76,8 @@ pub(super) struct Inner {
     pub(super) slots: BTreeMap<Key, Slot>,
     pub(super) offers: VecDeque<(Key, String)>,
     pub(super) pen: Pen,
+    /// Who reads the socket.
+    pub(super) lead: Lead<Intake>,
     /// Why the mux ended.
     pub(super) error: Option<Error>,
     /// Somebody asked for an orderly end, with this reason: what is due goes out first.
@@ -150,6 +118,8 @@ pub(super) struct Shared {
     pub(super) socket: OwnedFd,
     /// Makes the reader thread look at the pen and at `closing`.
     pub(super) wake: OwnedFd,
+    /// Makes a program that sleeps at the socket look at what it waits for.
+    pub(super) nudge: OwnedFd,
     pub(super) patience: Duration,
     /// The mux has ended: a write that finds no room gives up.
     pub(super) failing: AtomicBool,
@@ -162,12 +132,19 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(socket: OwnedFd, wake: OwnedFd, patience: Duration, core: Core) -> Self {
+    pub(super) fn new(
+        socket: OwnedFd,
+        [wake, nudge]: [OwnedFd; 2],
+        patience: Duration,
+        core: Core,
+        intake: Intake,
+    ) -> Self {
         let inner = Inner {
             core,
             slots: BTreeMap::new(),
             offers: VecDeque::new(),
             pen: Pen::default(),
+            lead: Lead::new(intake),
             error: None,
             closing: None,
             spare: Vec::new(),
@@ -175,22 +152,12 @@ impl Shared {
         };
         let (offered, greeted, ended) = (Signal::default(), Signal::default(), Signal::default());
         let failing = AtomicBool::new(false);
-        Self { socket, wake, patience, failing, offered, greeted, ended, inner: Mutex::new(inner) }
+        Self { socket, wake, nudge, patience, failing, offered, greeted, ended, inner: Mutex::new(inner) }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         // No code panics between two steps that belong together while it holds this lock.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits on `signal`.
-    pub(super) fn wait<'a>(
-        &self,
-        guard: MutexGuard<'a, Inner>,
-        signal: &Signal,
-        deadline: &mut Deadline,
-    ) -> Result<MutexGuard<'a, Inner>> {
-        signal.wait(guard, deadline).map_err(|_| readiness::timeout("the deadline passed on a mux"))
     }
 
     /// Makes the reader thread look around.

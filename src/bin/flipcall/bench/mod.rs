@@ -32,6 +32,10 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         clock_ns: measure::clock_cost(),
     };
     let groups = arguments.groups()?;
+    // A minute is too long to learn that a path is wrong.
+    for path in [&arguments.json, &arguments.report].into_iter().flatten() {
+        std::fs::OpenOptions::new().append(true).create(true).open(path).map_err(|error| unwritable(path, &error))?;
+    }
     let progress = progress_bar(groups.iter().map(|group| measure::turns(group, arguments)).sum())?;
     let mut rows = Vec::new();
     for group in &groups {
@@ -56,7 +60,11 @@ fn progress_bar(turns: u64) -> Result<ProgressBar, Box<dyn std::error::Error>> {
 }
 
 fn write(path: &std::path::Path, text: &str) -> Outcome {
-    std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()).into())
+    std::fs::write(path, text).map_err(|error| unwritable(path, &error).into())
+}
+
+fn unwritable(path: &std::path::Path, error: &std::io::Error) -> String {
+    format!("{}: {error}", path.display())
 }
 
 /// The first line of a file of the kernel, `unknown` if it cannot be read.

@@ -8,7 +8,7 @@ use clap::builder::RangedU64ValueParser;
 use super::transports::{Fallible, Transport};
 
 /// The most payload bytes: every transport of a group has memory of its own for it.
-const MOST_PAYLOAD: u64 = 16 << 20;
+const MOST_PAYLOAD: u64 = 64 << 20;
 /// Payloads of the default table: a null call, what shares a cache line with the header, a page, and what takes many.
 const PAYLOADS: [u32; 4] = [0, 48, 4096, 65_536];
 
@@ -19,7 +19,7 @@ pub(crate) struct Arguments {
     ///
     /// bare-spin, bare-copy, bare-futex: the limits, one word in shared memory and no protocol. bare-copy and bare-futex copy the
     /// payload in and out on both sides. window-spin, window-adaptive, window-park: a packet window. pipe, eventfd, unix-stream,
-    /// unix-seqpacket: what the kernel offers.
+    /// unix-seqpacket: what the kernel offers. rpc-window, rpc-socket: typed calls.
     #[arg(long, value_name = "A,B", value_delimiter = ',', value_parser = Transport::parse)]
     transports: Vec<Transport>,
     /// Bytes that a call carries there and back [default: 0,48,4096,65536]
