@@ -2,9 +2,11 @@
 //!
 //! An affinity mask does not tell where the peer runs, and nobody tells how long it will think, so both are learned from the answers:
 //!
-//! 1. Spin without a clock for [`HOT_SPINS`], then with one for twice the last answer and a bit, at most [`MOST_SPIN`].
+//! 1. Spin without a clock for [`HOT_SPINS`], then with one for twice the last answer and a bit, at most [`MOST_SPIN`]. A quick
+//!    answer does not wipe out a slow one: a peer that answers after 5 and 20 µs in turn would else be missed every other time.
 //! 2. A spin that missed was wasted: the next 1, 3, 7 … 4,095 waits do not spin. A hit ends that, and so does, in a wait without a
-//!    spin, a sleep that ended early enough that a longer spin would have hit.
+//!    spin, a sleep that ended early enough that a longer spin would have hit. That is a hope: on one CPU for both sides no spin
+//!    hits, however long. Hopes that came to nothing back off in turn, until the next hit.
 //! 3. Then yield the CPU once: where both sides share it, the peer runs and answers for half the price of a sleep. A yield that
 //!    brought no answer costs next to nothing, and the scheduler does that now and then: it backs off a little, until the next that
 //!    does. One that took long (another thread wanted the CPU) costs a whole time slice: it backs off far and fast.
@@ -22,8 +24,12 @@ const SPIN_SLACK: Duration = Duration::from_micros(5);
 const LEAST_SPIN: Duration = Duration::from_micros(2);
 /// A yield that took longer than this gave the CPU to somebody else.
 const SLOW_YIELD: Duration = Duration::from_micros(50);
+/// A hit that was quicker than the last answer takes off this part of it.
+const FORGOTTEN_PER_HIT: u32 = 16;
 /// The most waits in a row that do not try to spin.
 const MOST_SPIN_SKIPS: u32 = 4095;
+/// The most sleeps in a row that raise no hope: a hope that comes to nothing costs a spin, which is at most three times such a sleep.
+const MOST_HOPE_SKIPS: u32 = 63;
 /// The most waits in a row that do not try to yield: with a hog on the CPU a yield costs 1.4 ms.
 const MOST_YIELD_SKIPS: u32 = 65_535;
 /// Good yields in a row after which one slow yield is forgotten: a slow one costs what about 500 good ones save.
@@ -36,9 +42,12 @@ const SLOW_YIELD_STEP: u32 = 8;
 /// The memory of one endpoint.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Adaptive {
-    /// How long the last slow answer took.
+    /// How long the last slow answer took, or slower ones before it, as far as they are not forgotten.
     last: Duration,
     spin: Backoff,
+    hopes: Backoff,
+    /// The next spin is tried because of a sleep that it might have saved.
+    hoping: bool,
     slow_yields: Backoff,
     fruitless_yields: Backoff,
     good_yields: u32,
@@ -95,14 +104,22 @@ impl Adaptive {
 
     /// The answer came while spinning.
     pub(crate) fn spin_hit(&mut self, took: Duration) {
-        self.last = took;
+        self.last = match self.last {
+            last if last > MOST_SPIN => took,
+            last => took.max(last - last / FORGOTTEN_PER_HIT),
+        };
         self.spin = Backoff::default();
+        self.hopes = Backoff::default();
+        self.hoping = false;
     }
 
     /// The spin's budget ran out.
     pub(crate) fn spin_missed(&mut self, budget: Duration) {
         self.missed = budget;
         self.spin.failed(2, MOST_SPIN_SKIPS);
+        if std::mem::take(&mut self.hoping) {
+            self.hopes.failed(2, MOST_HOPE_SKIPS);
+        }
     }
 
     /// The CPU was yielded for `pause`; `answered` tells whether the answer was there after it.
@@ -131,8 +148,9 @@ impl Adaptive {
             return;
         }
         self.last = took;
-        if took < MOST_SPIN && took > self.missed {
+        if took < MOST_SPIN && took > self.missed && self.hopes.due() {
             self.spin = Backoff::default();
+            self.hoping = true;
         }
     }
 }
@@ -194,6 +212,64 @@ mod tests {
             adaptive.slept(8 * US + budget.unwrap_or_default(), budget.is_some());
         }
         assert!(spun < 15, "{spun} of 1,000 waits spun for nothing");
+    }
+
+    #[test]
+    fn one_cpu_for_both_sides_ends_the_spinning_whatever_the_answers() {
+        for answers in [&[5, 150][..], &[5, 5, 5, 150], &[2, 2, 55], &[40, 1, 90, 7, 160, 13], &[199]] {
+            let (mut adaptive, mut worked, mut wasted) = (Adaptive::default(), Duration::ZERO, Duration::ZERO);
+            for answer in answers.iter().cycle().take(3000).map(|&answer| answer * US) {
+                let budget = adaptive.spin_budget();
+                if let Some(budget) = budget {
+                    wasted += budget;
+                    adaptive.spin_missed(budget);
+                }
+                worked += answer;
+                adaptive.slept(answer + budget.unwrap_or_default(), budget.is_some());
+            }
+            assert!(wasted * 10 < worked, "{answers:?}: spun {wasted:?} for {worked:?} of answers");
+        }
+    }
+
+    #[test]
+    fn quick_answers_between_slow_ones_do_not_make_the_spin_miss() {
+        for answers in [&[5, 20][..], &[5, 5, 5, 5, 20], &[4, 100], &[6, 18, 45], &[5, 5, 5, 5, 5, 5, 5, 5, 50]] {
+            let (mut adaptive, mut slept) = (Adaptive::default(), 0);
+            for answer in answers.iter().cycle().take(1000).map(|&answer| answer * US) {
+                match adaptive.spin_budget() {
+                    Some(budget) if budget >= answer => adaptive.spin_hit(answer),
+                    Some(budget) => {
+                        slept += 1;
+                        adaptive.spin_missed(budget);
+                        adaptive.slept(answer + 50 * US, true);
+                    }
+                    None => {
+                        slept += 1;
+                        adaptive.slept(answer + 50 * US, false);
+                    }
+                }
+            }
+            assert!(slept < 20, "{answers:?}: slept in {slept} of 1,000 waits");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_moved_to_another_cpu_is_found_after_a_few_sleeps() {
+        let mut adaptive = Adaptive::default();
+        let (mut sleeps, mut waits) = (0, 0);
+        while adaptive.hopes.width < MOST_HOPE_SKIPS {
+            let budget = adaptive.spin_budget();
+            budget.into_iter().for_each(|budget| adaptive.spin_missed(budget));
+            adaptive.slept([5, 5, 5, 150][waits % 4] * US, budget.is_some());
+            waits += 1;
+        }
+        while adaptive.spin_budget().is_none() {
+            sleeps += 1;
+            adaptive.slept(60 * US, false);
+        }
+        assert!((1..=MOST_HOPE_SKIPS + 1).contains(&sleeps), "after {sleeps}");
+        adaptive.spin_hit(5 * US);
+        assert_eq!((adaptive.hopes.width, adaptive.hoping), (0, false), "a hit restores all hope");
     }
 
     /// Waits until the next yield is due.
