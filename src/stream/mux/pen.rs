@@ -15,6 +15,7 @@ use std::time::Instant;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
+use super::control::Control;
 use super::core::{FRAME_COST, Key};
 use super::shared::{Inner, Shared};
 use super::wait::Signal;
@@ -52,6 +53,11 @@ impl Pen {
     /// Whether a frame written now would begin behind a whole one.
     pub(super) fn is_between_frames(&self) -> bool {
         self.is_free() && self.broken.is_none()
+    }
+
+    /// Queues a last control frame; to be written by a flush.
+    pub(super) fn append(&mut self, control: &Control<'_>) {
+        control.encode(&mut self.rest);
     }
 
     /// Whether there is something that the reader thread should write once the socket has room.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::control::Reason;
+use super::control::{Control, Reason};
 use super::core::{Event, Key, MAX_UNSENT_CONTROL};
 use super::intake::{Intake, Intook, Payload};
 use super::lead::{LEASE, SHORT_LEASE, Watch};
@@ -19,6 +19,9 @@ use crate::{Error, ErrorKind, Result};
 /// How many receives may follow each other before sleeping programs are woken and the pen is looked at. Waking a program for each frame
 /// of a stream would cost two switches a frame; four frames of the default size are half of the default credit.
 const BURST: usize = 4;
+
+/// The most receives for the last words of a peer that takes no more bytes: more than a socket holds.
+const LAST_RECEIVES: usize = 64;
 
 /// Runs until the mux has ended.
 pub(super) fn run(shared: &Shared, handshake: Duration) {
@@ -35,8 +38,11 @@ pub(super) fn run(shared: &Shared, handshake: Duration) {
         if let Err(error) = judged {
             return end(shared, &mut inner, &error);
         }
-        outcome =
-            sleep(shared, inner, hello_due).and_then(|readable| if readable { receive_burst(shared) } else { Ok(()) });
+        outcome = sleep(shared, inner, hello_due).map(|readable| {
+            if readable {
+                receive_burst(shared);
+            }
+        });
     }
 }
 
@@ -69,8 +75,13 @@ pub(super) fn peer_closed() -> Error {
 
 /// What ends the mux between two receives.
 fn judge(shared: &Shared, inner: &mut Inner, hello_due: Option<Instant>) -> Result<()> {
-    if let Some(error) = &inner.pen.broken {
-        return Err(error.clone());
+    if let Some(error) = inner.pen.broken.clone() {
+        let Some(mut intake) = inner.lead.take() else {
+            // Whoever leads looks for the last words.
+            shared.nudge_leader(inner);
+            return Ok(());
+        };
+        return Err(last_words(shared, inner, &mut intake).unwrap_or(error));
     }
     if inner.core.peer_max_frame().is_none() && hello_due.is_some_and(|due| Instant::now() >= due) {
         return Err(Violation::from(MuxViolation::LateHello).into());
@@ -81,10 +92,31 @@ fn judge(shared: &Shared, inner: &mut Inner, hello_due: Option<Instant>) -> Resu
     if let Some(reason) = inner.closing
         && inner.pen.is_between_frames()
     {
-        let error = Error::new(ErrorKind::LocalShutdown, "this side has closed the mux");
-        shared.fail(inner, error, Some((reason, "")));
+        // The socket may be full of what was due before: then the next turns of this thread write the rest.
+        if !std::mem::replace(&mut inner.said_goodbye, true) {
+            inner.pen.append(&Control::Goodbye { reason, text: "" });
+            shared.flush(inner);
+        }
+        if inner.pen.is_between_frames() {
+            let error = Error::new(ErrorKind::LocalShutdown, "this side has closed the mux");
+            shared.fail(inner, error, None);
+        }
     }
     Ok(())
+}
+
+/// What a peer that takes no more bytes sent before: a GOODBYE says more than the write that failed.
+pub(super) fn last_words(shared: &Shared, inner: &mut Inner, intake: &mut Intake) -> Option<Error> {
+    for _ in 0..LAST_RECEIVES {
+        match intake.fill(shared.socket.as_fd()) {
+            Ok(Intook::More | Intook::Drained) => {}
+            Ok(Intook::End | Intook::Nothing) | Err(_) => return None,
+        }
+        if let Err(error) = take_in(shared, inner, intake) {
+            return Some(error);
+        }
+    }
+    None
 }
 
 /// Sleeps until the socket or another thread has something to do. Whether there may be something to read.
@@ -120,9 +152,8 @@ fn sleep(shared: &Shared, mut inner: MutexGuard<'_, Inner>, hello_due: Option<In
 }
 
 /// Receives until the socket has no more for now, if the lead can be had.
-fn receive_burst(shared: &Shared) -> Result<()> {
-    let Some(mut intake) = shared.lock().lead.take_over() else { return Ok(()) };
-    let mut outcome = Ok(());
+fn receive_burst(shared: &Shared) {
+    let Some(mut intake) = shared.lock().lead.take_over() else { return };
     for _ in 0..BURST {
         let intook = match intake.fill(shared.socket.as_fd()) {
             Ok(Intook::Nothing) => break,
@@ -138,13 +169,13 @@ fn receive_burst(shared: &Shared) -> Result<()> {
             Ok(Intook::More) => {}
             Ok(_) => break,
             Err(error) => {
-                outcome = Err(error);
+                // Under the lock: a program that leads next would find the end of the stream, and take that for the reason.
+                end(shared, &mut inner, &error);
                 break;
             }
         }
     }
     shared.lock().lead.hand_over(intake);
-    outcome
 }
 
 /// Hands out the frames that are here.

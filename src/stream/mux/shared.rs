@@ -82,6 +82,8 @@ pub(super) struct Inner {
     pub(super) error: Option<Error>,
     /// Somebody asked for an orderly end, with this reason: what is due goes out first.
     pub(super) closing: Option<Reason>,
+    /// Whether the GOODBYE of `closing` is among what is written.
+    pub(super) said_goodbye: bool,
     pub(super) spare: Vec<Vec<u8>>,
     /// Who is to be woken when the lock is given back.
     pub(super) due_wakes: Vec<Arc<Signal>>,
@@ -147,6 +149,7 @@ impl Shared {
             lead: Lead::new(intake),
             error: None,
             closing: None,
+            said_goodbye: false,
             spare: Vec::new(),
             due_wakes: Vec::new(),
         };

@@ -139,6 +139,10 @@ impl Shared {
                 Ok(woken) => late = woken == Woken::Late,
                 Err(error) => reader::end(self, &mut inner, &error),
             }
+            if let Some(error) = inner.pen.broken.clone().filter(|_| inner.error.is_none()) {
+                let error = reader::last_words(self, &mut inner, &mut intake).unwrap_or(error);
+                reader::end(self, &mut inner, &error);
+            }
             if signal.marked.load(Ordering::Relaxed) || inner.error.is_some() {
                 break inner;
             }
