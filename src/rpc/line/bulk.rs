@@ -20,9 +20,7 @@ impl WindowLine {
             self.look()?;
             self.socket.send(BULK, frame, deadline)
         });
-        if bulk.capacity() <= super::RETAINED {
-            self.bulk = bulk;
-        }
+        self.bulk = bulk;
         sent
     }
 
@@ -61,6 +59,7 @@ impl WindowLine {
             let expected = left.min(BULK_FRAME);
             self.receive_frame(expected, due, keep.is_some())?;
             left -= expected;
+            self.kept.needed(self.bulk.len());
             if let (Some(begun), Some(prefix)) = (keep.flatten(), self.bulk.first_chunk()) {
                 let call = wire::deadline_from(u64::from_be_bytes(*prefix), begun);
                 due = [due, call].into_iter().flatten().min();
