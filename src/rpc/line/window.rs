@@ -10,6 +10,7 @@
 //!
 //! Descriptors go over the socket before the flip, a bulk payload after it.
 
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,7 +23,7 @@ use crate::endpoint::{Halted, SHORT, SHORT_BYTES, SHORT_HEAD, SHORT_WORDS};
 use crate::rpc::Violation;
 use crate::rpc::codec::{Encode, Encoder, Sink};
 use crate::rpc::wire::{self, BULK_DATAGRAM, FLAG_BULK, WINDOW_HEADER};
-use crate::stream::{FrameSocket, MAX_ATTACHMENTS};
+use crate::stream::{FRAME_OVERHEAD, FrameSocket, MAX_ATTACHMENTS};
 use crate::{Deadline, Endpoint, ErrorKind, Result};
 
 /// A window and the socket beside it.
@@ -39,6 +40,8 @@ pub(crate) struct WindowLine {
     /// For the answer to a request that came as bulk, while the request is still read.
     spare: Vec<u8>,
     pub(super) kept: Kept,
+    /// Where in it a payload lies that arrived.
+    pub(super) payload: Range<usize>,
     /// Whether the last message came as bulk.
     pub(super) came_as_bulk: bool,
 }
@@ -104,7 +107,7 @@ impl WindowLine {
         let _ = set_socket_send_buffer_size(&socket, wire::BULK_BUFFER);
         let kept = Kept::new(Arc::clone(budget));
         let (buffer, bulk, spare) = (Vec::new(), Vec::new(), Vec::new());
-        Self { endpoint, socket, buffer, filled: 0, bulk, spare, kept, came_as_bulk: false }
+        Self { endpoint, socket, buffer, filled: 0, bulk, spare, kept, payload: 0..0, came_as_bulk: false }
     }
 
     /// The most payload bytes of a message that fits the window.
@@ -160,7 +163,8 @@ impl WindowLine {
         self.bulk.clear();
         let bytes = usize::try_from(length).map_err(|_| TooLarge)?;
         self.kept.needed(bytes);
-        self.bulk.reserve_exact(bytes);
+        // What the socket needs beyond a payload to receive the next one in the same buffer.
+        self.bulk.reserve_exact(bytes + FRAME_OVERHEAD);
         let length = message.encode_to(&mut self.bulk).ok_or(TooLarge)?;
         let mut datagram = [0; BULK_DATAGRAM];
         datagram[..WINDOW_HEADER].copy_from_slice(&message.head(FLAG_BULK));
@@ -291,24 +295,25 @@ impl WindowLine {
     /// The payload of the last message that was [taken](Self::take).
     #[inline]
     pub(crate) fn payload(&self) -> &[u8] {
-        if self.came_as_bulk { &self.bulk } else { &self.buffer[WINDOW_HEADER..self.filled] }
+        if self.came_as_bulk { &self.bulk[self.payload.clone()] } else { &self.buffer[WINDOW_HEADER..self.filled] }
     }
 
     /// Lends that payload out, so that the line can be written to meanwhile; give it back with [`restore`](Self::restore).
     pub(crate) fn lend(&mut self) -> Lent {
         if self.came_as_bulk {
             let bytes = std::mem::replace(&mut self.bulk, std::mem::take(&mut self.spare));
-            Lent { bytes, from: 0, to: None }
+            Lent { bytes, range: self.payload.clone(), is_bulk: true }
         } else {
-            Lent { bytes: std::mem::take(&mut self.buffer), from: WINDOW_HEADER, to: Some(self.filled) }
+            Lent { bytes: std::mem::take(&mut self.buffer), range: WINDOW_HEADER..self.filled, is_bulk: false }
         }
     }
 
     /// Takes back what was lent.
     pub(crate) fn restore(&mut self, lent: Lent) {
-        match lent.to {
-            Some(_) => self.buffer = lent.bytes,
-            None => self.spare = std::mem::replace(&mut self.bulk, lent.bytes),
+        if lent.is_bulk {
+            self.spare = std::mem::replace(&mut self.bulk, lent.bytes);
+        } else {
+            self.buffer = lent.bytes;
         }
     }
 
@@ -370,14 +375,14 @@ impl AsFd for WindowLine {
 #[derive(Debug)]
 pub(crate) struct Lent {
     bytes: Vec<u8>,
-    from: usize,
-    to: Option<usize>,
+    range: Range<usize>,
+    is_bulk: bool,
 }
 
 impl std::ops::Deref for Lent {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes[self.from..self.to.unwrap_or(self.bytes.len())]
+        &self.bytes[self.range.clone()]
     }
 }
