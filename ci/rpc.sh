@@ -12,6 +12,7 @@ fi
 
 # shellcheck disable=SC2086
 timeout 900 cargo test $profile --features cli,tracing,postcard --test rpc --test rpc_allocations --test rpc_tracing --test rpc_postcard \
+    --test rpc_end --test rpc_large \
     -- --nocapture --test-threads 1
 timeout 300 cargo test $profile --doc rpc
 timeout 60 cargo run --quiet $profile --example kv

@@ -28,7 +28,7 @@ const READ_AHEAD: usize = 16 * 1024;
 const RETAINED: usize = 2 * 1024 * 1024;
 
 /// What payloads are aligned to, in bytes.
-const CACHE_LINE: usize = 64;
+pub(super) const CACHE_LINE: usize = 64;
 
 /// A frame, borrowed from the buffer of its decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,9 +45,9 @@ pub struct Frame<'a> {
 /// length that a header announces; a frame over the maximum is refused as soon as its header is there.
 #[derive(Debug)]
 pub struct Decoder {
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
+    pub(super) buffer: Vec<u8>,
+    pub(super) start: usize,
+    pub(super) end: usize,
     maximum: u32,
     /// Bytes of the last frame and the next header: where frames come in one size, one read brings a whole one.
     expected: usize,

@@ -116,7 +116,11 @@ impl Channel {
         if line.take_short(datagram, &mut short) == Some(RESPONSE)
             && let [OK, fields @ ..] = short.payload()
         {
-            return read(fields, None).map_err(|_| Box::new(malformed(RESPONSE)));
+            let taken = read(fields, None).map_err(|_| Box::new(malformed(RESPONSE)));
+            if line.is_untrimmed() {
+                line.trim();
+            }
+            return taken;
         }
         self.take_slowly(datagram, &short, deadline, read)
     }
@@ -138,9 +142,17 @@ impl Channel {
         read: Read<'_>,
     ) -> Result<(), Box<Failure>> {
         let Line::Window(line) = &mut self.line else { unreachable!("only a window stages") };
-        attach(line, fds)?;
-        send_bulk(line, staged, deadline)?;
-        Ok(self.receive(deadline, &mut response(read))?)
+        let sent = attach(line, fds).and_then(|()| send_bulk(line, staged, deadline));
+        let taken = sent.and_then(|()| self.receive(deadline, &mut response(read)));
+        self.trim();
+        Ok(taken?)
+    }
+
+    /// A call is over that was not short.
+    fn trim(&mut self) {
+        if let Line::Window(line) = &mut self.line {
+            line.trim();
+        }
     }
 
     /// Takes an answer that is not a short response.
@@ -155,6 +167,9 @@ impl Channel {
         let Line::Window(line) = &mut self.line else { unreachable!("only a window has datagrams") };
         let maximum = u64::from(self.session.own_maximum);
         let taken = take_from_window(line, datagram, short, maximum, deadline, &mut response(read));
+        if line.is_untrimmed() {
+            line.trim();
+        }
         Ok(self.settled(taken)?)
     }
 
@@ -307,9 +322,7 @@ fn take_from_window(
     if incoming.bulk > 0 {
         receive_bulk(line, incoming.bulk, maximum, deadline)?;
     }
-    let taken = take(incoming.tag, line.payload(), incoming.fds);
-    line.trim();
-    taken
+    take(incoming.tag, line.payload(), incoming.fds)
 }
 
 #[cold]

@@ -11,7 +11,7 @@ use super::ClientConfig;
 use super::channel::{Channel, Failure, Line, Request};
 use crate::endpoint;
 use crate::rpc::codec::from_bytes;
-use crate::rpc::line::{SocketLine, WindowLine, hang_up};
+use crate::rpc::line::{Budget, SocketLine, WindowLine, hang_up};
 use crate::rpc::wire::{self, Hello, Open, Opened, VERSION};
 use crate::rpc::{CallError, Code, Violation};
 use crate::stream::{Attachments, FrameSocket};
@@ -30,6 +30,8 @@ pub(super) struct Session {
     pub(super) maximum: u64,
     /// The largest answer that we accept, in bytes.
     pub(super) own_maximum: u32,
+    /// What its window lines may keep of large messages.
+    kept: Arc<Budget>,
 }
 
 impl Session {
@@ -49,7 +51,7 @@ impl Session {
         }
         crate::rpc::trace::connected(u32::from(version1));
         let (base, own_maximum) = (Mutex::new(Some(line)), config.maximum);
-        Ok(Arc::new(Self { base, socket: shared, version1, maximum, own_maximum }))
+        Ok(Arc::new(Self { base, socket: shared, version1, maximum, own_maximum, kept: Arc::default() }))
     }
 
     /// Whether the server still holds its end. Eats no byte.
@@ -120,13 +122,19 @@ pub(super) fn open(
     called.map_err(|failure| *failure)?;
     let session = Arc::clone(&base.session);
     let (opened, fds) = opened.ok_or_else(|| Failure::Lost(Violation::Malformed(wire::OPEN).into()))?;
-    let line = build(opened, fds, config, deadline).map_err(|error| Failure::Call(error.into()))?;
+    let line = build(opened, fds, config, &session.kept, deadline).map_err(|error| Failure::Call(error.into()))?;
     crate::rpc::trace::channel_opened(opened.length);
     Ok(Box::new(Channel { line, session, is_base: false }))
 }
 
 /// Makes a line of what an OPEN brought.
-fn build(opened: Opened, fds: Option<Box<Attachments>>, config: &ClientConfig, deadline: Deadline) -> Result<Line> {
+fn build(
+    opened: Opened,
+    fds: Option<Box<Attachments>>,
+    config: &ClientConfig,
+    kept: &Arc<Budget>,
+    deadline: Deadline,
+) -> Result<Line> {
     let mut fds = fds.ok_or_else(|| Error::new(ErrorKind::Refused, "the channel came without its descriptors"))?;
     if fds.lost() {
         return Err(Error::new(ErrorKind::System, "this process has no descriptors left for a channel"));
@@ -148,7 +156,7 @@ fn build(opened: Opened, fds: Option<Box<Attachments>>, config: &ClientConfig, d
     let patience = std::time::Instant::now() + wire::HANDSHAKE;
     let until = deadline.resolve().map_or(patience, |due| due.min(patience));
     let endpoint = client.connect(Deadline::at(until))?;
-    Ok(Line::Window(WindowLine::new(endpoint, socket)))
+    Ok(Line::Window(WindowLine::new(endpoint, socket, kept)))
 }
 
 /// Whether an OPEN was refused because something is used up, for now at least.

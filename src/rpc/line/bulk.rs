@@ -20,9 +20,7 @@ impl WindowLine {
             self.look()?;
             self.socket.send(BULK, frame, deadline)
         });
-        if bulk.capacity() <= super::RETAINED {
-            self.bulk = bulk;
-        }
+        self.bulk = bulk;
         sent
     }
 
@@ -35,14 +33,26 @@ impl WindowLine {
         due: Option<Instant>,
         begun: Option<Instant>,
     ) -> Result<()> {
-        self.bulk.clear();
         self.came_as_bulk = true;
-        self.receive_frames(length, maximum, due, Some(begun))
+        if length <= (BULK_FRAME as u64).min(maximum) {
+            return self.receive_only_frame(length as usize, due);
+        }
+        self.bulk.clear();
+        self.receive_frames(length, maximum, due, Some(begun))?;
+        self.payload = 0..self.bulk.len();
+        Ok(())
     }
 
     /// Reads such a payload and throws it away as it comes.
     pub(crate) fn discard_bulk(&mut self, length: u64, maximum: u64, due: Option<Instant>) -> Result<()> {
         self.receive_frames(length, maximum, due, None)
+    }
+
+    /// Receives a payload that is a single frame: it stays in the buffer that the socket brought it in.
+    fn receive_only_frame(&mut self, length: usize, due: Option<Instant>) -> Result<()> {
+        self.receive_frame(length, due, false)?;
+        self.payload = self.socket.exchange(length, &mut self.bulk);
+        Ok(())
     }
 
     /// Receives frames; `keep` is `None` for those to be thrown away.
@@ -61,6 +71,7 @@ impl WindowLine {
             let expected = left.min(BULK_FRAME);
             self.receive_frame(expected, due, keep.is_some())?;
             left -= expected;
+            self.kept.needed(self.bulk.len());
             if let (Some(begun), Some(prefix)) = (keep.flatten(), self.bulk.first_chunk()) {
                 let call = wire::deadline_from(u64::from_be_bytes(*prefix), begun);
                 due = [due, call].into_iter().flatten().min();

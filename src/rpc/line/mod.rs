@@ -1,12 +1,14 @@
 //! One transport of calls: a socket alone, or a window with a socket beside it. Both carry the same messages.
 
 mod bulk;
+mod kept;
 mod socket;
 mod window;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+pub(crate) use kept::{Budget, QUIET};
 pub(crate) use socket::SocketLine;
 pub(crate) use window::{Short, Staged, WindowLine};
 
@@ -15,7 +17,7 @@ use super::wire;
 use crate::stream::Attachments;
 use crate::{Error, ErrorKind};
 
-/// A buffer that grew beyond this many bytes for one message is given back after it.
+/// Bytes that the buffers of a line may have for good; beyond it they are given back after a message, or [kept](kept) for a while.
 const RETAINED: usize = 2 << 20;
 
 /// What stands in front of a message's value.

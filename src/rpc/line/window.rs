@@ -10,17 +10,20 @@
 //!
 //! Descriptors go over the socket before the flip, a bulk payload after it.
 
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::net::sockopt::set_socket_send_buffer_size;
 
-use super::{Incoming, Outgoing, TooLarge, hang_up};
+use super::kept::Kept;
+use super::{Budget, Incoming, Outgoing, RETAINED, TooLarge, hang_up};
 use crate::endpoint::{Halted, SHORT, SHORT_BYTES, SHORT_HEAD, SHORT_WORDS};
 use crate::rpc::Violation;
 use crate::rpc::codec::{Encode, Encoder, Sink};
 use crate::rpc::wire::{self, BULK_DATAGRAM, FLAG_BULK, WINDOW_HEADER};
-use crate::stream::{FrameSocket, MAX_ATTACHMENTS};
+use crate::stream::{FRAME_OVERHEAD, FrameSocket, MAX_ATTACHMENTS};
 use crate::{Deadline, Endpoint, ErrorKind, Result};
 
 /// A window and the socket beside it.
@@ -34,6 +37,11 @@ pub(crate) struct WindowLine {
     filled: usize,
     /// A payload that arrives or leaves as bulk.
     pub(super) bulk: Vec<u8>,
+    /// For the answer to a request that came as bulk, while the request is still read.
+    spare: Vec<u8>,
+    pub(super) kept: Kept,
+    /// Where in it a payload lies that arrived.
+    pub(super) payload: Range<usize>,
     /// Whether the last message came as bulk.
     pub(super) came_as_bulk: bool,
 }
@@ -92,12 +100,14 @@ impl Sink for WindowSink<'_> {
 }
 
 impl WindowLine {
-    pub(crate) fn new(endpoint: Endpoint, mut socket: FrameSocket) -> Self {
+    pub(crate) fn new(endpoint: Endpoint, mut socket: FrameSocket, budget: &Arc<Budget>) -> Self {
         socket.set_max_frame(wire::BULK_FRAME as u32);
         socket.set_linger(wire::BULK_LINGER);
         // Whatever the kernel gives is fine.
         let _ = set_socket_send_buffer_size(&socket, wire::BULK_BUFFER);
-        Self { endpoint, socket, buffer: Vec::new(), filled: 0, bulk: Vec::new(), came_as_bulk: false }
+        let kept = Kept::new(Arc::clone(budget));
+        let (buffer, bulk, spare) = (Vec::new(), Vec::new(), Vec::new());
+        Self { endpoint, socket, buffer, filled: 0, bulk, spare, kept, payload: 0..0, came_as_bulk: false }
     }
 
     /// The most payload bytes of a message that fits the window.
@@ -151,7 +161,10 @@ impl WindowLine {
             return Err(TooLarge);
         }
         self.bulk.clear();
-        self.bulk.reserve_exact(usize::try_from(length).map_err(|_| TooLarge)?);
+        let bytes = usize::try_from(length).map_err(|_| TooLarge)?;
+        self.kept.needed(bytes);
+        // What the socket needs beyond a payload to receive the next one in the same buffer.
+        self.bulk.reserve_exact(bytes + FRAME_OVERHEAD);
         let length = message.encode_to(&mut self.bulk).ok_or(TooLarge)?;
         let mut datagram = [0; BULK_DATAGRAM];
         datagram[..WINDOW_HEADER].copy_from_slice(&message.head(FLAG_BULK));
@@ -282,33 +295,54 @@ impl WindowLine {
     /// The payload of the last message that was [taken](Self::take).
     #[inline]
     pub(crate) fn payload(&self) -> &[u8] {
-        if self.came_as_bulk { &self.bulk } else { &self.buffer[WINDOW_HEADER..self.filled] }
+        if self.came_as_bulk { &self.bulk[self.payload.clone()] } else { &self.buffer[WINDOW_HEADER..self.filled] }
     }
 
     /// Lends that payload out, so that the line can be written to meanwhile; give it back with [`restore`](Self::restore).
     pub(crate) fn lend(&mut self) -> Lent {
         if self.came_as_bulk {
-            Lent { bytes: std::mem::take(&mut self.bulk), from: 0, to: None }
+            let bytes = std::mem::replace(&mut self.bulk, std::mem::take(&mut self.spare));
+            Lent { bytes, range: self.payload.clone(), is_bulk: true }
         } else {
-            Lent { bytes: std::mem::take(&mut self.buffer), from: WINDOW_HEADER, to: Some(self.filled) }
+            Lent { bytes: std::mem::take(&mut self.buffer), range: WINDOW_HEADER..self.filled, is_bulk: false }
         }
     }
 
     /// Takes back what was lent.
     pub(crate) fn restore(&mut self, lent: Lent) {
-        match lent.to {
-            Some(_) => self.buffer = lent.bytes,
-            None if lent.bytes.capacity() <= super::RETAINED && self.bulk.capacity() == 0 => self.bulk = lent.bytes,
-            None => {}
+        if lent.is_bulk {
+            self.spare = std::mem::replace(&mut self.bulk, lent.bytes);
+        } else {
+            self.buffer = lent.bytes;
         }
     }
 
-    /// Gives memory of an unusually large message back.
-    #[inline]
-    pub(crate) fn trim(&mut self) {
-        if self.bulk.capacity() > super::RETAINED {
-            self.bulk = Vec::new();
+    /// Whether the memory of large messages is to be looked at when the call is over: [`trim`](Self::trim).
+    #[inline(always)]
+    pub(crate) fn is_untrimmed(&self) -> bool {
+        self.kept.is_unsettled()
+    }
+
+    /// A call is over: gives the memory of large messages back unless it may be kept for the next ones. Whether it is kept.
+    #[cold]
+    pub(crate) fn trim(&mut self) -> bool {
+        let (bulk, spare) = (self.bulk.capacity(), self.spare.capacity());
+        if bulk + spare <= RETAINED {
+            self.kept.nothing();
+        } else if !self.kept.settle(bulk + spare, bulk.max(spare)) {
+            self.give_back();
         }
+        self.kept.is_any()
+    }
+
+    /// Gives the memory of large messages back.
+    pub(crate) fn give_back(&mut self) {
+        for buffer in [&mut self.spare, &mut self.bulk] {
+            if buffer.capacity() > RETAINED / 2 {
+                *buffer = Vec::new();
+            }
+        }
+        self.kept.nothing();
     }
 
     /// Ends the line from this side.
@@ -341,14 +375,14 @@ impl AsFd for WindowLine {
 #[derive(Debug)]
 pub(crate) struct Lent {
     bytes: Vec<u8>,
-    from: usize,
-    to: Option<usize>,
+    range: Range<usize>,
+    is_bulk: bool,
 }
 
 impl std::ops::Deref for Lent {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes[self.from..self.to.unwrap_or(self.bytes.len())]
+        &self.bytes[self.range.clone()]
     }
 }

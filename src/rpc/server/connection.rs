@@ -1,11 +1,12 @@
 //! A client's connection: who it is, what it agreed to, what it has open.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
 
-use super::Shared;
 use super::quota::Lease;
 use super::worker::Worker;
+use super::{Shared, locked};
 use crate::rpc::wire;
 use crate::stream::{FrameSocket, Peer};
 use crate::{Error, Result};
@@ -20,6 +21,8 @@ pub(super) struct Connection {
     /// The largest message that the client accepts.
     client_maximum: AtomicU64,
     channels: Mutex<Vec<Arc<Worker>>>,
+    /// The threads of its channels.
+    threads: Mutex<Vec<JoinHandle<()>>>,
     _lease: Lease,
 }
 
@@ -33,6 +36,7 @@ impl Connection {
             version1: AtomicBool::new(false),
             client_maximum: AtomicU64::new(u64::MAX),
             channels: Mutex::default(),
+            threads: Mutex::default(),
             _lease: lease,
         })
     }
@@ -74,13 +78,29 @@ impl Connection {
         self.shared.tally.calls.fetch_add(worker.calls(), Ordering::Relaxed);
     }
 
+    /// A channel's thread was started. Those that are done need nobody to wait for them.
+    pub(super) fn started(&self, thread: JoinHandle<()>) {
+        let mut threads = locked(&self.threads);
+        threads.retain(|thread| !thread.is_finished());
+        threads.push(thread);
+    }
+
+    /// Waits until the thread of every channel has ended: what it holds is gone then, stack and all.
+    pub(super) fn join_channels(&self) {
+        let threads = std::mem::take(&mut *locked(&self.threads));
+        for thread in threads {
+            // A thread that panicked has ended, too.
+            let _ = thread.join();
+        }
+    }
+
     /// Ends every channel.
     pub(super) fn end_channels(&self) {
         self.channels().iter().for_each(|worker| worker.kill());
     }
 
     pub(super) fn channels(&self) -> MutexGuard<'_, Vec<Arc<Worker>>> {
-        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.channels)
     }
 
     /// The most payload bytes of a chunk where the transport has `room`.

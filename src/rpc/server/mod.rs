@@ -30,7 +30,7 @@ pub use context::{CancelToken, Context};
 pub use reply::{Answered, Chunks, Reply};
 pub use tally::ServerCounters;
 
-use super::line::SocketLine;
+use super::line::{Budget, SocketLine};
 use super::{Code, Router, Status};
 use crate::stream::{FrameSocket, Listener, Peer};
 use crate::{Deadline, Error, Result};
@@ -72,6 +72,8 @@ struct Shared {
     /// The sockets that are accepted from.
     listeners: Mutex<Vec<Arc<Listener>>>,
     tally: Tally,
+    /// What its window lines may keep of large messages.
+    kept: Arc<Budget>,
 }
 
 impl Server {
@@ -87,6 +89,7 @@ impl Server {
             connections: Mutex::default(),
             listeners: Mutex::default(),
             tally: Tally::default(),
+            kept: Arc::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -127,7 +130,8 @@ impl Server {
         ended
     }
 
-    /// Serves one connected socket on this thread, until the client closes it or the server is closed. Its channels get threads.
+    /// Serves one connected socket on this thread, until the client closes it or the server is closed. Its channels get threads, all
+    /// of which have ended when this returns: a handler that still runs then finds its caller gone, and is waited for.
     ///
     /// # Errors
     /// What the client did wrong; its end is no error.
@@ -185,6 +189,7 @@ impl Shared {
         };
         let ended = server.serve();
         connection.end_channels();
+        connection.join_channels();
         self.forget(connection);
         ended.err().and_then(ending).map_or(Ok(()), Err)
     }

@@ -138,7 +138,7 @@ fn window_channel(connection: &Arc<Connection>, length: u32, lease: Lease) -> Re
         let endpoint = endpoint.greet(Deadline::after(wire::HANDSHAKE))?;
         late::seal(&shared)?;
         drop(shared);
-        let line = WindowLine::new(endpoint, ours);
+        let line = WindowLine::new(endpoint, ours, &connection_of_thread.shared.kept);
         Err(WindowServer::new(line, connection_of_thread, worker_of_thread).serve())
     })?;
     Ok((Opened { offset: 0, length }, vec![file, theirs], worker))
@@ -163,7 +163,7 @@ fn start(
         }
     };
     let started = std::thread::Builder::new().name("flipcall-channel".into()).spawn(run);
-    started.map(drop).map_err(|error| {
+    started.map(|thread| connection.started(thread)).map_err(|error| {
         connection.remove(worker);
         Error::caused(ErrorKind::System, "starting a thread", error)
     })

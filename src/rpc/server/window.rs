@@ -12,12 +12,12 @@ use super::quota::{Kind, LARGE};
 use super::reply::{Way, wait_until_taken};
 use super::worker::Worker;
 use crate::endpoint::Halted;
-use crate::rpc::line::{Incoming, Outgoing, Prefix, Short, Staged, TooLarge, WindowLine};
+use crate::rpc::line::{Incoming, Outgoing, Prefix, QUIET, Short, Staged, TooLarge, WindowLine};
 use crate::rpc::router::Route;
 use crate::rpc::wire::{self, ERROR, TRANSFER};
 use crate::rpc::{Code, Status, Violation};
 use crate::stream::Attachments;
-use crate::{Deadline, Error, Result};
+use crate::{Deadline, Error, ErrorKind, Result};
 
 /// A channel and its thread's state.
 pub(super) struct WindowServer {
@@ -52,7 +52,7 @@ impl WindowServer {
     pub(super) fn serve(&mut self) -> Error {
         let ended = self.serve_calls();
         self.line.shut_down();
-        ended.err().unwrap_or_else(|| Error::new(crate::ErrorKind::LocalShutdown, "the server is closing"))
+        ended.err().unwrap_or_else(|| Error::new(ErrorKind::LocalShutdown, "the server is closing"))
     }
 
     fn serve_calls(&mut self) -> Result<()> {
@@ -73,15 +73,33 @@ impl WindowServer {
             // The closer gives every idle worker longer than the flip of this answer takes.
             self.worker.end();
             datagram = match sent {
-                Sent::Staged(staged) => self.line.call(staged, Deadline::NEVER).map_err(halted)?,
-                Sent::Out => self.line.wait(Deadline::NEVER)?,
+                Sent::Staged(staged) if !self.line.is_untrimmed() => {
+                    self.line.call(staged, Deadline::NEVER).map_err(halted)?
+                }
+                Sent::Staged(staged) => {
+                    self.line.flip(staged)?;
+                    self.wait()?
+                }
+                Sent::Out => self.wait()?,
                 Sent::WithFds => {
                     let socket = &self.line.socket;
                     wait_until_taken(socket, || socket.is_drained())?;
-                    self.line.wait(Deadline::NEVER)?
+                    self.wait()?
                 }
             };
         }
+    }
+
+    /// Waits for the next call, after one that was more than a datagram each way. Memory of large messages is kept for a client that
+    /// goes on with them at once.
+    fn wait(&mut self) -> Result<u32> {
+        if self.line.is_untrimmed() && self.line.trim() {
+            match self.line.wait(Deadline::after(QUIET)) {
+                Err(error) if error.kind() == ErrorKind::Timeout => self.line.give_back(),
+                waited => return waited,
+            }
+        }
+        self.line.wait(Deadline::NEVER)
     }
 
     /// Leaves the last answer in the window until the client has had time to take it.
