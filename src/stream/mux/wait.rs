@@ -155,7 +155,8 @@ impl Shared {
         std::mem::forget(guard);
         signal.leading.store(false, Ordering::Relaxed);
         let done = late || signal.marked.load(Ordering::Relaxed) || inner.error.is_some();
-        if if done { inner.lead.give_back(intake) } else { inner.lead.hand_on(intake) } {
+        let calls = if done { inner.lead.give_back(intake) } else { inner.lead.hand_on(intake) };
+        if calls {
             self.wake_reader();
         }
         if !done {
