@@ -2,6 +2,7 @@
 //!
 //! - `state` the pure table: what each of the 2^32 values of the word means to each side
 //! - [`WaitPolicy`] and `adaptive` how to wait: spin, park, or learn which is cheaper
+//! - `pace` when to look for the next answer
 //! - `transfer` flip and wait, with the argument for their memory order
 //! - `watchdog` notices the death of peers
 //! - [`Counters`] what an endpoint did so far
@@ -10,6 +11,7 @@ mod adaptive;
 mod counters;
 #[cfg(test)]
 mod models;
+mod pace;
 mod policy;
 mod state;
 #[cfg(test)]

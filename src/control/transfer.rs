@@ -39,15 +39,13 @@ use crossbeam_utils::CachePadded;
 use rustix::io::Errno;
 
 use super::adaptive::{Adaptive, HOT_SPINS};
+use super::pace::Pace;
 use super::state::{self, Side, Violation};
 use super::{Tally, Tie, WaitPolicy, Watched};
 use crate::sys::cancel::{Cancel, CancelWord};
-use crate::sys::sync::{AtomicU32, HeaderWords, Ordering, fence_after_exchange, pause, prefetch_to_write, wake_shared};
-
-/// Looks within which a peer is near: its answer came through a cache that both CPUs share, in less than about 200 ns. Then a look that
-/// takes the line for itself takes it from a peer that still reads its datagram: a typed call takes 140 ns instead of 120. A far peer
-/// has read it long before, and one transfer of the line is saved each way: 230 ns instead of 400.
-const NEAR_LOOKS: u32 = 7;
+use crate::sys::sync::{
+    AtomicU32, HeaderWords, Ordering, breath, fence_after_exchange, pause, prefetch_to_write, wake_shared,
+};
 
 /// Why a flip or a wait did not lead to the pen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,8 +71,7 @@ pub(crate) struct Transfer {
     pub(super) policy: WaitPolicy,
     /// Spins of the next wait's fast path.
     pub(super) hot_spins: u32,
-    /// Whether the last answer took its time, so that the next look may take the cache line along.
-    far: bool,
+    pace: Pace,
     /// Whether extension `park` was agreed on.
     pub(super) park: bool,
     pub(super) adaptive: Adaptive,
@@ -91,7 +88,7 @@ impl Transfer {
             side,
             policy,
             hot_spins,
-            far: false,
+            pace: Pace::default(),
             park: false,
             adaptive: Adaptive::default(),
             cancel,
@@ -139,18 +136,20 @@ impl Transfer {
     #[inline(always)]
     pub(crate) fn spin_hot(&mut self, words: &HeaderWords) -> bool {
         let ours = self.side.active();
-        let far = self.far;
+        if self.hot_spins > 0 {
+            (0..self.pace.breaths()).for_each(|_| breath());
+        }
+        let far = self.pace.is_far();
         for look in 0..self.hot_spins {
             if far {
                 prefetch_to_write(&words.state);
             }
             if words.state.load(Ordering::Acquire) == ours {
-                self.far = look >= NEAR_LOOKS;
+                self.pace.answered(look);
                 return true;
             }
             pause();
         }
-        self.far = true;
         false
     }
 

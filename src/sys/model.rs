@@ -50,6 +50,9 @@ pub(crate) fn fence_after_exchange() {
 /// No model has cache lines.
 pub(crate) fn prefetch_to_write(_word: &AtomicU32) {}
 
+/// No time passes in a model.
+pub(crate) fn breath() {}
+
 pub(crate) fn pause() {
     thread::yield_now();
 }

@@ -64,7 +64,24 @@ pub(crate) fn prefetch_to_write(word: &AtomicU32) {
     let _ = word;
 }
 
-/// One breath of a spin loop.
+/// A few nanoseconds, much less than a [`pause`]: until the instructions before it are done.
+#[inline(always)]
+pub(crate) fn breath() {
+    // SAFETY: a fence changes no register, no flag and no byte; every x86-64 processor has it.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::x86_64::_mm_lfence();
+    }
+    // SAFETY: a barrier that discards fetched instructions changes no register, no flag and no byte.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        std::arch::asm!("isb", options(nostack, preserves_flags, nomem));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    std::hint::spin_loop();
+}
+
+/// A pause of a spin loop.
 #[inline(always)]
 pub(crate) fn pause() {
     std::hint::spin_loop();

@@ -12,8 +12,8 @@ mod machine;
 mod machine;
 
 pub(crate) use machine::{
-    AtomicU32, Ordering, fence, fence_after_exchange, header_at, pause, prefetch_to_write, sleep, sleep_private,
-    wake_private, wake_shared, yield_cpu,
+    AtomicU32, Ordering, breath, fence, fence_after_exchange, header_at, pause, prefetch_to_write, sleep,
+    sleep_private, wake_private, wake_shared, yield_cpu,
 };
 #[cfg(test)]
 pub(crate) use machine::{explore, thread};

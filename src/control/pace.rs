@@ -1,0 +1,161 @@
+//! When to look for the next answer: learned from how many looks the last ones took.
+//!
+//! A look is not free for the peer. The line with the state word goes to whoever looks, and if the peer is about to write its answer
+//! there, it has to fetch the line back first: a call then takes half as long again. So the best wait is one look, just after the answer.
+//!
+//! - A **near** peer answers through a cache that both CPUs share. A pause between two looks (27 ns) is as long as half a call, so the
+//!   first look is delayed by what was learned, in steps of a [`breath`](crate::sys::sync::breath) (some 5 ns): a look that was too
+//!   early makes the next delay longer by one breath, one that was not makes it shorter by a sixteenth of one. One look in seventeen is
+//!   then too early, and the delay follows the answer down. It is short, so that quick answers among slow ones do not wait for long.
+//! - A **far** peer's line takes longer on its way than the peer's work: there each look asks for the line to write it, which saves one
+//!   of two transfers each way. Two answers in a row that took long tell a far peer from a hiccup. When the line was asked for, nothing
+//!   tells, so every 64th wait looks the near way.
+
+/// Steps of a breath in which the delay is learned.
+const STEPS: u32 = 16;
+/// The longest delay: some 80 ns.
+const LONGEST: u32 = 16 * STEPS;
+/// An answer that took more looks after the delay was not just missed: nothing is learned from it.
+const JUST_MISSED: u32 = 4;
+/// Steps of the delay that are as long as a look and its pause.
+const STEPS_A_LOOK: u32 = 5 * STEPS;
+/// Looks within which a near peer answers that does little else, some 200 ns.
+const NEAR_LOOKS: u32 = 7;
+/// Waits between two that find out how far the peer is.
+const FAR_WAITS: u32 = 63;
+
+/// What was learned about a peer.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    /// The delay in front of the first look, in steps.
+    delay: u32,
+    /// Waits for which the peer is taken for far.
+    far: u32,
+    /// Whether the last answer came from afar, or was held up: the next one tells.
+    doubtful: bool,
+}
+
+impl Pace {
+    /// Breaths in front of the first look.
+    #[inline(always)]
+    pub(super) fn breaths(&self) -> u32 {
+        self.delay / STEPS
+    }
+
+    /// Whether each look asks for the line to write it.
+    #[inline(always)]
+    pub(super) fn is_far(&self) -> bool {
+        self.far > 0
+    }
+
+    /// The answer was there after `looks` looks that were too early.
+    #[inline(always)]
+    pub(super) fn answered(&mut self, looks: u32) {
+        if self.far > 0 {
+            self.far -= 1;
+        } else if looks == 0 {
+            (self.delay, self.doubtful) = (self.delay.saturating_sub(1), false);
+        } else {
+            self.missed(looks);
+        }
+    }
+
+    /// Looks were too early.
+    fn missed(&mut self, looks: u32) {
+        let was_doubtful = std::mem::replace(&mut self.doubtful, looks + self.delay / STEPS_A_LOOK >= NEAR_LOOKS);
+        if was_doubtful && self.doubtful {
+            *self = Self { far: FAR_WAITS, doubtful: true, delay: 0 };
+        } else if looks <= JUST_MISSED {
+            self.delay = (self.delay + STEPS).min(LONGEST);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BREATH: u32 = 5;
+    const LOOK: u32 = 27;
+
+    /// Waits for an answer that comes after `time` nanoseconds; the looks that were too early.
+    fn wait(pace: &mut Pace, time: u32) -> u32 {
+        let looks = time.saturating_sub(pace.breaths() * BREATH).div_ceil(LOOK);
+        pace.answered(looks);
+        looks
+    }
+
+    #[test]
+    fn the_first_look_settles_just_behind_the_answer() {
+        for time in [20, 33, 60, 75] {
+            let mut pace = Pace::default();
+            (0..1000).for_each(|_| _ = wait(&mut pace, time));
+            let early = (0..1000).filter(|_| wait(&mut pace, time) > 0).count();
+            assert!((40..80).contains(&early), "{early} looks of 1,000 were too early for {time} ns");
+            assert!(pace.breaths() * BREATH <= time + 2 * BREATH, "{} breaths for {time} ns", pace.breaths());
+        }
+    }
+
+    #[test]
+    fn a_slower_peer_is_followed_at_once_and_a_quicker_one_in_the_end() {
+        let mut pace = Pace::default();
+        (0..100).for_each(|_| _ = wait(&mut pace, 20));
+        (0..16).for_each(|_| _ = wait(&mut pace, 70));
+        assert!(pace.breaths() >= 13, "{pace:?}");
+        (0..300).for_each(|_| _ = wait(&mut pace, 20));
+        assert!(pace.breaths() <= 5, "{pace:?}");
+    }
+
+    #[test]
+    fn slow_answers_delay_quick_ones_by_no_more_than_the_longest_delay() {
+        let mut pace = Pace::default();
+        for time in (0..10_000).map(|call| if call % 2 == 0 { 50 } else { 100 + call % 60 }) {
+            wait(&mut pace, time);
+            assert!(pace.breaths() <= LONGEST / STEPS);
+        }
+    }
+
+    #[test]
+    fn a_hiccup_is_forgotten() {
+        let mut pace = Pace::default();
+        (0..100).for_each(|_| _ = wait(&mut pace, 50));
+        let before = pace.breaths();
+        wait(&mut pace, 50 + 6 * LOOK);
+        assert_eq!(pace.breaths(), before);
+        assert!(!pace.is_far());
+    }
+
+    #[test]
+    fn a_far_peer_is_known_at_its_second_answer_and_looked_at_again_after_a_while() {
+        let mut pace = Pace::default();
+        wait(&mut pace, 300);
+        assert!(!pace.is_far(), "one slow answer is a hiccup");
+        wait(&mut pace, 300);
+        assert!(pace.is_far());
+        // Looks that fetch the line are slow, and few: they say nothing.
+        let far = (0..1000)
+            .take_while(|_| {
+                let far = pace.is_far();
+                if far {
+                    pace.answered(2)
+                };
+                far
+            })
+            .count();
+        assert_eq!(far, 63);
+        wait(&mut pace, 300);
+        assert!(pace.is_far());
+        (0..63).for_each(|_| pace.answered(2));
+        wait(&mut pace, 50);
+        assert!(!pace.is_far());
+    }
+
+    #[test]
+    fn a_learned_delay_does_not_hide_that_a_peer_moved_away() {
+        let mut pace = Pace::default();
+        (0..100).for_each(|_| _ = wait(&mut pace, 75));
+        assert!(pace.breaths() > 10);
+        (0..2).for_each(|_| _ = wait(&mut pace, 250));
+        assert!(pace.is_far());
+    }
+}
