@@ -98,7 +98,7 @@ impl Inbox {
         };
         let (count, truncated) = match received {
             Ok(received) => received,
-            Err(error) => return self.not_received(&error),
+            Err(error) => return self.not_received(&error, patient),
         };
         let start = self.decoder.position() + self.decoder.buffered().len() as u64;
         self.decoder.filled(count);
@@ -122,9 +122,11 @@ impl Inbox {
         if count > 0 { Ok(Fill::Bytes) } else { self.end() }
     }
 
-    fn not_received(&self, error: &std::io::Error) -> Result<Fill> {
+    fn not_received(&self, error: &std::io::Error, patient: bool) -> Result<Fill> {
         match Errno::from_io_error(error) {
             Some(Errno::AGAIN) => Ok(Fill::Nothing),
+            // A signal ended a wait: its time counts, or signals in a row would put a deadline off for ever.
+            Some(Errno::INTR) if patient => Ok(Fill::Nothing),
             Some(Errno::INTR) => Ok(Fill::Bytes),
             Some(Errno::CONNRESET) => self.end(),
             errno => Err(readiness::transfer_error("receiving from a socket", errno.unwrap_or(Errno::IO))),
