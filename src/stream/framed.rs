@@ -287,7 +287,8 @@ impl FrameSocket {
 
     /// Whether the first receive of a wait may sleep itself, instead of looking first and leaving the sleep to a `poll`.
     fn may_wait_in_kernel(&self, deadline: Deadline) -> bool {
-        if !self.linger.is_zero() {
+        // In a stream of long frames the bytes are on their way: who looks, and sleeps only then, finds more of them at once.
+        if !self.linger.is_zero() || self.inbox.expects_long() {
             return false;
         }
         if self.unshared {

@@ -10,6 +10,7 @@ use rustix::net::{RecvFlags, recv};
 
 use super::attach::{ATTACH, AttachRule};
 use super::closer::{Attachments, Closer, too_many_stuck};
+use super::decode::READ_AHEAD;
 use super::{Decoder, Header, Violation, readiness};
 use crate::sys::socket::{receive_with_fds, set_pass_rights};
 use crate::{Error, ErrorKind, Result};
@@ -56,6 +57,11 @@ impl Inbox {
 
     pub(super) fn decoder(&mut self) -> &mut Decoder {
         &mut self.decoder
+    }
+
+    /// Whether the last frame was a long one, so that the next may be as well.
+    pub(super) fn expects_long(&self) -> bool {
+        self.decoder.expected > READ_AHEAD
     }
 
     pub(super) fn set_patience(&mut self, patience: Duration) {
