@@ -25,7 +25,7 @@ impl FrameSocket {
     /// Ends our direction: the peer reads what was sent and then the end of the stream. Its direction stays open.
     ///
     /// # Errors
-    /// [`ErrorKind::PeerGone`] if the connection is over already.
+    /// [`ErrorKind::PeerGone`](crate::ErrorKind::PeerGone) if the connection is over already.
     pub fn finish(&mut self) -> Result<()> {
         rustix::net::shutdown(&self.socket, Shutdown::Write)
             .map_err(|error| readiness::transfer_error("shutting a socket down", error))
@@ -39,7 +39,7 @@ impl FrameSocket {
     /// Whether the peer is gone: both directions have hung up. A peer that only ended its own direction is not.
     ///
     /// # Errors
-    /// [`ErrorKind::System`] if the socket cannot be polled.
+    /// [`ErrorKind::System`](crate::ErrorKind::System) if the socket cannot be polled.
     pub fn has_hung_up(&self) -> Result<bool> {
         readiness::has_hung_up(self.socket.as_fd())
     }
@@ -47,7 +47,7 @@ impl FrameSocket {
     /// Whether the peer has received everything that was sent, descriptors included.
     ///
     /// # Errors
-    /// [`ErrorKind::System`] if the socket cannot tell.
+    /// [`ErrorKind::System`](crate::ErrorKind::System) if the socket cannot tell.
     pub fn is_drained(&self) -> Result<bool> {
         let left = unreceived(self.socket.as_fd());
         left.map(|left| left == 0).map_err(|error| Error::system("asking what the peer has not received", error))

@@ -62,7 +62,8 @@ pub struct FrameSocket {
 }
 
 impl FrameSocket {
-    /// Frames on a connected stream socket (unix, vsock, TCP), with the default limits and without attachments.
+    /// Frames on a connected stream socket (unix, vsock, TCP), with the default limits and without attachments. Others may hold
+    /// duplicates of it: see [`assume_unshared`](Self::assume_unshared).
     pub fn new(socket: impl Into<OwnedFd>) -> Self {
         let inbox = Inbox::new(DEFAULT_MAX_FRAME, DEFAULT_PATIENCE);
         Self {
