@@ -13,11 +13,13 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use flipcall::Deadline;
-use flipcall::stream::FrameSocket;
 use flipcall::stream::mux::{Mux, MuxConfig, Role};
+use flipcall::stream::{FrameSocket, Listener};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 const WAIT: Duration = Duration::from_secs(60);
+/// In the environment of a child: where to connect to.
+const SOCKET: &str = "FLIPCALL_BENCH_SOCKET";
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
@@ -51,7 +53,7 @@ fn run(rounds: usize, bytes: usize, calls: usize, window: Duration) {
         report(&format!("bulk, {} KiB chunks, MB/s", chunk >> 10), &rows);
     }
     if wanted("ping") {
-        let rows = compare(rounds, &["bare-ping", "framed-ping", "shared-ping"], |mode| {
+        let rows = compare(rounds, &["bare-ping", "framed-ping", "shared-ping", "shared-ping-no-deadline"], |mode| {
             calls as f64 / ping(mode, calls).as_secs_f64()
         });
         report("round trips of 100 bytes, a second", &rows);
@@ -116,15 +118,36 @@ fn pin(cpu: usize) {
     let _ = sched_setaffinity(None, &set);
 }
 
-/// A child of this program at the other end of a socket pair.
+fn command(mode: &str, chunk: usize, count: usize) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["child", mode, &chunk.to_string(), &count.to_string(), &cpus()[1].to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    command
+}
+
+/// A child of this program at the other end of a socket that both have made themselves, by `accept` and `connect`.
+fn spawn_framed(mode: &str, chunk: usize, count: usize) -> (Child, FrameSocket) {
+    if mode.contains("shared") {
+        let (child, socket) = spawn(mode, chunk, count);
+        return (child, FrameSocket::new(socket));
+    }
+    let path = std::env::temp_dir().join(format!("flipcall-bench-{}.sock", std::process::id()));
+    let listener = Listener::bind(&path, 0o600).unwrap();
+    let child = command(mode, chunk, count).env(SOCKET, &path).spawn().unwrap();
+    let mut socket = listener.accept_frames(WAIT).unwrap();
+    // The child sends a frame when it is ready.
+    socket.receive(WAIT).unwrap().unwrap();
+    drop(listener);
+    let _ = std::fs::remove_file(path.with_extension("sock.lock"));
+    (child, socket)
+}
+
+/// A child of this program that inherits the other end of a socket pair.
 fn spawn(mode: &str, chunk: usize, count: usize) -> (Child, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args(["child", mode, &chunk.to_string(), &count.to_string(), &cpus()[1].to_string()])
-        .stdin(OwnedFd::from(theirs))
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let child = command(mode, chunk, count).stdin(OwnedFd::from(theirs)).spawn().unwrap();
     // The child writes a byte when it is ready.
     let mut ready = [0];
     (&ours).read_exact(&mut ready).unwrap();
@@ -133,43 +156,52 @@ fn spawn(mode: &str, chunk: usize, count: usize) -> (Child, UnixStream) {
 
 fn bulk(mode: &str, chunk: usize, count: usize) -> Duration {
     let data = vec![7u8; chunk];
-    let (mut child, mut socket) = spawn(mode, chunk, count);
-    let start = Instant::now();
     match mode {
         "bare" => {
+            let (mut child, mut socket) = spawn(mode, chunk, count);
+            let start = Instant::now();
             (0..count).for_each(|_| socket.write_all(&data).unwrap());
             socket.read_exact(&mut [0]).unwrap();
-        }
-        "mux" => {
-            let mux = Mux::new(socket, &MuxConfig::new(Role::Initiator)).unwrap();
-            let mut channel = mux.open("bulk", WAIT).unwrap();
-            let start = Instant::now();
-            for _ in 0..count {
-                for piece in data.chunks(channel.sender.max_message()) {
-                    channel.sender.send(piece, WAIT).unwrap();
-                }
-            }
-            channel.receiver.receive(WAIT).unwrap();
             let elapsed = start.elapsed();
-            drop((channel, mux));
             child.wait().unwrap();
-            return elapsed;
+            elapsed
         }
-        _ => {
-            let file = (!mode.starts_with("framed")).then(|| file_of(&data));
-            let mut framed = FrameSocket::new(socket);
-            if mode != "read-and-send" && mode != "framed-shared" {
-                framed.assume_unshared().unwrap();
-            }
-            for _ in 0..count {
-                match &file {
-                    Some(file) => framed.send_file(7, file.as_fd(), 0, chunk as u32, WAIT).unwrap(),
-                    None => framed.send(7, &data, WAIT).unwrap(),
-                }
-            }
-            framed.receive(WAIT).unwrap();
+        "mux" => bulk_over_mux(&data, count),
+        _ => bulk_in_frames(mode, &data, count),
+    }
+}
+
+fn bulk_over_mux(data: &[u8], count: usize) -> Duration {
+    let (mut child, socket) = spawn("mux", data.len(), count);
+    let mux = Mux::new(socket, &MuxConfig::new(Role::Initiator)).unwrap();
+    let mut channel = mux.open("bulk", WAIT).unwrap();
+    let start = Instant::now();
+    for _ in 0..count {
+        for piece in data.chunks(channel.sender.max_message()) {
+            channel.sender.send(piece, WAIT).unwrap();
         }
     }
+    channel.receiver.receive(WAIT).unwrap();
+    let elapsed = start.elapsed();
+    drop((channel, mux));
+    child.wait().unwrap();
+    elapsed
+}
+
+fn bulk_in_frames(mode: &str, data: &[u8], count: usize) -> Duration {
+    let (mut child, mut framed) = spawn_framed(mode, data.len(), count);
+    let file = (!mode.starts_with("framed")).then(|| file_of(data));
+    if mode == "read-and-send" {
+        framed.assume_shared();
+    }
+    let start = Instant::now();
+    for _ in 0..count {
+        match &file {
+            Some(file) => framed.send_file(7, file.as_fd(), 0, data.len() as u32, WAIT).unwrap(),
+            None => framed.send(7, data, WAIT).unwrap(),
+        }
+    }
+    framed.receive(WAIT).unwrap();
     let elapsed = start.elapsed();
     child.wait().unwrap();
     elapsed
@@ -183,29 +215,32 @@ fn file_of(data: &[u8]) -> std::fs::File {
 }
 
 fn ping(mode: &str, calls: usize) -> Duration {
-    let (mut child, mut socket) = spawn(mode, 100, calls);
     let mut buffer = [7u8; 106];
-    let elapsed = if mode == "bare-ping" {
+    if mode == "bare-ping" {
+        let (mut child, mut socket) = spawn(mode, 100, calls);
         let start = Instant::now();
         for _ in 0..calls {
             socket.write_all(&buffer).unwrap();
             socket.read_exact(&mut buffer).unwrap();
         }
-        start.elapsed()
-    } else {
-        let mut framed = FrameSocket::new(socket);
-        if mode == "framed-ping" {
-            framed.assume_unshared().unwrap();
-        }
-        let start = Instant::now();
-        for _ in 0..calls {
-            framed.send(7, &buffer[..100], WAIT).unwrap();
-            assert_eq!(framed.receive(WAIT).unwrap().unwrap().payload.len(), 100);
-        }
-        start.elapsed()
-    };
+        let elapsed = start.elapsed();
+        child.wait().unwrap();
+        return elapsed;
+    }
+    let (mut child, mut framed) = spawn_framed(mode, 100, calls);
+    let deadline = deadline_of(mode);
+    let start = Instant::now();
+    for _ in 0..calls {
+        framed.send(7, &buffer[..100], deadline).unwrap();
+        assert_eq!(framed.receive(deadline).unwrap().unwrap().payload.len(), 100);
+    }
+    let elapsed = start.elapsed();
     child.wait().unwrap();
     elapsed
+}
+
+fn deadline_of(mode: &str) -> Deadline {
+    if mode.ends_with("no-deadline") { Deadline::NEVER } else { WAIT.into() }
 }
 
 /// MB/s of one channel, possibly beside one that its reader has forgotten.
@@ -252,6 +287,11 @@ fn send_for(channel: &mut flipcall::stream::mux::Channel, data: &[u8], window: D
 }
 
 fn child(mode: &str, chunk: usize, count: usize) {
+    if let Some(path) = std::env::var_os(SOCKET) {
+        let mut framed = FrameSocket::connect(path, WAIT).unwrap();
+        framed.send(0, &[], WAIT).unwrap();
+        return framed_child(mode, framed, chunk, count);
+    }
     let mut socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
     socket.write_all(&[1]).unwrap();
     let mut buffer = vec![0; chunk];
@@ -267,16 +307,6 @@ fn child(mode: &str, chunk: usize, count: usize) {
                 socket.write_all(&buffer).unwrap();
             }
         }
-        "framed-ping" | "shared-ping" => {
-            let mut framed = FrameSocket::new(socket);
-            if mode == "framed-ping" {
-                framed.assume_unshared().unwrap();
-            }
-            for _ in 0..count {
-                framed.receive(WAIT).unwrap();
-                framed.send(7, &buffer, WAIT).unwrap();
-            }
-        }
         "mux" => {
             let mux = Mux::new(socket, &MuxConfig::new(Role::Acceptor)).unwrap();
             let mut channel = mux.accept(WAIT).unwrap().accept().unwrap();
@@ -289,16 +319,20 @@ fn child(mode: &str, chunk: usize, count: usize) {
             channel.receiver.wait_end(Deadline::NEVER).unwrap();
         }
         "channels" => channels(socket),
-        _ => {
-            let mut framed = FrameSocket::new(socket);
-            if mode != "framed-shared" {
-                framed.assume_unshared().unwrap();
-            }
-            for _ in 0..count {
-                assert_eq!(framed.receive(WAIT).unwrap().unwrap().payload.len(), chunk);
-            }
-            framed.send(7, &[1], WAIT).unwrap();
+        _ => framed_child(mode, FrameSocket::new(socket), chunk, count),
+    }
+}
+
+fn framed_child(mode: &str, mut framed: FrameSocket, chunk: usize, count: usize) {
+    let (answer, deadline) = (vec![7; chunk], deadline_of(mode));
+    for _ in 0..count {
+        assert_eq!(framed.receive(deadline).unwrap().unwrap().payload.len(), chunk);
+        if mode.contains("ping") {
+            framed.send(7, &answer, deadline).unwrap();
         }
+    }
+    if !mode.contains("ping") {
+        framed.send(7, &[1], deadline).unwrap();
     }
 }
 

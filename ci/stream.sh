@@ -9,10 +9,10 @@ cargo build --examples --features cli
 if [ -n "$full" ]; then
     FLIPCALL_FULL=1 PROPTEST_CASES=20000 cargo test --release --features cli --lib stream
     cargo build --release --examples --features cli
-    FLIPCALL_FULL=1 cargo test --release --features cli --test stream_attachments --test mux_conformance --test stream_processes --test stream_mux --test stream_lead
+    FLIPCALL_FULL=1 cargo test --release --features cli --test stream_attachments --test mux_conformance --test stream_processes --test stream_mux --test stream_lead --test stream_goodbye
     cargo bench --bench stream -- --full
 else
     cargo test --features cli --lib stream
-    cargo test --features cli --test stream_attachments --test mux_conformance --test stream_processes --test stream_mux --test stream_lead
+    cargo test --features cli --test stream_attachments --test mux_conformance --test stream_processes --test stream_mux --test stream_lead --test stream_goodbye
     cargo bench --bench stream -- --test
 fi

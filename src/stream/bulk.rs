@@ -1,9 +1,8 @@
 //! Files and pipes into a frame without a copy through this process.
 //!
 //! `sendfile` and `splice` know no `MSG_DONTWAIT`: whether they wait is decided by the flags and timeouts of the socket's open file
-//! description, which a peer that holds a duplicate of our end can change at any moment. So they are used only on a socket that this
-//! process made or connected itself and has not shared, which its owner has to say ([`FrameSocket::assume_unshared`]). Everywhere
-//! else, and where the kernel cannot, bytes are read and sent.
+//! description, which a peer that holds a duplicate of our end can change at any moment. So they are used only on a socket that is
+//! ours alone (see `own.rs`). Everywhere else, and where the kernel cannot, bytes are read and sent.
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,13 +10,11 @@ use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 use rustix::fs::sendfile;
-use rustix::io::{Errno, ioctl_fionbio, pread};
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::io::{Errno, pread};
 use rustix::pipe::{SpliceFlags, splice};
 
 use super::framed::FrameSocket;
 use super::outbox::{PROGRESS_BYTES, WriteError, send_all};
-use super::readiness::SLICE;
 use super::{Header, Violation, readiness};
 use crate::{Deadline, Error, ErrorKind, Result};
 
@@ -35,22 +32,6 @@ enum Source<'a> {
 }
 
 impl FrameSocket {
-    /// Says that the open file description of this socket is this process's alone: nobody else holds a duplicate of it, as with a
-    /// connection that it accepted or made. Then waits need one system call instead of three, because the socket's own timeouts can
-    /// be relied on, and [`send_file`](Self::send_file) and [`send_pipe_bytes`](Self::send_pipe_bytes) let the kernel move the bytes.
-    ///
-    /// # Errors
-    /// [`ErrorKind::System`] if the socket's options cannot be set.
-    pub fn assume_unshared(&mut self) -> Result<()> {
-        for (timeout, what) in [(Timeout::Recv, "SO_RCVTIMEO"), (Timeout::Send, "SO_SNDTIMEO")] {
-            set_socket_timeout(self.as_fd(), timeout, Some(SLICE))
-                .map_err(|error| Error::system(format!("setting {what}"), error))?;
-        }
-        ioctl_fionbio(self.as_fd(), false).map_err(|error| Error::system("making a socket blocking", error))?;
-        self.set_unshared();
-        Ok(())
-    }
-
     /// Sends a frame whose payload is `length` bytes of `file` from `offset` on. The peer may see changes that are made to the file
     /// before it has received them.
     ///
@@ -91,7 +72,7 @@ impl FrameSocket {
 
     fn move_source(&mut self, mut source: Source<'_>, length: u32, deadline: &mut Deadline) -> Result<()> {
         let mut left = length as usize;
-        let mut in_kernel = self.is_unshared();
+        let mut in_kernel = self.unshared;
         let mut stalled: Option<(Instant, usize)> = None;
         while left > 0 {
             if !in_kernel {

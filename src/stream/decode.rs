@@ -21,7 +21,7 @@ use super::{Header, Violation};
 use crate::{Error, ErrorKind, Result};
 
 /// Bytes that are read at once where no longer frame is expected: many small frames for one system call.
-const READ_AHEAD: usize = 16 * 1024;
+pub(super) const READ_AHEAD: usize = 16 * 1024;
 
 /// A buffer that grew beyond this many bytes is given back once it is empty, so that one long message does not pin memory on every
 /// connection. Twice the 1 MiB frames that bulk transfers consist of.
@@ -50,7 +50,7 @@ pub struct Decoder {
     pub(super) end: usize,
     maximum: u32,
     /// Bytes of the last frame and the next header: where frames come in one size, one read brings a whole one.
-    expected: usize,
+    pub(super) expected: usize,
     /// Where `start` lies in the stream.
     position: u64,
 }
@@ -297,8 +297,6 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
-
         #[test]
         fn frames_cut_anywhere_decode_to_the_same_frames(
             frames in frames(),

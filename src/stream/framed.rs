@@ -25,14 +25,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
-use rustix::net::Shutdown;
 
 use super::attach::{ATTACH, MAX_ATTACHMENTS};
 use super::closer::STUCK_AFTER;
 use super::inbox::{Fill, Inbox, Message};
 use super::outbox::{WriteError, send_all};
-use super::{Header, Peer, readiness};
-use crate::sys::socket::unreceived;
+use super::{Header, readiness};
 use crate::{Deadline, Error, ErrorKind, Result};
 
 /// The largest payload that a [`FrameSocket`] accepts unless told otherwise, in bytes: the default for RPC messages.
@@ -58,25 +56,14 @@ pub struct FrameSocket {
     patience: Duration,
     poison: Option<Error>,
     /// Nobody else holds our open file description.
-    unshared: bool,
+    pub(super) unshared: bool,
     /// How long a transfer is tried again before it sleeps.
     linger: Duration,
 }
 
-/// Shuts a [`FrameSocket`] down from any thread: whoever waits in it returns at once.
-#[derive(Debug, Clone)]
-pub struct ShutdownHandle(Arc<OwnedFd>);
-
-impl ShutdownHandle {
-    /// Ends both directions. Idempotent.
-    pub fn shutdown(&self) {
-        // The only failure is that the connection is over already.
-        let _ = rustix::net::shutdown(&self.0, Shutdown::Both);
-    }
-}
-
 impl FrameSocket {
-    /// Frames on a connected stream socket (unix, vsock, TCP), with the default limits and without attachments.
+    /// Frames on a connected stream socket (unix, vsock, TCP), with the default limits and without attachments. Others may hold
+    /// duplicates of it: see [`assume_unshared`](Self::assume_unshared).
     pub fn new(socket: impl Into<OwnedFd>) -> Self {
         let inbox = Inbox::new(DEFAULT_MAX_FRAME, DEFAULT_PATIENCE);
         Self {
@@ -264,22 +251,18 @@ impl FrameSocket {
 
     /// Receives more bytes; `false`: the peer sends no more.
     pub(super) fn fill(&mut self, deadline: &mut Deadline) -> Result<bool> {
-        let mut idle = None;
+        let (mut patient, mut idle) = (self.may_wait_in_kernel(*deadline), None);
         loop {
-            let patient = self.unshared && deadline.is_beyond(readiness::FAR);
             let filled = self.inbox.fill(self.socket.as_fd(), patient);
             match filled.and_then(|fill| self.inbox.check().map(|()| fill)) {
                 Ok(Fill::Bytes) => return Ok(true),
                 Ok(Fill::End) => return Ok(false),
-                Ok(Fill::Nothing) if patient => {
-                    // From now on the deadline is absolute: each slice counts.
-                    deadline.resolve();
-                    continue;
-                }
                 Ok(Fill::Nothing) if readiness::lingers(self.linger, &mut idle) => continue,
                 Ok(Fill::Nothing) => {}
                 Err(error) => return Err(self.poison(error)),
             }
+            // A wait that is this long can afford a `poll`, which relies on nothing.
+            patient = false;
             let caller = deadline.resolve();
             let closing = self.inbox.is_closing().then(|| Instant::now() + STUCK_AFTER);
             let until = [caller, self.inbox.frame_due(), closing].into_iter().flatten().min();
@@ -287,45 +270,6 @@ impl FrameSocket {
                 return Err(readiness::timeout("the deadline passed before a whole message came"));
             }
         }
-    }
-
-    /// Ends our direction: the peer reads what was sent and then the end of the stream. Its direction stays open.
-    ///
-    /// # Errors
-    /// [`ErrorKind::PeerGone`] if the connection is over already.
-    pub fn finish(&mut self) -> Result<()> {
-        rustix::net::shutdown(&self.socket, Shutdown::Write)
-            .map_err(|error| readiness::transfer_error("shutting a socket down", error))
-    }
-
-    /// A handle that can shut the socket down from another thread.
-    pub fn shutdown_handle(&self) -> ShutdownHandle {
-        ShutdownHandle(Arc::clone(&self.socket))
-    }
-
-    /// Whether the peer is gone: both directions have hung up. A peer that only ended its own direction is not.
-    ///
-    /// # Errors
-    /// [`ErrorKind::System`] if the socket cannot be polled.
-    pub fn has_hung_up(&self) -> Result<bool> {
-        readiness::has_hung_up(self.socket.as_fd())
-    }
-
-    /// Whether the peer has received everything that was sent, descriptors included.
-    ///
-    /// # Errors
-    /// [`ErrorKind::System`] if the socket cannot tell.
-    pub fn is_drained(&self) -> Result<bool> {
-        let left = unreceived(self.socket.as_fd());
-        left.map(|left| left == 0).map_err(|error| Error::system("asking what the peer has not received", error))
-    }
-
-    /// Who is at the other end.
-    ///
-    /// # Errors
-    /// As [`Peer::of`].
-    pub fn peer(&self) -> Result<Peer> {
-        Peer::of(&self.socket)
     }
 
     /// Whether the socket can still be used: `false` once an error has poisoned it.
@@ -342,12 +286,18 @@ impl FrameSocket {
         self.patience
     }
 
-    pub(super) fn set_unshared(&mut self) {
-        self.unshared = true;
-    }
-
-    pub(super) fn is_unshared(&self) -> bool {
-        self.unshared
+    /// Whether the first receive of a wait may sleep itself, instead of looking first and leaving the sleep to a `poll`.
+    fn may_wait_in_kernel(&self, deadline: Deadline) -> bool {
+        // In a stream of long frames the bytes are on their way: who looks, and sleeps only then, finds more of them at once.
+        if !self.linger.is_zero() || self.inbox.expects_long() {
+            return false;
+        }
+        if self.unshared {
+            return deadline.is_beyond(readiness::FAR);
+        }
+        // Who shares the socket can make a receive return early or late. Early is no harm, and late is none if nothing is to be kept:
+        // neither a deadline of the caller nor that of a frame that has begun.
+        deadline.is_beyond(Duration::MAX) && !self.inbox.is_inside_message() && !self.inbox.is_closing()
     }
 
     pub(super) fn check(&self) -> Result<()> {

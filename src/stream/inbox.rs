@@ -10,6 +10,7 @@ use rustix::net::{RecvFlags, recv};
 
 use super::attach::{ATTACH, AttachRule};
 use super::closer::{Attachments, Closer, too_many_stuck};
+use super::decode::READ_AHEAD;
 use super::{Decoder, Header, Violation, readiness};
 use crate::sys::socket::{receive_with_fds, set_pass_rights};
 use crate::{Error, ErrorKind, Result};
@@ -58,6 +59,11 @@ impl Inbox {
         &mut self.decoder
     }
 
+    /// Whether the last frame was a long one, so that the next may be as well.
+    pub(super) fn expects_long(&self) -> bool {
+        self.decoder.expected > READ_AHEAD
+    }
+
     pub(super) fn set_patience(&mut self, patience: Duration) {
         self.patience = patience;
     }
@@ -98,7 +104,7 @@ impl Inbox {
         };
         let (count, truncated) = match received {
             Ok(received) => received,
-            Err(error) => return self.not_received(&error),
+            Err(error) => return self.not_received(&error, patient),
         };
         let start = self.decoder.position() + self.decoder.buffered().len() as u64;
         self.decoder.filled(count);
@@ -122,9 +128,11 @@ impl Inbox {
         if count > 0 { Ok(Fill::Bytes) } else { self.end() }
     }
 
-    fn not_received(&self, error: &std::io::Error) -> Result<Fill> {
+    fn not_received(&self, error: &std::io::Error, patient: bool) -> Result<Fill> {
         match Errno::from_io_error(error) {
             Some(Errno::AGAIN) => Ok(Fill::Nothing),
+            // A signal ended a wait: its time counts, or signals in a row would put a deadline off for ever.
+            Some(Errno::INTR) if patient => Ok(Fill::Nothing),
             Some(Errno::INTR) => Ok(Fill::Bytes),
             Some(Errno::CONNRESET) => self.end(),
             errno => Err(readiness::transfer_error("receiving from a socket", errno.unwrap_or(Errno::IO))),

@@ -28,7 +28,7 @@ use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen, socket_with,
 };
 
-use super::readiness;
+use super::{FrameSocket, readiness};
 use crate::sys::socket::set_pass_rights;
 use crate::{Deadline, Error, ErrorKind, Result};
 
@@ -112,6 +112,14 @@ impl Listener {
                 Err(errno) => return Err(Error::system("accepting a connection", errno)),
             }
         }
+    }
+
+    /// Waits for a connection as [`accept`](Self::accept) does, and takes it for [ours alone](FrameSocket::assume_unshared).
+    ///
+    /// # Errors
+    /// As [`accept`](Self::accept).
+    pub fn accept_frames(&self, deadline: impl Into<Deadline>) -> Result<FrameSocket> {
+        self.accept(deadline).map(FrameSocket::own)
     }
 
     /// The path of the socket file.

@@ -4,8 +4,8 @@
 //!
 //! - [`Header`], [`Decoder`], [`read_frame`], [`write_frame`]: six-byte frames, without input and output or over anything that reads
 //!   and writes;
-//! - [`FrameSocket`]: blocking frames with deadlines and [`Attachments`] on a socket of this host; [`Listener`]: the socket file that
-//!   such connections come from;
+//! - [`FrameSocket`]: blocking frames with deadlines and [`Attachments`] on a socket of this host, best on one that it makes itself
+//!   ([`connect`](FrameSocket::connect), [`pair`](FrameSocket::pair)); [`Listener`]: the socket file that such connections come from;
 //! - [`NonBlockingReader`], [`BufferedWriter`]: the same for an event loop with many sockets on one thread;
 //! - [`send_pipe`], [`send_with_fd`], [`receive_with_fd`]: messages with one descriptor, for sockets without frames;
 //! - [`mux`]: many channels over one socket, each with its own credit.
@@ -28,6 +28,7 @@ mod beside;
 mod bulk;
 mod closer;
 mod decode;
+mod ending;
 mod exchange;
 mod framed;
 mod header;
@@ -37,6 +38,7 @@ pub mod mux;
 mod nonblocking;
 mod one_shot;
 mod outbox;
+mod own;
 mod peer;
 mod readiness;
 mod violation;
@@ -44,8 +46,9 @@ mod violation;
 pub use attach::{ATTACH, MAX_ATTACHMENTS};
 pub use closer::Attachments;
 pub use decode::{Decoder, Frame, read_frame, write_frame};
+pub use ending::ShutdownHandle;
 pub(crate) use exchange::FRAME_OVERHEAD;
-pub use framed::{DEFAULT_MAX_FRAME, DEFAULT_PATIENCE, FrameSocket, ShutdownHandle};
+pub use framed::{DEFAULT_MAX_FRAME, DEFAULT_PATIENCE, FrameSocket};
 pub use header::Header;
 pub use inbox::Message;
 pub use listener::Listener;

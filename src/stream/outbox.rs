@@ -85,8 +85,9 @@ pub(super) fn send_all(
     let (mut sent, mut idle) = (0, None);
     // Bytes moved since the clock of `stalled` started.
     let (mut stalled, mut moved): (Option<Instant>, usize) = (None, 0);
-    // On a socket of ours alone the first attempt may wait in the kernel: not for so many buffers that the deadline could be missed.
-    let patient = unshared && left <= PATIENT_BYTES && deadline.is_beyond(readiness::FAR);
+    // On a socket of ours alone the first attempt may wait in the kernel: not for so many buffers that a deadline could be missed.
+    let far = patience >= readiness::FAR && deadline.is_beyond(readiness::FAR);
+    let patient = unshared && far && linger.is_zero() && left <= PATIENT_BYTES;
     let mut waiting = if patient { SendFlags::empty() } else { SendFlags::DONTWAIT };
     loop {
         let attempt = try_send_with_fds(socket, slices, fds, waiting);

@@ -3,9 +3,9 @@
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use flipcall::ErrorKind;
 use flipcall::stream::FrameSocket;
 use flipcall::stream::mux::{Mux, MuxConfig, Role};
+use flipcall::{Deadline, ErrorKind};
 
 use super::{SOON, spawn};
 
@@ -44,15 +44,27 @@ pub fn deadlines_hold_while_the_peer_toggles_flags() {
     child.wait().unwrap();
 }
 
-pub fn a_dripping_peer_is_cut_off() {
-    let (mut child, ours) = spawn("drip");
-    let mut socket = FrameSocket::new(ours);
-    socket.set_patience(Duration::from_millis(300));
-    let error = socket.receive(SOON).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Violation, "{error}");
-    assert!(!socket.is_usable());
-    drop(socket);
+pub fn a_wait_without_a_deadline_survives_toggled_flags() {
+    let (mut child, ours) = spawn("toggle");
+    flipcall::stream::send_with_fd(&ours, b"x", &ours, SOON).unwrap();
+    let (mut socket, start) = (FrameSocket::new(ours), Instant::now());
+    // The other process ends, and with it its end.
+    assert!(socket.receive(Deadline::NEVER).unwrap().is_none());
+    assert!(start.elapsed() < SOON);
     child.wait().unwrap();
+}
+
+pub fn a_dripping_peer_is_cut_off() {
+    for (role, deadline) in [("drip", Deadline::from(SOON)), ("drip", Deadline::NEVER), ("half", Deadline::NEVER)] {
+        let (mut child, ours) = spawn(role);
+        let mut socket = FrameSocket::new(ours);
+        socket.set_patience(Duration::from_millis(300));
+        let error = socket.receive(deadline).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Violation, "{error}");
+        assert!(!socket.is_usable());
+        drop(socket);
+        child.wait().unwrap();
+    }
     // A mux says why before it closes; the child does not say HELLO, so the shorter deadline for that cuts it off.
     let (mut child, ours) = spawn("hold");
     let config = MuxConfig { handshake: Duration::from_millis(300), ..MuxConfig::new(Role::Initiator) };

@@ -8,6 +8,7 @@ mod crowd;
 mod deadlines;
 mod kills;
 mod memory;
+mod own;
 
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,8 +24,15 @@ fn main() {
     if args.get(1).is_some_and(|arg| arg == "child") {
         return child(&args[2]);
     }
-    let tests: [(&str, fn()); 9] = [
+    let tests: [(&str, fn()); 13] = [
         ("deadlines_hold_while_the_peer_toggles_flags", deadlines::deadlines_hold_while_the_peer_toggles_flags),
+        (
+            "a_wait_without_a_deadline_survives_toggled_flags",
+            deadlines::a_wait_without_a_deadline_survives_toggled_flags,
+        ),
+        ("deadlines_hold_on_sockets_of_our_own", own::deadlines_hold_on_sockets_of_our_own),
+        ("a_shutdown_ends_a_wait_without_a_deadline", own::a_shutdown_ends_a_wait_without_a_deadline),
+        ("a_deadline_holds_under_signals", own::a_deadline_holds_under_signals),
         ("a_dripping_peer_is_cut_off", deadlines::a_dripping_peer_is_cut_off),
         ("every_handle_learns_of_a_kill", kills::every_handle_learns_of_a_kill),
         ("a_kill_at_any_system_call_is_survived", kills::a_kill_at_any_system_call_is_survived),
@@ -66,6 +74,12 @@ fn spawn(role: &str) -> (Child, UnixStream) {
 }
 
 fn child(role: &str) {
+    match role {
+        "connect" => return own::connect(),
+        "listen" => return own::listen(),
+        "signals" => return own::wait_through_signals(),
+        _ => {}
+    }
     let mut socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
     match role {
         "toggle" => deadlines::toggle(&mut socket),
@@ -77,6 +91,13 @@ fn child(role: &str) {
                 thread::sleep(Duration::from_millis(50));
             }
         }
+        // Half a frame, and nothing else until the other side hangs up.
+        "half" => {
+            socket.write_all(&[0, 7, 0, 0, 0, 200, 1]).unwrap();
+            socket.set_read_timeout(Some(SOON)).unwrap();
+            let _ = std::io::Read::read(&mut socket, &mut [0]);
+        }
+        "silent" => own::hold(&socket),
         "victim" => drop(kills::victim(socket)),
         "attach" => attachments::attach(&mut socket),
         "refuse" => memory::refuse(socket),

@@ -26,7 +26,7 @@ pub use stream::Stream;
 
 use super::codec::{DecodeError, DecodeOwned, Encode, Raw, from_bytes};
 use super::{CallError, trace, wire};
-use crate::stream::Attachments;
+use crate::stream::{Attachments, FrameSocket};
 use crate::{Deadline, Error, ErrorKind, Result};
 
 /// How often a call that never left this process looks for another channel before it fails.
@@ -83,7 +83,7 @@ pub struct ClientCounters {
 }
 
 impl Client {
-    fn begin(socket: OwnedFd, path: Option<PathBuf>, config: ClientConfig, deadline: Deadline) -> Result<Self> {
+    fn begin(socket: FrameSocket, path: Option<PathBuf>, config: ClientConfig, deadline: Deadline) -> Result<Self> {
         let session = Session::begin(socket, &config, deadline)?;
         let shared = Shared {
             pool: Pool::new(config.channels),

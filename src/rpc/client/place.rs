@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use super::channel::{Channel, Failure};
 use super::pool::{Found, Slot};
 use super::session::{self, Session};
-use super::{Shared, connect, late};
+use super::{Shared, late};
 use crate::rpc::{CallError, trace, wire};
+use crate::stream::FrameSocket;
 use crate::{Deadline, Error, ErrorKind, Result};
 
 /// Where a call takes place.
@@ -140,7 +141,7 @@ impl Shared {
         let mut deadline = deadline;
         let patience = Instant::now() + wire::HANDSHAKE;
         let until = deadline.resolve().map_or(patience, |due| due.min(patience));
-        let socket = connect::open(path, Some(until))?;
+        let socket = FrameSocket::connect(path, until)?;
         *current = Session::begin(socket, &self.config, Deadline::at(until))?;
         self.tally.reconnects.fetch_add(1, Ordering::Relaxed);
         *self.full_until.lock().unwrap_or_else(PoisonError::into_inner) = None;

@@ -36,8 +36,7 @@ pub(super) struct Session {
 
 impl Session {
     /// Agrees on a version with the server at the other end of a socket.
-    pub(super) fn begin(socket: OwnedFd, config: &ClientConfig, deadline: Deadline) -> Result<Arc<Self>> {
-        let mut socket = FrameSocket::new(socket);
+    pub(super) fn begin(mut socket: FrameSocket, config: &ClientConfig, deadline: Deadline) -> Result<Arc<Self>> {
         socket.set_max_frame(config.maximum);
         socket.set_attachments(false)?;
         let shared = socket.shared();

@@ -120,9 +120,9 @@ impl Server {
             if self.shared.is_closing() {
                 break Ok(());
             }
-            match listener.accept(Deadline::NEVER) {
+            match listener.accept_frames(Deadline::NEVER) {
                 Ok(_) | Err(_) if self.shared.is_closing() => break Ok(()),
-                Ok(socket) => self.shared.accepted(socket.into()),
+                Ok(socket) => self.shared.accepted(socket),
                 Err(error) => break Err(error),
             }
         };
@@ -136,7 +136,7 @@ impl Server {
     /// # Errors
     /// What the client did wrong; its end is no error.
     pub fn serve_one(&self, socket: impl Into<OwnedFd>) -> Result<()> {
-        let (connection, socket) = self.shared.admit(socket.into())?;
+        let (connection, socket) = self.shared.admit(FrameSocket::new(socket))?;
         self.shared.serve_connection(&connection, socket)
     }
 }
@@ -147,7 +147,7 @@ impl Shared {
     }
 
     /// A connection came: serves it on a thread of its own. One over the quota is closed.
-    fn accepted(self: &Arc<Self>, socket: OwnedFd) {
+    fn accepted(self: &Arc<Self>, socket: FrameSocket) {
         let Ok((connection, socket)) = self.admit(socket) else {
             self.tally.refused.fetch_add(1, Ordering::Relaxed);
             return;
@@ -163,8 +163,7 @@ impl Shared {
     }
 
     /// Finds out who connected and whether they may.
-    fn admit(self: &Arc<Self>, socket: OwnedFd) -> Result<(Arc<Connection>, FrameSocket)> {
-        let mut socket = FrameSocket::new(socket);
+    fn admit(self: &Arc<Self>, mut socket: FrameSocket) -> Result<(Arc<Connection>, FrameSocket)> {
         let peer = Peer::of(socket.as_fd())?;
         let lease = self.lease_connection(peer.pid)?;
         let connection = Connection::new(self, &socket, peer, lease);

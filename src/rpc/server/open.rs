@@ -1,7 +1,6 @@
 //! What a base connection serves besides calls: HELLO, and OPEN.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use super::connection::{Connection, check_hello, ending};
@@ -102,8 +101,7 @@ fn window_length(asked: u32, most: u32) -> u32 {
 }
 
 fn socket_pair(connection: &Connection) -> Result<(FrameSocket, OwnedFd)> {
-    let (ours, theirs) = UnixStream::pair().map_err(|error| Error::system("making a socket pair", error))?;
-    let mut ours = FrameSocket::new(ours);
+    let (mut ours, theirs) = FrameSocket::pair()?;
     connection.prepare(&mut ours, true)?;
     Ok((ours, theirs.into()))
 }

@@ -321,8 +321,7 @@ impl ChannelReceiver {
             let Some(slot) = inner.slots.get_mut(&self.key) else {
                 return Err(Error::new(ErrorKind::LocalShutdown, "this side has given the channel up"));
             };
-            if let Some(next) = slot.queue.pop_front() {
-                let old = std::mem::replace(message, next);
+            if let Some(old) = slot.queue.pop(message) {
                 inner.recycle(old);
                 inner.core.consume(self.key, message.len());
                 if inner.core.has_outgoing() {
@@ -368,9 +367,7 @@ impl Drop for ChannelReceiver {
         if !unread.is_empty() && alone {
             inner.core.reset(self.key, Reason::CANCELLED);
         }
-        for message in unread {
-            inner.core.consume(self.key, message.len());
-        }
+        inner.throw_away(self.key, unread);
         release(&mut inner, self.key);
         shared.flush_or_wake(&mut inner);
     }

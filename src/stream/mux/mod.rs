@@ -44,6 +44,7 @@ mod lead;
 mod lead_explore;
 mod pen;
 mod plain;
+mod queue;
 mod reader;
 mod shared;
 mod wait;

@@ -257,7 +257,7 @@ fn deliver(
 fn enqueue(inner: &mut Inner, key: Key, payload: Payload<'_>, spare: impl FnOnce() -> Option<Vec<u8>>) {
     match inner.slots.get_mut(&key) {
         Some(slot) if !slot.receiver_gone => {
-            slot.queue.push_back(payload.into_owned(spare));
+            slot.queue.push(payload, spare);
             if slot.queue.len() == 1 {
                 inner.due_wakes.push(Arc::clone(&slot.readable));
             }

@@ -13,6 +13,7 @@ use super::core::{Core, Key};
 use super::intake::Intake;
 use super::lead::Lead;
 use super::pen::Pen;
+use super::queue::Queue;
 use super::wait::Signal;
 use crate::stream::outbox;
 use crate::{Error, ErrorKind, Result};
@@ -55,7 +56,7 @@ impl From<Ended> for Error {
 #[derive(Default)]
 pub(super) struct Slot {
     /// Messages that came and nobody took.
-    pub(super) queue: VecDeque<Vec<u8>>,
+    pub(super) queue: Queue,
     /// Our OPEN was answered by ACCEPT.
     pub(super) accepted: bool,
     /// The peer's END came.
@@ -100,19 +101,24 @@ impl Inner {
     pub(super) fn fail_channel(&mut self, key: Key, error: Error) {
         let Some(slot) = self.slots.get_mut(&key) else { return };
         slot.failure = Some(error);
-        let thrown = if slot.peer_ended { VecDeque::new() } else { std::mem::take(&mut slot.queue) };
+        let thrown = if slot.peer_ended { Queue::default() } else { std::mem::take(&mut slot.queue) };
         slot.readable.notify();
         slot.writable.notify();
-        for message in thrown {
+        self.throw_away(key, thrown);
+    }
+
+    /// Counts messages as consumed that nobody received.
+    pub(super) fn throw_away(&mut self, key: Key, mut unread: Queue) {
+        let mut message = Vec::new();
+        while unread.pop(&mut message).is_some() {
             self.core.consume(key, message.len());
         }
     }
 
     /// Keeps a buffer for a later message.
-    pub(super) fn recycle(&mut self, buffer: Vec<u8>) {
-        if self.spare.len() < SPARE_BUFFERS && buffer.capacity() > 0 {
-            self.spare.push(buffer);
-        }
+    pub(super) fn recycle(&mut self, buffer: Option<Vec<u8>>) {
+        let buffer = buffer.filter(|buffer| buffer.capacity() > 0 && self.spare.len() < SPARE_BUFFERS);
+        self.spare.extend(buffer);
     }
 }
 
