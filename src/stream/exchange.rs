@@ -2,11 +2,8 @@
 
 use std::ops::Range;
 
-use super::decode::{CACHE_LINE, Decoder};
-use super::{FrameSocket, Header};
-
-/// Bytes that a buffer needs besides a payload to take its frame and the next header in one read.
-pub(crate) const FRAME_OVERHEAD: usize = 2 * Header::SIZE + CACHE_LINE;
+use super::FrameSocket;
+use super::decode::Decoder;
 
 impl Decoder {
     /// Hands over the buffer, in which the payload of the frame that was taken last fills the returned range, and goes on with `other`,

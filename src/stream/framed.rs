@@ -60,7 +60,7 @@ pub struct FrameSocket {
     /// Nobody else holds our open file description.
     unshared: bool,
     /// How long a transfer is tried again before it sleeps.
-    linger: Duration,
+    pub(super) linger: Duration,
 }
 
 /// Shuts a [`FrameSocket`] down from any thread: whoever waits in it returns at once.

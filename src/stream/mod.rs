@@ -44,7 +44,6 @@ mod violation;
 pub use attach::{ATTACH, MAX_ATTACHMENTS};
 pub use closer::Attachments;
 pub use decode::{Decoder, Frame, read_frame, write_frame};
-pub(crate) use exchange::FRAME_OVERHEAD;
 pub use framed::{DEFAULT_MAX_FRAME, DEFAULT_PATIENCE, FrameSocket, ShutdownHandle};
 pub use header::Header;
 pub use inbox::Message;
