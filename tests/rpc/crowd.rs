@@ -114,7 +114,7 @@ fn compare(name: &str, config: &ClientConfig, rounds: usize, round: Round) -> f6
 #[test]
 fn one_client_carries_eight_threads_like_eight_connections() {
     let full = is_full();
-    let (rounds, time) = if full { (25, Duration::from_millis(500)) } else { (3, Duration::from_millis(50)) };
+    let (rounds, time) = if full { (21, Duration::from_millis(500)) } else { (3, Duration::from_millis(50)) };
     for (name, config) in [("window", ClientConfig::new()), ("socket", ClientConfig::new().window(0))] {
         let ratio = compare(name, &config, rounds, Round::Lasts(time));
         assert!(ratio > 0.1, "{name}: sharing a client serialises its threads");
