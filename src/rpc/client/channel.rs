@@ -129,7 +129,9 @@ impl Channel {
     #[inline(never)]
     fn call_in_steps(&mut self, request: &Request<'_>, deadline: Deadline, read: Read<'_>) -> Result<(), Box<Failure>> {
         self.send(request, deadline)?;
-        Ok(self.receive(deadline, &mut response(read))?)
+        let taken = self.receive(deadline, &mut response(read));
+        self.trim();
+        Ok(taken?)
     }
 
     /// The rest of a call whose request lies in the window, with parts that go over the socket.
@@ -150,10 +152,11 @@ impl Channel {
     }
 
     /// A call is over that was not short.
-    fn trim(&mut self) {
-        if let Line::Window(line) = &mut self.line {
-            line.trim();
-        }
+    pub(super) fn trim(&mut self) {
+        match &mut self.line {
+            Line::Window(line) => line.trim(),
+            Line::Socket(line) => line.trim(),
+        };
     }
 
     /// Takes an answer that is not a short response.

@@ -1,9 +1,9 @@
 //! What a line keeps of its large messages.
 //!
 //! Fresh memory costs several times what it takes to carry a message: the kernel takes a fault for each page and zeroes it. So a line
-//! keeps the buffer of a large message for the next one: until [`SMALLER`] messages in a row needed less than half of them, or, at a
+//! keeps the buffers of a large message for the next one: until [`SMALLER`] messages in a row needed less than half of them, or, at a
 //! server, until its client was quiet for [`QUIET`]. All lines of a client or a server keep at most [`BUDGET`] bytes between them; past it
-//! a line gives its buffer back after each message.
+//! a line gives its buffers back after each message.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,7 +49,7 @@ impl Kept {
         Self { budget, bytes: 0, smaller: 0, longest: 0 }
     }
 
-    /// A payload of so many bytes does not fit the window.
+    /// A payload of so many bytes needed a buffer.
     pub(super) fn needed(&mut self, bytes: usize) {
         self.longest = self.longest.max(bytes as u64);
     }
@@ -71,9 +71,9 @@ impl Kept {
         (self.smaller, self.longest) = (0, 0);
     }
 
-    /// A call is over: whether a buffer of `bytes` bytes may stay.
-    pub(super) fn settle(&mut self, bytes: usize) -> bool {
-        let is_smaller = std::mem::take(&mut self.longest) < bytes as u64 / 2;
+    /// A call is over: whether buffers of `bytes` bytes together, of `largest` the largest, may stay.
+    pub(super) fn settle(&mut self, bytes: usize, largest: usize) -> bool {
+        let is_smaller = std::mem::take(&mut self.longest) < largest as u64 / 2;
         self.smaller = if is_smaller { self.smaller + 1 } else { 0 };
         self.budget.0.fetch_add(std::mem::take(&mut self.bytes), Ordering::Relaxed);
         if self.smaller < SMALLER && self.budget.take(bytes as u64) {
@@ -102,7 +102,7 @@ mod tests {
         let mut kept = Kept::new(Arc::default());
         let mut message = |bytes| {
             kept.needed(bytes);
-            kept.settle(LARGE)
+            kept.settle(LARGE, LARGE)
         };
         assert!(message(LARGE));
         for _ in 0..3 {
@@ -118,11 +118,11 @@ mod tests {
     fn all_lines_together_keep_no_more_than_the_budget() {
         let budget = Arc::<Budget>::default();
         let mut lines: Vec<_> = (0..5).map(|_| Kept::new(Arc::clone(&budget))).collect();
-        let kept: Vec<_> = lines.iter_mut().map(|line| (line.needed(LARGE), line.settle(LARGE)).1).collect();
+        let kept: Vec<_> = lines.iter_mut().map(|line| (line.needed(LARGE), line.settle(LARGE, LARGE)).1).collect();
         assert_eq!(kept, [true, true, true, true, false]);
         lines.remove(0);
         lines[3].needed(LARGE);
-        assert!(lines[3].settle(LARGE), "a line that ended gave its part back");
+        assert!(lines[3].settle(LARGE, LARGE), "a line that ended gave its part back");
         drop(lines);
         assert_eq!(budget.0.load(Ordering::Relaxed), BUDGET);
     }

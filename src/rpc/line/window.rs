@@ -308,7 +308,7 @@ impl WindowLine {
         let bytes = self.bulk.capacity();
         if bytes <= RETAINED {
             self.kept.nothing();
-        } else if !self.kept.settle(bytes) {
+        } else if !self.kept.settle(bytes, bytes) {
             self.give_back();
         }
         self.kept.is_any()
