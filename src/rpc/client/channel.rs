@@ -106,7 +106,7 @@ impl Channel {
         let Line::Window(line) = &mut self.line else { unreachable!("it was just looked at") };
         let staged = line.stage(&message, self.session.maximum, true).map_err(too_large)?;
         if staged.bulk || !request.fds.is_empty() {
-            return self.call_staged(staged, &message.erased(), request.fds, deadline, read);
+            return self.call_staged(staged, message.prefix, &request.erased(), deadline, read);
         }
         let datagram = match line.call(staged, deadline) {
             Ok(datagram) => datagram,
@@ -139,13 +139,15 @@ impl Channel {
     fn call_staged(
         &mut self,
         staged: Staged,
-        message: &Outgoing<'_>,
-        fds: &[BorrowedFd<'_>],
+        prefix: Prefix,
+        request: &Request<'_>,
         deadline: Deadline,
         read: Read<'_>,
     ) -> Result<(), Box<Failure>> {
         let Line::Window(line) = &mut self.line else { unreachable!("only a window stages") };
-        let sent = attach(line, fds).and_then(|()| send_bulk(line, staged, message, deadline));
+        let Request { tag, value, fds } = *request;
+        let message = Outgoing { tag, prefix, value, fds: fds.len() as u8 };
+        let sent = attach(line, fds).and_then(|()| send_bulk(line, staged, &message, deadline));
         let taken = sent.and_then(|()| self.receive(deadline, &mut response(read)));
         self.trim();
         Ok(taken?)

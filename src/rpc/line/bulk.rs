@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::pieces::Pieces;
-use super::{Outgoing, RETAINED, Staged, WindowLine};
+use super::{Outgoing, Prefix, RETAINED, Staged, WindowLine};
 use crate::rpc::Violation;
+use crate::rpc::codec::Encode;
 use crate::rpc::wire::{self, BULK, BULK_FRAME};
 use crate::{Deadline, Endpoint, Error, ErrorKind, Result};
 
@@ -28,10 +29,11 @@ impl WindowLine {
 
     /// Flips a staged answer and sends its payload; [`answered`](Self::answered) tells what came of it.
     #[cold]
-    pub(crate) fn send_answer(&mut self, staged: Staged, message: &Outgoing<'_>) {
+    pub(crate) fn send_answer(&mut self, staged: Staged, value: &dyn Encode, fds: u8) {
+        let message = Outgoing { tag: wire::RESPONSE, prefix: Prefix::Ok, value, fds };
         self.answered = None;
         let mut patience = Deadline::NEVER;
-        self.answered = Some(self.flip(staged).and_then(|()| self.send_rest(staged, message, &mut patience)));
+        self.answered = Some(self.flip(staged).and_then(|()| self.send_rest(staged, &message, &mut patience)));
     }
 
     /// What came of the last bulk answer.

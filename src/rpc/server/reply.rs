@@ -54,7 +54,7 @@ impl Reply<'_> {
                 *self.staged = Some(staged);
                 if staged.bulk {
                     // While the method still holds what it answers. To the method it is sent, whatever comes of it.
-                    line.send_answer(staged, &answer.erased());
+                    line.send_answer(staged, &value, fds);
                 }
             }
             Way::Buffer(out) => {
