@@ -22,7 +22,8 @@ impl WindowLine {
         }
         let patience = Instant::now() + wire::TRANSFER;
         let due = deadline.resolve().map_or(patience, |due| due.min(patience));
-        let mut pieces = Pieces::new(&mut self.socket, &self.endpoint, &mut self.piece, self.leaving, due);
+        let leaving = &mut *self.leaving;
+        let mut pieces = Pieces::new(&mut self.socket, &self.endpoint, &mut leaving.piece, leaving.bytes, due);
         let _ = message.encode_to(&mut pieces);
         pieces.finish()
     }
@@ -31,9 +32,9 @@ impl WindowLine {
     #[cold]
     pub(crate) fn send_answer(&mut self, staged: Staged, value: &dyn Encode, fds: u8) {
         let message = Outgoing { tag: wire::RESPONSE, prefix: Prefix::Ok, value, fds };
-        self.answered = None;
+        self.leaving.answered = None;
         let mut patience = Deadline::NEVER;
-        self.answered = Some(self.flip(staged).and_then(|()| self.send_rest(staged, &message, &mut patience)));
+        self.leaving.answered = Some(self.flip(staged).and_then(|()| self.send_rest(staged, &message, &mut patience)));
     }
 
     /// What came of the last bulk answer.
@@ -42,7 +43,7 @@ impl WindowLine {
     /// The line has to be shut down.
     pub(crate) fn answered(&mut self) -> Result<()> {
         let panicked = || Err(Error::new(ErrorKind::LocalShutdown, "encoding an answer panicked inside a transfer"));
-        self.answered.take().unwrap_or_else(panicked)
+        self.leaving.answered.take().unwrap_or_else(panicked)
     }
 
     /// Receives a payload of `length` bytes, at most `maximum`, until `due`. Memory grows with the frames that came. If `begun` is

@@ -36,17 +36,23 @@ pub(crate) struct WindowLine {
     filled: usize,
     /// A payload that arrives as bulk.
     pub(super) bulk: Vec<u8>,
-    /// Bytes of the payload that leaves as bulk.
-    pub(super) leaving: u64,
-    /// The part of it that goes out next.
-    pub(super) piece: Vec<u8>,
-    /// What became of a bulk answer that was sent while its method ran, `None` if encoding it panicked.
-    pub(super) answered: Option<Result<()>>,
+    /// A payload that leaves as bulk. Boxed: the hot path does not touch it.
+    pub(super) leaving: Box<Leaving>,
     pub(super) kept: Kept,
     /// Where in it a payload lies that arrived.
     pub(super) payload: Range<usize>,
     /// Whether the last message came as bulk.
     pub(super) came_as_bulk: bool,
+}
+
+/// A bulk payload on its way out.
+#[derive(Debug, Default)]
+pub(super) struct Leaving {
+    pub(super) bytes: u64,
+    /// The part of it that goes out next.
+    pub(super) piece: Vec<u8>,
+    /// What became of an answer that was sent while its method ran, `None` if encoding it panicked.
+    pub(super) answered: Option<Result<()>>,
 }
 
 /// The private copy of a message that fits the window's first cache line: on the stack of whoever takes it.
@@ -109,10 +115,8 @@ impl WindowLine {
         // Whatever the kernel gives is fine.
         let _ = set_socket_send_buffer_size(&socket, wire::BULK_BUFFER);
         let kept = Kept::new(Arc::clone(budget));
-        let (buffer, bulk, piece) = (Vec::new(), Vec::new(), Vec::new());
-        let (leaving, payload) = (0, 0..0);
-        let answered = None;
-        Self { endpoint, socket, buffer, filled: 0, bulk, leaving, piece, answered, kept, payload, came_as_bulk: false }
+        let (buffer, bulk, leaving, payload) = (Vec::new(), Vec::new(), Box::default(), 0..0);
+        Self { endpoint, socket, buffer, filled: 0, bulk, leaving, kept, payload, came_as_bulk: false }
     }
 
     /// The most payload bytes of a message that fits the window.
@@ -161,7 +165,7 @@ impl WindowLine {
         if !may {
             return Err(TooLarge);
         }
-        self.leaving = length;
+        self.leaving.bytes = length;
         let mut datagram = [0; BULK_DATAGRAM];
         datagram[..WINDOW_HEADER].copy_from_slice(&head);
         datagram[WINDOW_HEADER..].copy_from_slice(&length.to_ne_bytes());

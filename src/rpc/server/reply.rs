@@ -49,13 +49,9 @@ impl Reply<'_> {
             Way::Window(line) => {
                 let staged = line.stage(&answer, self.maximum, true).map_err(too_large)?;
                 if staged.bulk {
-                    attach(line, &context.answer_fds)?;
+                    return send_bulk(line, staged, &value, &context.answer_fds, self.staged);
                 }
                 *self.staged = Some(staged);
-                if staged.bulk {
-                    // While the method still holds what it answers. To the method it is sent, whatever comes of it.
-                    line.send_answer(staged, &value, fds);
-                }
             }
             Way::Buffer(out) => {
                 out.clear();
@@ -68,15 +64,23 @@ impl Reply<'_> {
     }
 }
 
-/// Sends the descriptors of an answer that does not fit the window.
+/// Sends an answer that does not fit the window, while the method still holds it. To the method it is sent, whatever comes of it.
 #[cold]
-fn attach(line: &mut WindowLine, fds: &[OwnedFd]) -> Result<(), Status> {
+fn send_bulk(
+    line: &mut WindowLine,
+    staged: Staged,
+    value: &dyn Encode,
+    fds: &[OwnedFd],
+    out: &mut Option<Staged>,
+) -> Result<Answered, Status> {
     let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
     match line.attach(&fds) {
-        Err(error) if line.socket.is_usable() => Err(Status::new(Code::NoResource, error.to_string())),
+        Err(error) if line.socket.is_usable() => return Err(Status::new(Code::NoResource, error.to_string())),
         // A socket that is gone shows at once when the payload is sent.
-        _ => Ok(()),
+        _ => *out = Some(staged),
     }
+    line.send_answer(staged, value, fds.len() as u8);
+    Ok(Answered(()))
 }
 
 #[cold]
