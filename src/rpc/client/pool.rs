@@ -89,10 +89,12 @@ pub(super) enum Found<'a> {
 const LOOK: std::time::Duration = std::time::Duration::from_millis(5);
 
 impl Pool {
-    pub(super) fn new(channels: usize) -> Self {
+    /// Room for so many channels, with windows or without.
+    pub(super) fn new(channels: usize, windows: bool) -> Self {
         let slots = (0..channels).map(|_| CachePadded::default()).collect();
         let calls = (0..channels).map(|_| CachePadded::default()).collect();
-        let cpus = std::thread::available_parallelism().map_or(1, NonZero::get);
+        // A server of a socket sleeps between two calls however many threads take turns.
+        let cpus = if windows { std::thread::available_parallelism().map_or(1, NonZero::get) } else { channels };
         Self {
             slots,
             homes: homes(channels, cpus) - 1,
