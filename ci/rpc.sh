@@ -12,8 +12,10 @@ fi
 
 # shellcheck disable=SC2086
 timeout 900 cargo test $profile --features cli,tracing,postcard --test rpc --test rpc_allocations --test rpc_tracing --test rpc_postcard \
-    --test rpc_end --test rpc_large \
+    --test rpc_end --test rpc_large --test rpc_quiet \
     -- --nocapture --test-threads 1
+# The same calls where nothing is told, in a build without feature tracing.
+timeout 300 env -u FLIPCALL_FULL cargo test --features cli --test rpc_quiet --test rpc --test rpc_allocations -- --nocapture --test-threads 1
 timeout 300 cargo test $profile --doc rpc
 timeout 60 cargo run --quiet $profile --example kv
 timeout 60 cargo run --quiet $profile --example device

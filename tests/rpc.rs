@@ -1,5 +1,7 @@
 //! Calls between two real processes: this one and `flipcall echo`.
 
+#[path = "rpc/bulk.rs"]
+mod bulk;
 #[path = "rpc/crowd.rs"]
 mod crowd;
 #[path = "rpc/peer.rs"]

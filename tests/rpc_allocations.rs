@@ -1,14 +1,15 @@
 //! A call on the hot path allocates nothing, on neither side: counted by the allocator itself, with the client in this process and
 //! the server in its child, which reports its own count.
 
+#[path = "rpc/child.rs"]
+mod child;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use flipcall::rpc::{Client, ClientConfig, Router, Server, inherited_socket};
-
-/// How long anything may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+use child::{PATIENCE, serve, start};
+use flipcall::rpc::{ClientConfig, Router};
 
 struct Counting;
 
@@ -48,20 +49,17 @@ unsafe impl GlobalAlloc for Counting {
 #[test]
 #[ignore = "is started by another test"]
 fn as_the_server() {
-    let Ok(socket) = inherited_socket() else { return };
     let mut router = Router::new();
     router.unary(1, |_, number: u64| Ok(number + 1));
     router.unary(2, |_, ()| Ok(ALLOCATIONS.load(Ordering::Relaxed)));
-    let _ = Server::new(router, Default::default()).serve_one(socket);
+    serve(router);
 }
 
 #[test]
 fn a_call_allocates_nothing() {
     let transports = [("window", ClientConfig::new()), ("socket channel", ClientConfig::new().window(0))];
     for (name, config) in transports {
-        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "as_the_server", "--ignored"]).stdout(std::process::Stdio::null());
-        let (client, mut child) = Client::spawn(command, config).unwrap();
+        let (client, mut child) = start(config);
         let theirs = || client.call::<_, u64>(2, &(), PATIENCE).unwrap();
         for deadline in [flipcall::Deadline::NEVER, PATIENCE.into()] {
             for number in 0..100u64 {

@@ -6,6 +6,7 @@ Usage: rpc_hostile.py SOCKET PID
 """
 
 import os
+import select
 import socket
 import struct
 import sys
@@ -169,6 +170,20 @@ def bulk():
     honest("bulk")
 
 
+def shuts_down_inside_a_frame():
+    """The server waits inside the first frame of its answer, which nobody reads, when the window goes without its socket."""
+    window = open_channel(version1(), 4096)
+    window.send(1, blob(bytes(4 * MEBI)))
+    window.wait()
+    time.sleep(0.3)
+    window.word.value = 2
+    hang_up = select.poll()
+    hang_up.register(window.wire.sock, 0)
+    assert hang_up.poll(10_000), "a send that waits does not look at the window"
+    window.close()
+    honest("a window shut down inside a frame")
+
+
 def rights(sock, data, fds):
     sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
 
@@ -278,7 +293,8 @@ def main():
     honest("nothing yet")
     time.sleep(0.2)
     memory, files = resident(), descriptors()
-    for attack in (lengths, request_types, datagrams, bulk, fds, opens, never_reads, no_continue, half_open):
+    one_line = (lengths, request_types, datagrams, bulk, shuts_down_inside_a_frame, fds)
+    for attack in (*one_line, opens, never_reads, no_continue, half_open):
         attack()
     give_up = time.monotonic() + 15
     while descriptors() > files + 2 and time.monotonic() < give_up:

@@ -3,11 +3,16 @@
 use std::io::IoSlice;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use rustix::event::PollFlags;
+use rustix::io::Errno;
 
 use super::attach::MAX_ATTACHMENTS;
 use super::closer::Attachments;
 use super::framed::{FrameSocket, attach_frame};
+use super::outbox::try_send_slices;
+use super::readiness;
 use crate::{Deadline, Error, Result};
 
 impl FrameSocket {
@@ -39,6 +44,29 @@ impl FrameSocket {
             }
             if !self.fill(&mut Deadline::after(Duration::ZERO))? {
                 return Err(self.poison(super::decode::end_inside_frame()));
+            }
+        }
+    }
+
+    /// Sends what the socket takes of `slices`, after waiting for room for `slice` and until `due` at most: for a caller that makes its
+    /// frames itself. 0: it took nothing. A caller that gives up inside a frame has to shut the socket down.
+    pub(crate) fn send_some(&mut self, slices: &[IoSlice<'_>], slice: Duration, due: Instant) -> Result<usize> {
+        self.check()?;
+        let mut idle = None;
+        loop {
+            match try_send_slices(&*self.socket, slices) {
+                Ok(count) => return Ok(count),
+                Err(Errno::AGAIN) if readiness::lingers(self.linger, &mut idle) => {}
+                Err(Errno::AGAIN) => {
+                    // A transfer that never waits reads no clock.
+                    let until = due.min(Instant::now() + slice);
+                    if !readiness::wait(&*self.socket, PollFlags::OUT, Some(until))? {
+                        return Ok(0);
+                    }
+                }
+                Err(errno) => {
+                    return Err(self.poison(readiness::transfer_error("sending to a socket", errno)));
+                }
             }
         }
     }

@@ -2,11 +2,8 @@
 
 use std::ops::Range;
 
-use super::decode::{CACHE_LINE, Decoder};
-use super::{FrameSocket, Header};
-
-/// Bytes that a buffer needs besides a payload to take its frame and the next header in one read.
-pub(crate) const FRAME_OVERHEAD: usize = 2 * Header::SIZE + CACHE_LINE;
+use super::FrameSocket;
+use super::decode::Decoder;
 
 impl Decoder {
     /// Hands over the buffer, in which the payload of the frame that was taken last fills the returned range, and goes on with `other`,
@@ -14,8 +11,11 @@ impl Decoder {
     fn exchange(&mut self, length: usize, other: &mut Vec<u8>) -> Range<usize> {
         let next = self.start..self.end;
         if !next.is_empty() {
-            other.clear();
-            other.extend_from_slice(&self.buffer[next.clone()]);
+            // What else it holds stays: shortened, it would have to be zeroed again as it grows.
+            if other.len() < next.len() {
+                other.resize(next.len(), 0);
+            }
+            other[..next.len()].copy_from_slice(&self.buffer[next.clone()]);
         }
         std::mem::swap(&mut self.buffer, other);
         (self.start, self.end) = (0, next.len());
@@ -28,6 +28,11 @@ impl FrameSocket {
     /// range.
     pub(crate) fn exchange(&mut self, length: usize, other: &mut Vec<u8>) -> Range<usize> {
         self.inbox.decoder().exchange(length, other)
+    }
+
+    /// Bytes of the buffer that messages come in.
+    pub(crate) fn buffer_size(&mut self) -> usize {
+        self.inbox.decoder().buffer.len()
     }
 }
 

@@ -58,7 +58,7 @@ pub struct FrameSocket {
     /// Nobody else holds our open file description.
     pub(super) unshared: bool,
     /// How long a transfer is tried again before it sleeps.
-    linger: Duration,
+    pub(super) linger: Duration,
 }
 
 impl FrameSocket {

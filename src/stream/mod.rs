@@ -47,7 +47,6 @@ pub use attach::{ATTACH, MAX_ATTACHMENTS};
 pub use closer::Attachments;
 pub use decode::{Decoder, Frame, read_frame, write_frame};
 pub use ending::ShutdownHandle;
-pub(crate) use exchange::FRAME_OVERHEAD;
 pub use framed::{DEFAULT_MAX_FRAME, DEFAULT_PATIENCE, FrameSocket};
 pub use header::Header;
 pub use inbox::Message;

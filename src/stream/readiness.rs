@@ -31,17 +31,21 @@ pub(super) fn wait_any(fds: &mut [PollFd<'_>], until: Option<Instant>) -> Result
     }
 }
 
+/// How long a peer on another CPU takes at most for the next piece of a transfer: offering the CPU would cost as much as the wait.
+const AT_ONCE: Duration = Duration::from_micros(3);
+
 /// Whether to try a transfer again at once that found nothing to do, instead of sleeping: for `budget` since the first such try.
-/// The CPU is offered to the peer in between.
+/// After [`AT_ONCE`] the CPU is offered to the peer in between.
 pub(super) fn lingers(budget: Duration, since: &mut Option<Instant>) -> bool {
     if budget.is_zero() {
         return false;
     }
     let now = Instant::now();
-    if now.duration_since(*since.get_or_insert(now)) >= budget {
-        return false;
+    match now.duration_since(*since.get_or_insert(now)) {
+        idle if idle >= budget => return false,
+        idle if idle >= AT_ONCE => rustix::thread::sched_yield(),
+        _ => {}
     }
-    rustix::thread::sched_yield();
     true
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use flipcall::rpc::{Client, ClientConfig};
@@ -15,47 +16,111 @@ fn is_full() -> bool {
     std::env::var_os("FLIPCALL_FULL").is_some()
 }
 
-/// Eight threads make `calls` calls each; `client` says by which client.
-fn hammer<'a>(calls: u64, client: impl Fn(usize) -> &'a Client) -> Duration {
-    let begun = Instant::now();
-    std::thread::scope(|scope| {
-        for thread in 0..8 {
-            let client = client(thread);
-            scope.spawn(move || {
-                for i in 0..calls {
-                    let sum: u64 = client.call(2, &((thread as u64) << 32, i), PATIENCE).unwrap();
-                    assert_eq!(sum, ((thread as u64) << 32) + i);
+/// Threads that call at a time, four for each of two CPUs.
+const THREADS: usize = 8;
+
+/// What each thread of a round does.
+#[derive(Clone, Copy)]
+enum Round {
+    Lasts(Duration),
+    Calls(u64),
+}
+
+/// Threads that live from round to round, as those of a program do: what a thread and a channel know of each other is part of it.
+struct Crew {
+    orders: Vec<Sender<(Client, Round)>>,
+    done: Receiver<u64>,
+}
+
+impl Crew {
+    fn start() -> Self {
+        let (tell, done) = channel();
+        let order = |thread| {
+            let ((order, orders), tell) = (channel(), tell.clone());
+            // It ends when the crew is dropped, or with a failed assertion: then the round misses its count.
+            std::thread::spawn(move || {
+                for (client, round) in orders {
+                    tell.send(work(thread, &client, round)).unwrap();
                 }
             });
+            order
+        };
+        Self { orders: (0..THREADS as u64).map(order).collect(), done }
+    }
+
+    /// One round; `client` says by which client each thread calls. Calls a second.
+    fn round<'a>(&self, round: Round, client: impl Fn(usize) -> &'a Client) -> f64 {
+        let begun = Instant::now();
+        for (thread, order) in self.orders.iter().enumerate() {
+            order.send((client(thread).clone(), round)).unwrap();
         }
-    });
-    begun.elapsed()
+        let calls: u64 = (0..THREADS).map(|_| self.done.recv_timeout(PATIENCE).expect("a thread failed")).sum();
+        calls as f64 / begun.elapsed().as_secs_f64()
+    }
+}
+
+/// Makes the calls of one thread; their number.
+fn work(thread: u64, client: &Client, round: Round) -> u64 {
+    /// Calls between two looks at the clock.
+    const BATCH: u64 = 16;
+    let (begun, mut calls) = (Instant::now(), 0);
+    while match round {
+        Round::Lasts(time) => begun.elapsed() < time,
+        Round::Calls(count) => calls < count,
+    } {
+        for _ in 0..BATCH {
+            let sum: u64 = client.call(2, &(thread << 32, calls), PATIENCE).unwrap();
+            assert_eq!(sum, (thread << 32) + calls);
+            calls += 1;
+        }
+    }
+    calls
+}
+
+/// One client of eight threads against eight connections with a thread each, in rounds that take turns.
+fn compare(name: &str, config: &ClientConfig, rounds: usize, round: Round) -> f64 {
+    let (echo, crew) = (Echo::start(&[]), Crew::start());
+    let shared = echo.client(config.clone());
+    let alone: Vec<Client> = (0..THREADS).map(|_| echo.client(config.clone())).collect();
+    let (mut ratios, mut ones, mut eights) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let one = crew.round(round, |_| &shared);
+        let eight = crew.round(round, |thread| &alone[thread]);
+        ratios.push(one / eight);
+        ones.push(one);
+        eights.push(eight);
+    }
+    [&mut ratios, &mut ones, &mut eights].iter_mut().for_each(|list| list.sort_by(f64::total_cmp));
+    let middle = rounds / 2;
+    println!(
+        "{name}: one client carries {:.2} of what {THREADS} connections do (median of {rounds} rounds, {:.2} to {:.2}); \
+         {:.0} and {:.0} calls a second ({:.0} to {:.0}, {:.0} to {:.0})",
+        ratios[middle],
+        ratios[0],
+        ratios[rounds - 1],
+        ones[middle],
+        eights[middle],
+        ones[0],
+        ones[rounds - 1],
+        eights[0],
+        eights[rounds - 1]
+    );
+    assert!(shared.counters().channels_opened <= 2 * THREADS as u64, "{:?}", shared.counters());
+    let calls: u64 = alone.iter().map(|client| client.counters().calls).sum();
+    assert!(matches!(round, Round::Lasts(_)) || shared.counters().calls == calls);
+    ratios[middle]
 }
 
 #[test]
 fn one_client_carries_eight_threads_like_eight_connections() {
-    const ROUNDS: u64 = 5;
-    let calls = if is_full() { 100_000 } else { 1_000 };
-    let echo = Echo::start(&[]);
-    let shared = echo.client(ClientConfig::new());
-    let alone: Vec<Client> = (0..8).map(|_| echo.client(ClientConfig::new())).collect();
-    let mut ratios: Vec<f64> = (0..ROUNDS)
-        .map(|_| {
-            let one = hammer(calls / ROUNDS, |_| &shared);
-            let eight = hammer(calls / ROUNDS, |thread| &alone[thread]);
-            eight.as_secs_f64() / one.as_secs_f64()
-        })
-        .collect();
-    ratios.sort_by(f64::total_cmp);
-    println!(
-        "8 threads x {calls} calls: one client carries {:.2} of what 8 connections do (median of {ROUNDS}, {:.2} to {:.2})",
-        ratios[ratios.len() / 2],
-        ratios[0],
-        ratios[ratios.len() - 1]
-    );
-    assert_eq!(shared.counters().calls, 8 * calls);
-    assert!(shared.counters().channels_opened <= 16, "{:?}", shared.counters());
-    assert!(ratios[ratios.len() / 2] > 0.1, "sharing a client serialises its threads");
+    let full = is_full();
+    let (rounds, time) = if full { (21, Duration::from_millis(500)) } else { (3, Duration::from_millis(50)) };
+    for (name, config) in [("window", ClientConfig::new()), ("socket", ClientConfig::new().window(0))] {
+        let ratio = compare(name, &config, rounds, Round::Lasts(time));
+        assert!(ratio > 0.1, "{name}: sharing a client serialises its threads");
+        let calls = if full { 100_000 } else { 992 };
+        compare(&format!("{name}, {THREADS} x {calls} calls"), &config, 3, Round::Calls(calls));
+    }
 }
 
 /// A process with many clients, which waits for a line before it calls again and ends.

@@ -106,7 +106,7 @@ impl Channel {
         let Line::Window(line) = &mut self.line else { unreachable!("it was just looked at") };
         let staged = line.stage(&message, self.session.maximum, true).map_err(too_large)?;
         if staged.bulk || !request.fds.is_empty() {
-            return self.call_staged(staged, request.fds, deadline, read);
+            return self.call_staged(staged, message.prefix, &request.erased(), deadline, read);
         }
         let datagram = match line.call(staged, deadline) {
             Ok(datagram) => datagram,
@@ -129,7 +129,9 @@ impl Channel {
     #[inline(never)]
     fn call_in_steps(&mut self, request: &Request<'_>, deadline: Deadline, read: Read<'_>) -> Result<(), Box<Failure>> {
         self.send(request, deadline)?;
-        Ok(self.receive(deadline, &mut response(read))?)
+        let taken = self.receive(deadline, &mut response(read));
+        self.trim();
+        Ok(taken?)
     }
 
     /// The rest of a call whose request lies in the window, with parts that go over the socket.
@@ -137,22 +139,26 @@ impl Channel {
     fn call_staged(
         &mut self,
         staged: Staged,
-        fds: &[BorrowedFd<'_>],
+        prefix: Prefix,
+        request: &Request<'_>,
         deadline: Deadline,
         read: Read<'_>,
     ) -> Result<(), Box<Failure>> {
         let Line::Window(line) = &mut self.line else { unreachable!("only a window stages") };
-        let sent = attach(line, fds).and_then(|()| send_bulk(line, staged, deadline));
+        let Request { tag, value, fds } = *request;
+        let message = Outgoing { tag, prefix, value, fds: fds.len() as u8 };
+        let sent = attach(line, fds).and_then(|()| send_bulk(line, staged, &message, deadline));
         let taken = sent.and_then(|()| self.receive(deadline, &mut response(read)));
         self.trim();
         Ok(taken?)
     }
 
     /// A call is over that was not short.
-    fn trim(&mut self) {
-        if let Line::Window(line) = &mut self.line {
-            line.trim();
-        }
+    pub(super) fn trim(&mut self) {
+        match &mut self.line {
+            Line::Window(line) => line.trim(),
+            Line::Socket(line) => line.trim(),
+        };
     }
 
     /// Takes an answer that is not a short response.
@@ -195,7 +201,7 @@ impl Channel {
             Line::Window(line) => {
                 let staged = line.stage(&message, maximum, true).map_err(too_large)?;
                 attach(line, request.fds)?;
-                send_bulk(line, staged, deadline)
+                send_bulk(line, staged, &message.erased(), deadline)
             }
             Line::Socket(line) => match line.send(&message, request.fds, maximum, deadline) {
                 Ok(Ok(())) => Ok(()),
@@ -295,9 +301,14 @@ fn too_large(error: TooLarge) -> Failure {
 }
 
 /// Flips a staged request, and sends the payload that did not fit.
-fn send_bulk(line: &mut WindowLine, staged: Staged, mut deadline: Deadline) -> Result<(), Failure> {
+fn send_bulk(
+    line: &mut WindowLine,
+    staged: Staged,
+    message: &Outgoing<'_>,
+    mut deadline: Deadline,
+) -> Result<(), Failure> {
     line.flip(staged).map_err(Failure::Unsent)?;
-    line.send_rest_by(staged, &mut deadline).map_err(|error| {
+    line.send_rest(staged, message, &mut deadline).map_err(|error| {
         line.shut_down();
         Failure::Lost(error)
     })

@@ -86,7 +86,7 @@ impl Client {
     fn begin(socket: FrameSocket, path: Option<PathBuf>, config: ClientConfig, deadline: Deadline) -> Result<Self> {
         let session = Session::begin(socket, &config, deadline)?;
         let shared = Shared {
-            pool: Pool::new(config.channels),
+            pool: Pool::new(config.channels, config.window > 0),
             session: Mutex::new(session),
             path,
             window: AtomicU32::new(config.window),

@@ -4,8 +4,13 @@
 //! has a home slot: a thread that calls again and again finds its own warm channel there with one try-lock, without touching
 //! anything that another thread writes. If the home slot is taken or empty, the thread looks for an idle channel elsewhere, and opens a
 //! new one only if there is none.
+//!
+//! There are few homes, [`HOMES_PER_CPU`] for each CPU. Of more threads than that most do not run at any moment, and a channel of its own
+//! for each is a server that fell asleep since its last call: each call then costs two wakes. Threads that share homes take turns
+//! on channels whose servers are still awake.
 
 use std::cell::Cell;
+use std::num::NonZero;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -48,12 +53,18 @@ impl Drop for Slot<'_> {
     }
 }
 
+/// Homes for each CPU, before rounding up to a power of two: so that as many threads as can run have one each, whatever their numbers
+/// are, with a few spare.
+const HOMES_PER_CPU: usize = 2;
+
 /// Where a channel can be.
 type Place = TryLock<Option<Box<Channel>>>;
 
 #[derive(Debug)]
 pub(super) struct Pool {
     slots: Box<[CachePadded<Place>]>,
+    /// The number of homes, a power of two, less one: the first slots.
+    homes: usize,
     /// Calls begun in each slot by a thread that is at home there.
     calls: Box<[CachePadded<AtomicU64>]>,
     /// Calls begun elsewhere.
@@ -78,11 +89,15 @@ pub(super) enum Found<'a> {
 const LOOK: std::time::Duration = std::time::Duration::from_millis(5);
 
 impl Pool {
-    pub(super) fn new(channels: usize) -> Self {
+    /// Room for so many channels, with windows or without.
+    pub(super) fn new(channels: usize, windows: bool) -> Self {
         let slots = (0..channels).map(|_| CachePadded::default()).collect();
         let calls = (0..channels).map(|_| CachePadded::default()).collect();
+        // A server of a socket sleeps between two calls however many threads take turns.
+        let cpus = if windows { std::thread::available_parallelism().map_or(1, NonZero::get) } else { channels };
         Self {
             slots,
+            homes: homes(channels, cpus) - 1,
             calls,
             calls_elsewhere: AtomicU64::new(0),
             waiters: AtomicUsize::new(0),
@@ -106,9 +121,7 @@ impl Pool {
 
     #[inline]
     fn home_index(&self) -> usize {
-        let (number, slots) = (thread_number(), self.slots.len());
-        // A division takes as long as the rest of the search.
-        if number < slots { number } else { number % slots }
+        thread_number() & self.homes
     }
 
     /// Calls begun so far.
@@ -190,6 +203,12 @@ impl Pool {
     }
 }
 
+/// How many homes a pool of so many slots has, at least one.
+fn homes(slots: usize, cpus: usize) -> usize {
+    let fitting = 1 << slots.max(1).ilog2();
+    (HOMES_PER_CPU * cpus).next_power_of_two().min(fitting)
+}
+
 #[inline(always)]
 fn try_lock(slot: &Place) -> Option<Slot<'_>> {
     slot.try_lock().map(Slot)
@@ -208,4 +227,17 @@ fn thread_number() -> usize {
         }
         number.get()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn homes_are_a_power_of_two_of_the_first_slots() {
+        let cases = [(1, 1, 1), (1, 8, 1), (3, 2, 2), (64, 1, 2), (64, 2, 4), (64, 3, 8), (64, 64, 64), (100, 300, 64)];
+        for (slots, cpus, expected) in cases {
+            assert_eq!(homes(slots, cpus), expected, "{slots} slots, {cpus} CPUs");
+        }
+    }
 }

@@ -30,7 +30,7 @@ pub(super) struct Session {
     pub(super) maximum: u64,
     /// The largest answer that we accept, in bytes.
     pub(super) own_maximum: u32,
-    /// What its window lines may keep of large messages.
+    /// What its lines may keep of large messages.
     kept: Arc<Budget>,
 }
 
@@ -40,7 +40,8 @@ impl Session {
         socket.set_max_frame(config.maximum);
         socket.set_attachments(false)?;
         let shared = socket.shared();
-        let mut line = SocketLine::new(socket);
+        let kept = Arc::default();
+        let mut line = SocketLine::new(socket, &kept);
         let (mut version1, mut maximum) = (false, u64::from(u32::MAX));
         if !config.base_only
             && let Some(hello) = greet(&mut line, config, deadline)?
@@ -50,7 +51,7 @@ impl Session {
         }
         crate::rpc::trace::connected(u32::from(version1));
         let (base, own_maximum) = (Mutex::new(Some(line)), config.maximum);
-        Ok(Arc::new(Self { base, socket: shared, version1, maximum, own_maximum, kept: Arc::default() }))
+        Ok(Arc::new(Self { base, socket: shared, version1, maximum, own_maximum, kept }))
     }
 
     /// Whether the server still holds its end. Eats no byte.
@@ -147,7 +148,7 @@ fn build(
     let mut socket = FrameSocket::new(socket);
     socket.set_max_frame(config.maximum);
     socket.set_attachments(true)?;
-    let Some(file) = file else { return Ok(Line::Socket(SocketLine::new(socket))) };
+    let Some(file) = file else { return Ok(Line::Socket(SocketLine::new(socket, kept))) };
     let window = Window::receive_and_seal(file, opened.offset, opened.length)?;
     let options = Options::new().policy(config.policy).watch_shared(socket.shared());
     let client = endpoint::Client::new(window, options)?;

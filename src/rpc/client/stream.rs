@@ -68,7 +68,8 @@ impl Stream {
 
     /// The stream is over, and its channel is in order.
     fn finish(&mut self) {
-        if let Some(channel) = self.channel.take() {
+        if let Some(mut channel) = self.channel.take() {
+            channel.trim();
             self.shared.give_back(channel);
         }
     }

@@ -2,26 +2,48 @@
 
 use std::time::{Duration, Instant};
 
-use super::WindowLine;
+use super::pieces::Pieces;
+use super::{Outgoing, Prefix, RETAINED, Staged, WindowLine};
 use crate::rpc::Violation;
+use crate::rpc::codec::Encode;
 use crate::rpc::wire::{self, BULK, BULK_FRAME};
-use crate::{Deadline, Error, ErrorKind, Result};
+use crate::{Deadline, Endpoint, Error, ErrorKind, Result};
 
-/// How long one receive waits before the window is looked at: a peer that shut it down without its socket is noticed.
-const SLICE: Duration = Duration::from_millis(100);
+/// How long one transfer waits before the window is looked at: a peer that shut it down without its socket is noticed.
+pub(super) const SLICE: Duration = Duration::from_millis(100);
 
 impl WindowLine {
-    /// Sends `self.bulk`.
+    /// Sends the payload of a staged message that did not fit, after the flip, until the deadline at the latest. An error means that the
+    /// peer has not got all of it: the line has to be shut down.
     #[cold]
-    pub(super) fn send_bulk(&mut self, due: Instant) -> Result<()> {
-        let bulk = std::mem::take(&mut self.bulk);
-        let deadline = Deadline::at(due);
-        let sent = bulk.chunks(BULK_FRAME).try_for_each(|frame| {
-            self.look()?;
-            self.socket.send(BULK, frame, deadline)
-        });
-        self.bulk = bulk;
-        sent
+    pub(crate) fn send_rest(&mut self, staged: Staged, message: &Outgoing<'_>, deadline: &mut Deadline) -> Result<()> {
+        if !staged.bulk {
+            return Ok(());
+        }
+        let patience = Instant::now() + wire::TRANSFER;
+        let due = deadline.resolve().map_or(patience, |due| due.min(patience));
+        let leaving = &mut *self.leaving;
+        let mut pieces = Pieces::new(&mut self.socket, &self.endpoint, &mut leaving.piece, leaving.bytes, due);
+        let _ = message.encode_to(&mut pieces);
+        pieces.finish()
+    }
+
+    /// Flips a staged answer and sends its payload; [`answered`](Self::answered) tells what came of it.
+    #[cold]
+    pub(crate) fn send_answer(&mut self, staged: Staged, value: &dyn Encode, fds: u8) {
+        let message = Outgoing { tag: wire::RESPONSE, prefix: Prefix::Ok, value, fds };
+        self.leaving.answered = None;
+        let mut patience = Deadline::NEVER;
+        self.leaving.answered = Some(self.flip(staged).and_then(|()| self.send_rest(staged, &message, &mut patience)));
+    }
+
+    /// What came of the last bulk answer.
+    ///
+    /// # Errors
+    /// The line has to be shut down.
+    pub(crate) fn answered(&mut self) -> Result<()> {
+        let panicked = || Err(Error::new(ErrorKind::LocalShutdown, "encoding an answer panicked inside a transfer"));
+        self.leaving.answered.take().unwrap_or_else(panicked)
     }
 
     /// Receives a payload of `length` bytes, at most `maximum`, until `due`. Memory grows with the frames that came. If `begun` is
@@ -50,6 +72,10 @@ impl WindowLine {
 
     /// Receives a payload that is a single frame: it stays in the buffer that the socket brought it in.
     fn receive_only_frame(&mut self, length: usize, due: Option<Instant>) -> Result<()> {
+        if self.bulk.len() <= RETAINED {
+            // The buffer of the payload before this one, which is still in the cache.
+            self.socket.exchange(0, &mut self.bulk);
+        }
         self.receive_frame(length, due, false)?;
         self.payload = self.socket.exchange(length, &mut self.bulk);
         Ok(())
@@ -97,18 +123,18 @@ impl WindowLine {
                 Ok(Some(frame)) => return Err(Violation::Unexpected(frame.tag).into()),
                 Ok(None) => return Err(Error::new(ErrorKind::PeerGone, "the peer closed the socket inside a payload")),
                 Err(error) if error.kind() == ErrorKind::Timeout && due.is_none_or(|due| Instant::now() < due) => {
-                    self.look()?;
+                    look(&self.endpoint)?;
                 }
                 Err(error) => return Err(error),
             }
         }
     }
+}
 
-    /// An error once either side shut the window down.
-    fn look(&self) -> Result<()> {
-        if self.endpoint.is_shut_down() {
-            return Err(Error::new(ErrorKind::PeerShutdown, "the window was shut down inside a transfer"));
-        }
-        Ok(())
+/// An error once either side shut the window down.
+pub(super) fn look(endpoint: &Endpoint) -> Result<()> {
+    if endpoint.is_shut_down() {
+        return Err(Error::new(ErrorKind::PeerShutdown, "the window was shut down inside a transfer"));
     }
+    Ok(())
 }

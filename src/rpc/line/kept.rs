@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// What the lines of one client or one server keep together, in bytes: request and answer of the largest message, twice.
+/// What the lines of one client or one server keep together, in bytes: the largest message four times.
 const BUDGET: u64 = 256 << 20;
 
 /// Messages in a row that needed less than half of what is kept, after which it is given back.
@@ -49,7 +49,7 @@ impl Kept {
         Self { budget, bytes: 0, smaller: 0, longest: 0 }
     }
 
-    /// A payload of so many bytes does not fit the window.
+    /// A payload of so many bytes needed a buffer.
     pub(super) fn needed(&mut self, bytes: usize) {
         self.longest = self.longest.max(bytes as u64);
     }

@@ -2,6 +2,7 @@
 
 mod bulk;
 mod kept;
+mod pieces;
 mod socket;
 mod window;
 
@@ -58,6 +59,11 @@ impl<T: Encode + ?Sized> Outgoing<'_, T> {
         let mut encoder = Encoder::new(sink);
         self.encode(&mut encoder);
         encoder.finish()
+    }
+
+    /// The same for code that does not know the type.
+    pub(crate) fn erased(&self) -> Outgoing<'_> {
+        Outgoing { tag: self.tag, prefix: self.prefix, value: &self.value, fds: self.fds }
     }
 
     /// What stands in front of it in a window.

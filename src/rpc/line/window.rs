@@ -13,7 +13,6 @@
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::Instant;
 
 use rustix::net::sockopt::set_socket_send_buffer_size;
 
@@ -23,7 +22,7 @@ use crate::endpoint::{Halted, SHORT, SHORT_BYTES, SHORT_HEAD, SHORT_WORDS};
 use crate::rpc::Violation;
 use crate::rpc::codec::{Encode, Encoder, Sink};
 use crate::rpc::wire::{self, BULK_DATAGRAM, FLAG_BULK, WINDOW_HEADER};
-use crate::stream::{FRAME_OVERHEAD, FrameSocket, MAX_ATTACHMENTS};
+use crate::stream::{FrameSocket, MAX_ATTACHMENTS};
 use crate::{Deadline, Endpoint, ErrorKind, Result};
 
 /// A window and the socket beside it.
@@ -35,15 +34,25 @@ pub(crate) struct WindowLine {
     buffer: Vec<u8>,
     /// Bytes of it that are that message.
     filled: usize,
-    /// A payload that arrives or leaves as bulk.
+    /// A payload that arrives as bulk.
     pub(super) bulk: Vec<u8>,
-    /// For the answer to a request that came as bulk, while the request is still read.
-    spare: Vec<u8>,
+    /// A payload that leaves as bulk. Boxed: the hot path does not touch it.
+    pub(super) leaving: Box<Leaving>,
     pub(super) kept: Kept,
     /// Where in it a payload lies that arrived.
     pub(super) payload: Range<usize>,
     /// Whether the last message came as bulk.
     pub(super) came_as_bulk: bool,
+}
+
+/// A bulk payload on its way out.
+#[derive(Debug, Default)]
+pub(super) struct Leaving {
+    pub(super) bytes: u64,
+    /// The part of it that goes out next.
+    pub(super) piece: Vec<u8>,
+    /// What became of an answer that was sent while its method ran, `None` if encoding it panicked.
+    pub(super) answered: Option<Result<()>>,
 }
 
 /// The private copy of a message that fits the window's first cache line: on the stack of whoever takes it.
@@ -106,8 +115,8 @@ impl WindowLine {
         // Whatever the kernel gives is fine.
         let _ = set_socket_send_buffer_size(&socket, wire::BULK_BUFFER);
         let kept = Kept::new(Arc::clone(budget));
-        let (buffer, bulk, spare) = (Vec::new(), Vec::new(), Vec::new());
-        Self { endpoint, socket, buffer, filled: 0, bulk, spare, kept, payload: 0..0, came_as_bulk: false }
+        let (buffer, bulk, leaving, payload) = (Vec::new(), Vec::new(), Box::default(), 0..0);
+        Self { endpoint, socket, buffer, filled: 0, bulk, leaving, kept, payload, came_as_bulk: false }
     }
 
     /// The most payload bytes of a message that fits the window.
@@ -115,7 +124,8 @@ impl WindowLine {
         self.endpoint.capacity() - WINDOW_HEADER as u32
     }
 
-    /// Encodes a message into the window, or, if it turns out too long for that and may be sent as bulk, into a buffer.
+    /// Encodes a message into the window. If it turns out too long for that and may be sent as bulk, it is announced there, and encoded
+    /// again when it is [sent](Self::send_rest).
     ///
     /// # Errors
     /// [`TooLarge`] if the payload is over `maximum` bytes, or does not fit the window and may not be bulk.
@@ -134,7 +144,7 @@ impl WindowLine {
             let length = encoder.finish().filter(|&length| length <= maximum).ok_or(TooLarge)?;
             let (datagram, full) = (sink.at, sink.full);
             return if full {
-                self.stage_bulk(message, length, bulk)
+                self.stage_bulk(message.head(FLAG_BULK), length, bulk)
             } else {
                 Ok(self.stage_long(message.head(0), datagram))
             };
@@ -151,23 +161,13 @@ impl WindowLine {
     }
 
     #[cold]
-    fn stage_bulk<T: Encode + ?Sized>(
-        &mut self,
-        message: &Outgoing<'_, T>,
-        length: u64,
-        may: bool,
-    ) -> Result<Staged, TooLarge> {
+    fn stage_bulk(&mut self, head: [u8; WINDOW_HEADER], length: u64, may: bool) -> Result<Staged, TooLarge> {
         if !may {
             return Err(TooLarge);
         }
-        self.bulk.clear();
-        let bytes = usize::try_from(length).map_err(|_| TooLarge)?;
-        self.kept.needed(bytes);
-        // What the socket needs beyond a payload to receive the next one in the same buffer.
-        self.bulk.reserve_exact(bytes + FRAME_OVERHEAD);
-        let length = message.encode_to(&mut self.bulk).ok_or(TooLarge)?;
+        self.leaving.bytes = length;
         let mut datagram = [0; BULK_DATAGRAM];
-        datagram[..WINDOW_HEADER].copy_from_slice(&message.head(FLAG_BULK));
+        datagram[..WINDOW_HEADER].copy_from_slice(&head);
         datagram[WINDOW_HEADER..].copy_from_slice(&length.to_ne_bytes());
         // A window is at least a page. If the connection is gone, the flip says so.
         let _ = self.endpoint.write(0, &datagram);
@@ -192,22 +192,6 @@ impl WindowLine {
     #[inline(always)]
     pub(crate) fn call(&mut self, staged: Staged, deadline: Deadline) -> Result<u32, Halted> {
         self.endpoint.call(staged.datagram, deadline)
-    }
-
-    /// Sends the payload that did not fit, after the flip.
-    #[inline]
-    pub(crate) fn send_rest(&mut self, staged: Staged) -> Result<()> {
-        if staged.bulk { self.send_bulk(Instant::now() + wire::TRANSFER) } else { Ok(()) }
-    }
-
-    /// As [`send_rest`](Self::send_rest), until the deadline at the latest.
-    #[inline]
-    pub(crate) fn send_rest_by(&mut self, staged: Staged, deadline: &mut Deadline) -> Result<()> {
-        if !staged.bulk {
-            return Ok(());
-        }
-        let patience = Instant::now() + wire::TRANSFER;
-        self.send_bulk(deadline.resolve().map_or(patience, |due| due.min(patience)))
     }
 
     /// Waits for the pen. A deadline leaves the line as it is.
@@ -301,8 +285,7 @@ impl WindowLine {
     /// Lends that payload out, so that the line can be written to meanwhile; give it back with [`restore`](Self::restore).
     pub(crate) fn lend(&mut self) -> Lent {
         if self.came_as_bulk {
-            let bytes = std::mem::replace(&mut self.bulk, std::mem::take(&mut self.spare));
-            Lent { bytes, range: self.payload.clone(), is_bulk: true }
+            Lent { bytes: std::mem::take(&mut self.bulk), range: self.payload.clone(), is_bulk: true }
         } else {
             Lent { bytes: std::mem::take(&mut self.buffer), range: WINDOW_HEADER..self.filled, is_bulk: false }
         }
@@ -311,7 +294,7 @@ impl WindowLine {
     /// Takes back what was lent.
     pub(crate) fn restore(&mut self, lent: Lent) {
         if lent.is_bulk {
-            self.spare = std::mem::replace(&mut self.bulk, lent.bytes);
+            self.bulk = lent.bytes;
         } else {
             self.buffer = lent.bytes;
         }
@@ -326,10 +309,10 @@ impl WindowLine {
     /// A call is over: gives the memory of large messages back unless it may be kept for the next ones. Whether it is kept.
     #[cold]
     pub(crate) fn trim(&mut self) -> bool {
-        let (bulk, spare) = (self.bulk.capacity(), self.spare.capacity());
-        if bulk + spare <= RETAINED {
+        let bytes = self.bulk.capacity();
+        if bytes <= RETAINED {
             self.kept.nothing();
-        } else if !self.kept.settle(bulk + spare, bulk.max(spare)) {
+        } else if !self.kept.settle(bytes, bytes) {
             self.give_back();
         }
         self.kept.is_any()
@@ -337,10 +320,8 @@ impl WindowLine {
 
     /// Gives the memory of large messages back.
     pub(crate) fn give_back(&mut self) {
-        for buffer in [&mut self.spare, &mut self.bulk] {
-            if buffer.capacity() > RETAINED / 2 {
-                *buffer = Vec::new();
-            }
+        if self.bulk.capacity() > RETAINED {
+            self.bulk = Vec::new();
         }
         self.kept.nothing();
     }

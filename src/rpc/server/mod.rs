@@ -180,7 +180,7 @@ impl Shared {
 
     fn serve_connection(&self, connection: &Arc<Connection>, socket: FrameSocket) -> Result<()> {
         let mut server = SocketServer {
-            line: SocketLine::new(socket),
+            line: SocketLine::new(socket, &self.kept),
             connection: Arc::clone(connection),
             worker: Arc::clone(&connection.base),
             is_base: true,

@@ -110,7 +110,7 @@ fn socket_channel(connection: &Arc<Connection>, lease: Lease) -> Result<Channel>
     let (ours, theirs) = socket_pair(connection)?;
     let worker = Arc::new(Worker::new(None, ours.shared(), 0));
     let mut server = SocketServer {
-        line: SocketLine::new(ours),
+        line: SocketLine::new(ours, &connection.shared.kept),
         connection: Arc::clone(connection),
         worker: Arc::clone(&worker),
         is_base: false,

@@ -1,6 +1,6 @@
 //! Answers on their way out: encoded where they leave from.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -22,7 +22,8 @@ pub(super) enum Way<'a> {
     Socket(&'a mut SocketLine),
 }
 
-/// Where a method's answer goes: it is encoded straight into the window, or into the buffer that goes out on the socket.
+/// Where a method's answer goes: it is encoded straight into the window, straight into the socket beside it if it does not fit, or into the
+/// buffer that goes out on a socket alone.
 #[derive(Debug)]
 pub struct Reply<'a> {
     pub(super) way: Way<'a>,
@@ -45,7 +46,13 @@ impl Reply<'_> {
         let fds = context.answer_fds.len() as u8;
         let answer = Outgoing { tag: RESPONSE, prefix: Prefix::Ok, value, fds };
         match self.way {
-            Way::Window(line) => *self.staged = Some(line.stage(&answer, self.maximum, true).map_err(too_large)?),
+            Way::Window(line) => {
+                let staged = line.stage(&answer, self.maximum, true).map_err(too_large)?;
+                if staged.bulk {
+                    return send_bulk(line, staged, &value, &context.answer_fds, self.staged);
+                }
+                *self.staged = Some(staged);
+            }
             Way::Buffer(out) => {
                 out.clear();
                 let length = answer.encode_to(out);
@@ -55,6 +62,25 @@ impl Reply<'_> {
         }
         Ok(Answered(()))
     }
+}
+
+/// Sends an answer that does not fit the window, while the method still holds it. To the method it is sent, whatever comes of it.
+#[cold]
+fn send_bulk(
+    line: &mut WindowLine,
+    staged: Staged,
+    value: &dyn Encode,
+    fds: &[OwnedFd],
+    out: &mut Option<Staged>,
+) -> Result<Answered, Status> {
+    let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+    match line.attach(&fds) {
+        Err(error) if line.socket.is_usable() => return Err(Status::new(Code::NoResource, error.to_string())),
+        // A socket that is gone shows at once when the payload is sent.
+        _ => *out = Some(staged),
+    }
+    line.send_answer(staged, value, fds.len() as u8);
+    Ok(Answered(()))
 }
 
 #[cold]

@@ -11,12 +11,12 @@ use super::open;
 use super::quota::{Kind, LARGE, Lease};
 use super::reply::{Way, wait_until_taken};
 use super::worker::Worker;
-use crate::rpc::line::{Outgoing, Prefix, SocketLine, TooLarge};
+use crate::rpc::line::{Outgoing, Prefix, QUIET, SocketLine, TooLarge};
 use crate::rpc::router::Method;
 use crate::rpc::wire::{self, ERROR, HELLO, OPEN, RESPONSE};
 use crate::rpc::{Code, Status, Violation};
-use crate::stream::Attachments;
-use crate::{Deadline, Result};
+use crate::stream::{Attachments, Header};
+use crate::{Deadline, ErrorKind, Result};
 
 /// A socket and its thread's state.
 pub(super) struct SocketServer {
@@ -42,7 +42,8 @@ impl SocketServer {
 
     fn serve_calls(&mut self) -> Result<()> {
         loop {
-            let Some(header) = self.line.socket.peek(Deadline::NEVER)? else { return Ok(()) };
+            let Some(header) = self.next_header()? else { return Ok(()) };
+            self.line.expect(header.length as usize);
             self.worker.begin();
             if self.connection.shared.is_closing() {
                 self.worker.leave();
@@ -61,6 +62,18 @@ impl SocketServer {
                 wait_until_taken(&self.line.socket, || self.line.socket.is_drained())?;
             }
         }
+    }
+
+    /// Waits for the next request. Memory of large messages is kept for a client that goes on with them at once.
+    #[inline]
+    fn next_header(&mut self) -> Result<Option<Header>> {
+        if self.line.trim() {
+            match self.line.socket.peek(Deadline::after(QUIET)) {
+                Err(error) if error.kind() == ErrorKind::Timeout => self.line.give_back(),
+                peeked => return peeked,
+            };
+        }
+        self.line.socket.peek(Deadline::NEVER)
     }
 
     /// Serves one request; whether descriptors went out with the answer.
@@ -97,7 +110,7 @@ impl SocketServer {
     /// Runs a method that answers once.
     fn answer(&mut self, tag: u16, begun: Option<Instant>) -> Result<Option<Ready>> {
         let Self { line, connection, .. } = self;
-        let SocketLine { socket, out } = line;
+        let SocketLine { socket, out, .. } = line;
         let shared = socket.shared();
         let Some(message) = socket.receive(Deadline::NEVER)? else { return Ok(None) };
         let mut context = context(connection, &shared, message.attachments);

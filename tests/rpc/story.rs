@@ -1,0 +1,82 @@
+//! What can happen to a client, step by step, and what its calls bring: the same with feature `tracing` and without.
+
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use flipcall::ErrorKind;
+use flipcall::rpc::{CallError, ClientConfig, ClientCounters, Router};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::child::{PATIENCE, serve, start};
+
+/// What has just happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    Connected,
+    Called,
+    CalledOften,
+    Late,
+    CalledAfterLate,
+    ServerKilled,
+    ConnectedAgain,
+    FellBack,
+}
+
+/// The second process.
+pub fn serve_the_story() {
+    let mut router = Router::new();
+    router.unary(1, |_, number: u64| Ok(number + 1));
+    router.unary(2, |_, millis: u32| {
+        std::thread::sleep(Duration::from_millis(millis.into()));
+        Ok(())
+    });
+    serve(router);
+}
+
+/// Lives through the story; `after` is called after each step.
+pub fn tell(mut after: impl FnMut(Step)) {
+    let (client, mut child) = start(ClientConfig::new());
+    after(Step::Connected);
+
+    let next = |number: u64| client.call::<_, u64>(1, &number, PATIENCE);
+    assert_eq!(next(1).unwrap(), 2);
+    after(Step::Called);
+
+    (0..1000).for_each(|number| assert_eq!(next(number).unwrap(), number + 1));
+    after(Step::CalledOften);
+
+    assert!(client.call::<_, ()>(2, &200u32, Duration::from_millis(20)).unwrap_err().is_timeout());
+    after(Step::Late);
+
+    std::thread::sleep(Duration::from_millis(400));
+    assert_eq!(next(1).unwrap(), 2);
+    let ClientCounters { calls, channels_opened, fallbacks, reconnects, .. } = client.counters();
+    assert_eq!((calls, channels_opened, fallbacks, reconnects), (1003, 1, 0, 0), "the late answer came to nobody");
+    after(Step::CalledAfterLate);
+
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let error = next(1).unwrap_err();
+    assert!(matches!(&error, CallError::Failed(error) if error.kind() == ErrorKind::PeerGone), "{error}");
+    assert!(!client.is_alive());
+    after(Step::ServerKilled);
+    drop(client);
+
+    without_room_for_a_window(after);
+}
+
+/// A channel with a window brings two descriptors; where there is room for one, the channel is a socket alone.
+fn without_room_for_a_window(mut after: impl FnMut(Step)) {
+    let (client, mut child) = start(ClientConfig::new());
+    after(Step::ConnectedAgain);
+    let limit = getrlimit(Resource::Nofile);
+    let next = u64::from(std::fs::File::open("/dev/null").unwrap().as_raw_fd().unsigned_abs());
+    setrlimit(Resource::Nofile, Rlimit { current: Some(next + 1), maximum: limit.maximum }).unwrap();
+    let answer = client.call::<_, u64>(1, &1u64, PATIENCE);
+    setrlimit(Resource::Nofile, limit).unwrap();
+    assert_eq!(answer.unwrap(), 2);
+    assert_eq!(client.counters().fallbacks, 1);
+    after(Step::FellBack);
+    drop(client);
+    assert!(child.wait().unwrap().success());
+}
