@@ -6,7 +6,9 @@
 //! - A **near** peer answers through a cache that both CPUs share. A pause between two looks (27 ns) is as long as half a call, so the
 //!   first look is delayed by what was learned, in steps of a [`breath`](crate::sys::sync::breath) (some 5 ns): a look that was too
 //!   early makes the next delay longer by one breath, one that was not makes it shorter by a sixteenth of one. One look in seventeen is
-//!   then too early, and the delay follows the answer down. It is short, so that quick answers among slow ones do not wait for long.
+//!   then too early, and the delay follows the answer down. It is short, so that quick answers among slow ones do not wait for long; and
+//!   an answer that came later than the second look teaches nothing by itself, and little in a row: one slow answer of sixteen would
+//!   else hold all others up for the longest delay (87 ns instead of 60 a call).
 //! - A **far** peer's line takes longer on its way than the peer's work: there each look asks for the line to write it, which saves one
 //!   of two transfers each way. Two answers in a row that took long tell a far peer from a hiccup. When the line was asked for, nothing
 //!   tells, so every 64th wait looks the near way.
@@ -17,6 +19,9 @@ const STEPS: u32 = 16;
 const LONGEST: u32 = 16 * STEPS;
 /// An answer that took more looks after the delay was not just missed: nothing is learned from it.
 const JUST_MISSED: u32 = 4;
+/// What a second answer in a row is worth that came later than one look, in steps: runs of slow answers outweigh the quick ones between
+/// them only where they are about as many.
+const IN_A_ROW: u32 = STEPS / 8;
 /// Steps of the delay that are as long as a look and its pause.
 const STEPS_A_LOOK: u32 = 5 * STEPS;
 /// Looks within which a near peer answers that does little else, some 200 ns.
@@ -31,8 +36,8 @@ pub(super) struct Pace {
     delay: u32,
     /// Waits for which the peer is taken for far.
     far: u32,
-    /// Whether the last answer came from afar, or was held up: the next one tells.
-    doubtful: bool,
+    /// Looks for which the last answer was too late, the delay in front of them included; 0 if it was there at the first one.
+    late: u32,
 }
 
 impl Pace {
@@ -54,7 +59,7 @@ impl Pace {
         if self.far > 0 {
             self.far -= 1;
         } else if looks == 0 {
-            (self.delay, self.doubtful) = (self.delay.saturating_sub(1), false);
+            (self.delay, self.late) = (self.delay.saturating_sub(1), 0);
         } else {
             self.missed(looks);
         }
@@ -62,11 +67,14 @@ impl Pace {
 
     /// Looks were too early.
     fn missed(&mut self, looks: u32) {
-        let was_doubtful = std::mem::replace(&mut self.doubtful, looks + self.delay / STEPS_A_LOOK >= NEAR_LOOKS);
-        if was_doubtful && self.doubtful {
-            *self = Self { far: FAR_WAITS, doubtful: true, delay: 0 };
-        } else if looks <= JUST_MISSED {
+        let late = looks + self.delay / STEPS_A_LOOK;
+        let before = std::mem::replace(&mut self.late, late);
+        if before >= NEAR_LOOKS && late >= NEAR_LOOKS {
+            *self = Self { far: FAR_WAITS, late, delay: 0 };
+        } else if looks == 1 {
             self.delay = (self.delay + STEPS).min(LONGEST);
+        } else if before > 0 && looks <= JUST_MISSED {
+            self.delay = (self.delay + IN_A_ROW).min(LONGEST);
         }
     }
 }
@@ -97,10 +105,10 @@ mod tests {
     }
 
     #[test]
-    fn a_slower_peer_is_followed_at_once_and_a_quicker_one_in_the_end() {
+    fn a_slower_peer_is_followed_soon_and_a_quicker_one_in_the_end() {
         let mut pace = Pace::default();
         (0..100).for_each(|_| _ = wait(&mut pace, 20));
-        (0..16).for_each(|_| _ = wait(&mut pace, 70));
+        (0..80).for_each(|_| _ = wait(&mut pace, 70));
         assert!(pace.breaths() >= 13, "{pace:?}");
         (0..300).for_each(|_| _ = wait(&mut pace, 20));
         assert!(pace.breaths() <= 5, "{pace:?}");
@@ -112,6 +120,20 @@ mod tests {
         for time in (0..10_000).map(|call| if call % 2 == 0 { 50 } else { 100 + call % 60 }) {
             wait(&mut pace, time);
             assert!(pace.breaths() <= LONGEST / STEPS);
+        }
+    }
+
+    #[test]
+    fn a_few_slow_answers_do_not_hold_the_quick_ones_up() {
+        for (slow, of, time) in [(1, 16, 120), (1, 8, 120), (2, 16, 120), (1, 12, 150), (1, 16, 80), (4, 16, 130)] {
+            let mut pace = Pace::default();
+            let mut delays = Vec::new();
+            for call in 0..10_000 {
+                delays.push(pace.breaths() * BREATH);
+                wait(&mut pace, if call % of < slow { time } else { 30 });
+            }
+            let most = delays[5000..].iter().max().unwrap();
+            assert!(*most <= 45, "{most} ns for answers after 30, {slow} of {of} after {time}");
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 use rustix::fs::sendfile;
-use rustix::io::{Errno, pread};
+use rustix::io::{Errno, ioctl_fionbio, pread};
 use rustix::pipe::{SpliceFlags, splice};
 
 use super::framed::FrameSocket;
@@ -73,12 +73,18 @@ impl FrameSocket {
     fn move_source(&mut self, mut source: Source<'_>, length: u32, deadline: &mut Deadline) -> Result<()> {
         let mut left = length as usize;
         let mut in_kernel = self.unshared;
-        let mut stalled: Option<(Instant, usize)> = None;
+        let (mut prompt, mut stalled): (bool, Option<(Instant, usize)>) = (false, None);
+        deadline.resolve();
         while left > 0 {
             if !in_kernel {
                 let count = self.copy_piece(&mut source, left, deadline)?;
                 left -= count;
                 continue;
+            }
+            if !prompt && !deadline.is_beyond(readiness::FAR) {
+                // A piece may wait for some slices: too long for a deadline that is near.
+                self.set_nonblocking(true)?;
+                prompt = true;
             }
             match move_piece(self.as_fd(), &mut source, left) {
                 Ok(0) => return Err(ended_early()),
@@ -101,7 +107,13 @@ impl FrameSocket {
                 Err(errno) => return Err(readiness::transfer_error("moving bytes to a socket", errno)),
             }
         }
-        Ok(())
+        // After an error the socket is done with.
+        if prompt { self.set_nonblocking(false) } else { Ok(()) }
+    }
+
+    fn set_nonblocking(&self, nonblocking: bool) -> Result<()> {
+        let set = ioctl_fionbio(self.as_fd(), nonblocking);
+        set.map_err(|error| Error::system("making a socket non-blocking or blocking", error))
     }
 
     /// Waits for room in the socket, and for bytes in a pipe that would not wait itself.

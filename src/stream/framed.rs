@@ -28,7 +28,7 @@ use rustix::event::PollFlags;
 
 use super::attach::{ATTACH, MAX_ATTACHMENTS};
 use super::closer::STUCK_AFTER;
-use super::inbox::{Fill, Inbox, Message};
+use super::inbox::{Fill, Inbox, Message, Wait};
 use super::outbox::{WriteError, send_all};
 use super::{Header, readiness};
 use crate::{Deadline, Error, ErrorKind, Result};
@@ -251,9 +251,9 @@ impl FrameSocket {
 
     /// Receives more bytes; `false`: the peer sends no more.
     pub(super) fn fill(&mut self, deadline: &mut Deadline) -> Result<bool> {
-        let (mut patient, mut idle) = (self.may_wait_in_kernel(*deadline), None);
+        let (mut wait, mut idle) = (self.wait_in_kernel(*deadline), None);
         loop {
-            let filled = self.inbox.fill(self.socket.as_fd(), patient);
+            let filled = self.inbox.fill(self.socket.as_fd(), wait);
             match filled.and_then(|fill| self.inbox.check().map(|()| fill)) {
                 Ok(Fill::Bytes) => return Ok(true),
                 Ok(Fill::End) => return Ok(false),
@@ -262,7 +262,7 @@ impl FrameSocket {
                 Err(error) => return Err(self.poison(error)),
             }
             // A wait that is this long can afford a `poll`, which relies on nothing.
-            patient = false;
+            wait = Wait::No;
             let caller = deadline.resolve();
             let closing = self.inbox.is_closing().then(|| Instant::now() + STUCK_AFTER);
             let until = [caller, self.inbox.frame_due(), closing].into_iter().flatten().min();
@@ -286,18 +286,21 @@ impl FrameSocket {
         self.patience
     }
 
-    /// Whether the first receive of a wait may sleep itself, instead of looking first and leaving the sleep to a `poll`.
-    fn may_wait_in_kernel(&self, deadline: Deadline) -> bool {
+    /// How the first receive of a wait may sleep itself, instead of looking first and leaving the sleep to a `poll`.
+    fn wait_in_kernel(&self, deadline: Deadline) -> Wait {
         // In a stream of long frames the bytes are on their way: who looks, and sleeps only then, finds more of them at once.
         if !self.linger.is_zero() || self.inbox.expects_long() {
-            return false;
+            return Wait::No;
         }
+        let inside = self.inbox.is_inside_message();
         if self.unshared {
-            return deadline.is_beyond(readiness::FAR);
+            let far = deadline.is_beyond(readiness::FAR) && (!inside || self.patience >= readiness::FAR);
+            return if far { Wait::Slice } else { Wait::No };
         }
         // Who shares the socket can make a receive return early or late. Early is no harm, and late is none if nothing is to be kept:
         // neither a deadline of the caller nor that of a frame that has begun.
-        deadline.is_beyond(Duration::MAX) && !self.inbox.is_inside_message() && !self.inbox.is_closing()
+        let free = deadline.is_beyond(Duration::MAX) && !inside && !self.inbox.is_closing();
+        if free { Wait::FirstByte } else { Wait::No }
     }
 
     pub(super) fn check(&self) -> Result<()> {

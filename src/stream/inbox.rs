@@ -37,6 +37,18 @@ pub(super) enum Fill {
     End,
 }
 
+/// How a receive may wait in the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// Not at all.
+    No,
+    /// For as long as the socket's own timeout allows.
+    Slice,
+    /// For one byte. A receive of more waits until as much is there as `SO_RCVLOWAT` says, which others may have set: a frame that has
+    /// begun would not be noticed.
+    FirstByte,
+}
+
 pub(super) struct Inbox {
     decoder: Decoder,
     /// `None`: no descriptor may come, so none is received.
@@ -91,10 +103,11 @@ impl Inbox {
         Ok(())
     }
 
-    /// One receive. `patient`: it may wait in the kernel for as long as the socket's own timeout allows.
-    pub(super) fn fill(&mut self, socket: BorrowedFd<'_>, patient: bool) -> Result<Fill> {
-        let mut fds = Vec::new();
+    /// One receive.
+    pub(super) fn fill(&mut self, socket: BorrowedFd<'_>, wait: Wait) -> Result<Fill> {
+        let (mut fds, patient) = (Vec::new(), wait != Wait::No);
         let space = self.decoder.space();
+        let space = if wait == Wait::FirstByte { &mut space[..1] } else { space };
         let flags = if patient { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
         let received = match self.rule {
             Some(_) => {

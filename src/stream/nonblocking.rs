@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use super::framed::DEFAULT_PATIENCE;
-use super::inbox::{Fill, Inbox, Message};
+use super::inbox::{Fill, Inbox, Message, Wait};
 use super::outbox::{PROGRESS_BYTES, try_send};
 use super::{Header, Violation, readiness};
 use crate::{Error, Result};
@@ -103,7 +103,7 @@ impl NonBlockingReader {
         if self.inbox.ready()? {
             return Ok(Fill::Bytes);
         }
-        let fill = self.inbox.fill(socket.as_fd(), false)?;
+        let fill = self.inbox.fill(socket.as_fd(), Wait::No)?;
         if self.inbox.ready()? {
             return Ok(Fill::Bytes);
         }

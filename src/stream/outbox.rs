@@ -17,8 +17,8 @@ use crate::{Deadline, Result};
 /// large enough that a peer which takes a byte now and then does not.
 pub(super) const PROGRESS_BYTES: usize = 64 * 1024;
 
-/// What one write may wait for in the kernel: a frame of 1 MiB, about ten buffers of the socket, each of which may take a slice of
-/// 100 ms. That is why a deadline is far only from 2 s on.
+/// What one write may wait for in the kernel: a frame of 1 MiB, 22 buffers of 48 KiB, each of which may take a slice of 100 ms if the
+/// peer wants it so. That is why a deadline is far only from 3 s on.
 const PATIENT_BYTES: usize = 1024 * 1024 + 64;
 
 /// How a write ended that did not finish.
@@ -44,18 +44,19 @@ pub(super) fn try_send_slices(socket: impl AsFd, slices: &[IoSlice<'_>]) -> Resu
     try_send_with_fds(socket.as_fd(), slices, &[], SendFlags::DONTWAIT)
 }
 
-/// Sends what it can, without waiting if `waiting` says so; `fds` ride on the first byte.
+/// Sends what it can, without waiting if `waiting` says so; `fds` ride on the first byte. A signal that ended a wait is reported: its time
+/// counts, or signals in a row would put a deadline off.
 fn try_send_with_fds(
     socket: BorrowedFd<'_>,
     slices: &[IoSlice<'_>],
     fds: &[BorrowedFd<'_>],
     waiting: SendFlags,
 ) -> Result<usize, Errno> {
-    let flags = waiting | SendFlags::NOSIGNAL;
+    let (flags, waits) = (waiting | SendFlags::NOSIGNAL, !waiting.contains(SendFlags::DONTWAIT));
     loop {
         if let ([only], []) = (slices, fds) {
             match rustix::net::send(socket, only, flags) {
-                Err(Errno::INTR) => continue,
+                Err(Errno::INTR) if !waits => continue,
                 result => return result,
             }
         }
@@ -65,7 +66,7 @@ fn try_send_with_fds(
             return Err(Errno::TOOMANYREFS);
         }
         match sendmsg(socket, slices, &mut control, flags) {
-            Err(Errno::INTR) => {}
+            Err(Errno::INTR) if !waits => {}
             result => return result,
         }
     }
@@ -88,6 +89,10 @@ pub(super) fn send_all(
     // On a socket of ours alone the first attempt may wait in the kernel: not for so many buffers that a deadline could be missed.
     let far = patience >= readiness::FAR && deadline.is_beyond(readiness::FAR);
     let patient = unshared && far && linger.is_zero() && left <= PATIENT_BYTES;
+    if patient && left > PROGRESS_BYTES {
+        // It may wait for several buffers, and all of that counts.
+        deadline.resolve();
+    }
     let mut waiting = if patient { SendFlags::empty() } else { SendFlags::DONTWAIT };
     loop {
         let attempt = try_send_with_fds(socket, slices, fds, waiting);
@@ -103,7 +108,7 @@ pub(super) fn send_all(
                 // It took less than all because it is full: another attempt now would be for nothing.
                 Ok(())
             }
-            Err(Errno::AGAIN) => Ok(()),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(()),
             Err(errno) => Err(readiness::transfer_error("sending to a socket", errno)),
         };
         if full.is_ok() && readiness::lingers(linger, &mut idle) {

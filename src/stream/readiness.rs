@@ -61,7 +61,7 @@ pub(super) fn has_hung_up(socket: BorrowedFd<'_>) -> Result<bool> {
 pub(super) const SLICE: Duration = Duration::from_millis(100);
 
 /// A deadline at least this far off allows a transfer to wait some slices in the kernel without looking at it.
-pub(super) const FAR: Duration = Duration::from_secs(2);
+pub(super) const FAR: Duration = Duration::from_secs(3);
 
 /// The deadline passed before anything was transferred.
 #[cold]

@@ -1,5 +1,10 @@
 //! Deadlines against a peer that changes flags of the socket, or sends a byte now and then.
 
+// An option that no library has a safe face for.
+#![allow(unsafe_code)]
+
+use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -10,10 +15,14 @@ use flipcall::{Deadline, ErrorKind};
 use super::{SOON, spawn};
 
 /// The first message carries a duplicate of the peer's own end: its flags are ours to change from now on.
-pub fn toggle(socket: &mut UnixStream) {
+fn take_end(socket: &UnixStream) -> UnixStream {
     let mut buffer = [0; 1];
-    let received = flipcall::stream::receive_with_fd(&*socket, &mut buffer, flipcall::stream::MissingFd::Refuse, SOON);
-    let shared = UnixStream::from(received.unwrap().unwrap().fd);
+    let received = flipcall::stream::receive_with_fd(socket, &mut buffer, flipcall::stream::MissingFd::Refuse, SOON);
+    UnixStream::from(received.unwrap().unwrap().fd)
+}
+
+pub fn toggle(socket: &mut UnixStream) {
+    let shared = take_end(socket);
     let end = Instant::now() + Duration::from_millis(600);
     while Instant::now() < end {
         for nonblocking in [false, true] {
@@ -51,6 +60,38 @@ pub fn a_wait_without_a_deadline_survives_toggled_flags() {
     // The other process ends, and with it its end.
     assert!(socket.receive(Deadline::NEVER).unwrap().is_none());
     assert!(start.elapsed() < SOON);
+    child.wait().unwrap();
+}
+
+/// Has a receive on our end wait for a megabyte and for an hour, and sends half a frame.
+pub fn hoard(socket: &mut UnixStream) {
+    let shared = take_end(socket);
+    let (hour, megabyte): (_, libc::c_int) = (Duration::from_secs(3600), 1 << 20);
+    shared.set_nonblocking(false).unwrap();
+    shared.set_read_timeout(Some(hour)).unwrap();
+    // SAFETY: the pointer and the length describe `megabyte`, which outlives the call; the kernel only reads it.
+    let result = unsafe {
+        let (value, length) = (std::ptr::from_ref(&megabyte).cast(), size_of_val(&megabyte) as _);
+        libc::setsockopt(shared.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVLOWAT, value, length)
+    };
+    assert_eq!(result, 0);
+    // What is sent now finds the other side asleep.
+    std::thread::sleep(Duration::from_millis(200));
+    socket.write_all(&[0, 7, 0, 0, 0, 200, 1]).unwrap();
+    std::thread::sleep(SOON + Duration::from_secs(2));
+}
+
+pub fn half_a_frame_is_cut_off_whatever_the_peer_sets() {
+    let (mut child, ours) = spawn("hoard");
+    flipcall::stream::send_with_fd(&ours, b"x", &ours, SOON).unwrap();
+    let (mut socket, start) = (FrameSocket::new(ours), Instant::now());
+    socket.set_patience(Duration::from_millis(300));
+    // The option is set while this side waits, or just before.
+    std::thread::sleep(Duration::from_millis(100));
+    let error = socket.receive(Deadline::NEVER).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Violation, "{error}");
+    assert!(start.elapsed() < SOON, "a peer kept half a frame for {:?}", start.elapsed());
+    child.kill().unwrap();
     child.wait().unwrap();
 }
 

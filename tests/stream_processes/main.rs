@@ -24,7 +24,7 @@ fn main() {
     if args.get(1).is_some_and(|arg| arg == "child") {
         return child(&args[2]);
     }
-    let tests: [(&str, fn()); 13] = [
+    let tests: [(&str, fn()); 15] = [
         ("deadlines_hold_while_the_peer_toggles_flags", deadlines::deadlines_hold_while_the_peer_toggles_flags),
         (
             "a_wait_without_a_deadline_survives_toggled_flags",
@@ -33,6 +33,8 @@ fn main() {
         ("deadlines_hold_on_sockets_of_our_own", own::deadlines_hold_on_sockets_of_our_own),
         ("a_shutdown_ends_a_wait_without_a_deadline", own::a_shutdown_ends_a_wait_without_a_deadline),
         ("a_deadline_holds_under_signals", own::a_deadline_holds_under_signals),
+        ("the_deadline_of_a_file_holds", own::the_deadline_of_a_file_holds),
+        ("half_a_frame_is_cut_off_whatever_the_peer_sets", deadlines::half_a_frame_is_cut_off_whatever_the_peer_sets),
         ("a_dripping_peer_is_cut_off", deadlines::a_dripping_peer_is_cut_off),
         ("every_handle_learns_of_a_kill", kills::every_handle_learns_of_a_kill),
         ("a_kill_at_any_system_call_is_survived", kills::a_kill_at_any_system_call_is_survived),
@@ -98,6 +100,8 @@ fn child(role: &str) {
             let _ = std::io::Read::read(&mut socket, &mut [0]);
         }
         "silent" => own::hold(&socket),
+        "sip" => own::sip(&mut socket),
+        "hoard" => deadlines::hoard(&mut socket),
         "victim" => drop(kills::victim(socket)),
         "attach" => attachments::attach(&mut socket),
         "refuse" => memory::refuse(socket),

@@ -1,6 +1,7 @@
 //! Deadlines on sockets that this process has made itself, where a wait sleeps in the kernel and relies on the socket's own timeouts.
 
-use std::os::fd::OwnedFd;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Child;
@@ -15,8 +16,8 @@ use super::{SOON, resources, settle, this};
 
 /// Where a child finds the path of a socket.
 const PATH: &str = "FLIPCALL_TEST_PATH";
-/// Over the two seconds from which on a wait may sleep in the kernel.
-const FAR: Duration = Duration::from_millis(2300);
+/// Over the three seconds from which on a wait may sleep in the kernel.
+const FAR: Duration = Duration::from_millis(3300);
 /// How late a deadline may be noticed. A wait that relied on nothing but the socket would end with the child.
 const LATE: Duration = Duration::from_secs(2);
 /// How long a child lives that nobody kills.
@@ -131,12 +132,19 @@ pub fn a_shutdown_ends_a_wait_without_a_deadline() {
     }
 }
 
-/// Waits for something that never comes while it is stopped and continued, which ends a receive with a timeout each time.
+/// Waits for something that never comes while it is stopped and continued, which ends a receive or a send with a timeout each time.
 pub fn wait_through_signals() {
     let (mut ours, _theirs) = FrameSocket::pair().unwrap();
     let start = Instant::now();
     assert_eq!(ours.receive(FAR).unwrap_err().kind(), ErrorKind::Timeout);
     assert!(start.elapsed() >= FAR);
+    // The socket is full before the send that is to wait.
+    while ours.send(1, &[0; 100], Duration::ZERO).is_ok() {}
+    assert!(ours.is_usable());
+    let start = Instant::now();
+    assert_eq!(ours.send(1, &[0; 100], FAR).unwrap_err().kind(), ErrorKind::Timeout);
+    let elapsed = start.elapsed();
+    assert!(elapsed >= FAR && elapsed < FAR + LATE, "{elapsed:?} for a deadline of {FAR:?}");
 }
 
 pub fn a_deadline_holds_under_signals() {
@@ -149,10 +157,37 @@ pub fn a_deadline_holds_under_signals() {
         if start.elapsed() > SOON {
             child.kill().unwrap();
         }
-        for signal in [Signal::STOP, Signal::CONT] {
-            kill_process(pid, signal).unwrap();
-            thread::sleep(Duration::from_millis(10));
-        }
+        // The kernel does not count the time for which a process is stopped inside a poll: that is kept short.
+        kill_process(pid, Signal::STOP).unwrap();
+        kill_process(pid, Signal::CONT).unwrap();
+        thread::sleep(Duration::from_millis(10));
     };
     assert!(status.success(), "the deadline did not hold: {status}");
+}
+
+/// How late the deadline of a file may be noticed: a slice and a half.
+const LATE_FILE: Duration = Duration::from_millis(150);
+
+/// Takes what is sent slowly, so that each buffer of a transfer waits for a while.
+pub fn sip(socket: &mut UnixStream) {
+    let mut taken = vec![0; 65_536];
+    while socket.read(&mut taken).is_ok_and(|count| count > 0) {
+        thread::sleep(Duration::from_millis(95));
+    }
+}
+
+pub fn the_deadline_of_a_file_holds() {
+    let file = rustix::fs::memfd_create("file", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    rustix::fs::ftruncate(&file, 16 << 20).unwrap();
+    for role in ["silent", "sip"] {
+        let (ours, theirs) = FrameSocket::pair().unwrap();
+        let mut child = this().args(["child", role]).stdin(OwnedFd::from(theirs)).spawn().unwrap();
+        let (mut socket, limit, start) = (ours, Duration::from_millis(50), Instant::now());
+        let error = socket.send_file(1, file.as_fd(), 0, 16 << 20, limit).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        let elapsed = start.elapsed();
+        assert!(elapsed >= limit && elapsed < limit + LATE_FILE, "{role}: {elapsed:?} for a deadline of {limit:?}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 }
