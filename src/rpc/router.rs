@@ -56,7 +56,7 @@ impl Router {
     ) -> &mut Self {
         self.raw(tag, move |context, request, reply| {
             let answer = method(context, from_bytes(request)?)?;
-            reply.send(context, &answer)
+            reply.send_now(context, &answer)
         })
     }
 

@@ -78,7 +78,7 @@ macro_rules! service {
                     router.raw($tag, move |context, request, reply| {
                         let ($($argument,)*): ($($kind,)*) = $crate::rpc::codec::from_bytes(request)?;
                         let answer = service.$method(context, $($argument),*)?;
-                        reply.send(context, &answer)
+                        reply.send_now(context, &answer)
                     });
                 })*
             }

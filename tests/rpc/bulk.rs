@@ -1,11 +1,18 @@
-//! Payloads that do not fit the window, from values that do not keep the rules of encoding.
+//! Payloads that do not fit the window: from values that do not keep the rules of encoding, from methods that do more after their
+//! answer, to a caller that does not read.
 
 use std::cell::Cell;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use flipcall::rpc::codec::{Encode, Encoder, from_bytes};
-use flipcall::rpc::{CallError, Client, ClientConfig, Code, Router, Server};
+use flipcall::rpc::{CallError, Client, ClientConfig, Code, Router, Server, Status};
+use flipcall::stream::Listener;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::peer::PATIENCE;
 
@@ -42,23 +49,36 @@ impl Encode for Fickle {
     }
 }
 
+fn fickle(kind: u8) -> Fickle {
+    match kind {
+        0 => Fickle::Fewer,
+        1 => Fickle::More,
+        _ => Fickle::Panic,
+    }
+}
+
 /// A server in this process, one client of which is handed to `test`.
 fn with_server(config: ClientConfig, test: impl FnOnce(&Client)) {
     let mut router = Router::new();
-    router.raw(1, |context, request, reply| reply.send(context, &from_bytes::<&[u8]>(request)?));
+    router.raw(1, |context, request, reply| reply.send_now(context, &from_bytes::<&[u8]>(request)?));
     router.raw(2, |context, request, reply| {
         ENCODED.set(0);
-        match from_bytes::<u8>(request)? {
-            0 => reply.send(context, &Fickle::Fewer),
-            1 => reply.send(context, &Fickle::More),
-            _ => reply.send(context, &Fickle::Panic),
-        }
+        reply.send_now(context, &fickle(from_bytes::<u8>(request)?))
     });
     let late = AtomicU32::new(0);
     router.raw(3, move |context, request, reply| {
-        reply.send(context, &from_bytes::<&[u8]>(request)?)?;
+        reply.send_now(context, &from_bytes::<&[u8]>(request)?)?;
         assert!(late.fetch_add(1, Ordering::Relaxed) > 0, "as wanted");
-        Err(flipcall::rpc::Status::new(Code::Io, "after the answer"))
+        Err(Status::new(Code::Io, "after the answer"))
+    });
+    router.raw(4, |context, request, reply| {
+        ENCODED.set(0);
+        reply.send(context, &fickle(from_bytes::<u8>(request)?))
+    });
+    router.raw(5, |context, request, reply| {
+        let (fails, bytes) = from_bytes::<(bool, &[u8])>(request)?;
+        let answered = reply.send(context, &bytes)?;
+        if fails { Err(Status::new(Code::Io, "after the answer")) } else { Ok(answered) }
     });
     let (ours, theirs) = UnixStream::pair().unwrap();
     let serving = std::thread::spawn(move || Server::new(router, Default::default()).serve_one(theirs));
@@ -113,4 +133,66 @@ fn an_answer_that_is_out_stands_whatever_its_method_does_after_it() {
         }
         assert_eq!(client.counters().channels_opened, 1);
     });
+}
+
+#[test]
+fn an_answer_that_waits_for_its_method_is_taken_back_if_that_fails() {
+    with_server(ClientConfig::new(), |client| {
+        let bytes = vec![7; LARGE];
+        for _ in 0..3 {
+            let error = client.call::<_, Vec<u8>>(5, &(true, &bytes[..]), PATIENCE).unwrap_err();
+            assert_eq!(error.status().unwrap().code, Code::Io);
+            for kind in 0..3u8 {
+                let error = client.call::<_, Vec<u8>>(4, &kind, PATIENCE).unwrap_err();
+                assert_eq!(error.status().unwrap().code, Code::Unknown, "{kind}: {error}");
+            }
+            assert!(client.call::<_, Vec<u8>>(5, &(false, &bytes[..]), PATIENCE).unwrap() == bytes);
+            is_in_order(client);
+        }
+        assert_eq!(client.counters().channels_opened, 1);
+    });
+}
+
+/// Where the child below finds its server.
+const VARIABLE: &str = "FLIPCALL_TEST_SERVER";
+
+#[test]
+#[ignore = "a child of the test below"]
+fn as_a_caller_of_long_answers() {
+    let Some(path) = std::env::var_os(VARIABLE).map(PathBuf::from) else { return };
+    let client = Client::connect(path, ClientConfig::new(), PATIENCE).unwrap();
+    while client.call::<_, Vec<u8>>(1, &(), PATIENCE).is_ok() {}
+}
+
+#[test]
+fn a_method_that_answers_under_a_lock_is_not_held_up_by_a_caller_that_does_not_read() {
+    let table = Arc::new(Mutex::new(vec![1u8; 32 << 20]));
+    let same = Arc::clone(&table);
+    let mut router = Router::new();
+    router.raw(1, move |context, _, reply| reply.send(context, &*same.lock().unwrap()));
+    router.unary(2, move |_, (): ()| Ok(table.lock().unwrap().len() as u64));
+    let path = std::env::temp_dir().join(format!("flipcall-lock-{}.sock", std::process::id()));
+    let listener = Listener::bind(&path, 0o600).unwrap();
+    let server = Arc::new(Server::new(router, Default::default()));
+    let (handle, serving) = (server.handle(), std::thread::spawn(move || server.serve(listener)));
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "bulk::as_a_caller_of_long_answers", "--ignored"])
+        .env(VARIABLE, &path)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let neighbour = Client::connect(&path, ClientConfig::new(), PATIENCE).unwrap();
+    for round in 0..6 {
+        // Most of its time the caller is inside an answer.
+        std::thread::sleep(Duration::from_millis(100 + 7 * round));
+        kill_process(Pid::from_child(&child), Signal::STOP).unwrap();
+        std::thread::sleep(Duration::from_millis(30));
+        let length = neighbour.call::<_, u64>(2, &(), Duration::from_secs(5));
+        kill_process(Pid::from_child(&child), Signal::CONT).unwrap();
+        assert_eq!(length.unwrap(), 32 << 20, "round {round}");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    handle.close(Duration::from_secs(1));
+    let _ = serving.join().unwrap();
 }

@@ -82,7 +82,7 @@ fn config(arguments: &Arguments) -> ServerConfig {
 fn router() -> Router {
     let mut router = Router::new();
     router
-        .raw(0x0001, |context, request, reply| reply.send(context, &from_bytes::<&[u8]>(request)?))
+        .raw(0x0001, |context, request, reply| reply.send_now(context, &from_bytes::<&[u8]>(request)?))
         .unary(0x0002, |_, (a, b): (u64, u64)| {
             a.checked_add(b).ok_or_else(|| Status::invalid_argument("the sum does not fit 64 bits"))
         })

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::pieces::Pieces;
+use super::window::Leaving;
 use super::{Outgoing, Prefix, RETAINED, Staged, WindowLine};
 use crate::rpc::Violation;
-use crate::rpc::codec::Encode;
+use crate::rpc::codec::{Encode, Raw};
 use crate::rpc::wire::{self, BULK, BULK_FRAME};
 use crate::{Deadline, Endpoint, Error, ErrorKind, Result};
 
@@ -35,6 +36,39 @@ impl WindowLine {
         self.leaving.answered = None;
         let mut patience = Deadline::NEVER;
         self.leaving.answered = Some(self.flip(staged).and_then(|()| self.send_rest(staged, &message, &mut patience)));
+    }
+
+    /// Keeps the payload of a staged answer until its method has returned, when [`send_held`](Self::send_held) sends it. `false`: the value
+    /// did not write as many bytes as when it was staged.
+    #[cold]
+    #[must_use]
+    pub(crate) fn hold(&mut self, value: &dyn Encode) -> bool {
+        let Leaving { bytes, held, is_held, .. } = &mut *self.leaving;
+        held.clear();
+        // What is longer than memory does not get this far: the server's maximum is 32 bits.
+        let length = *bytes as usize;
+        self.kept.needed(length);
+        held.reserve_exact(length);
+        let message = Outgoing { tag: wire::RESPONSE, prefix: Prefix::Ok, value, fds: 0 };
+        *is_held = message.encode_to(held) == Some(*bytes);
+        *is_held
+    }
+
+    /// Whether the staged answer is held.
+    pub(crate) fn is_held(&self) -> bool {
+        self.leaving.is_held
+    }
+
+    /// Sends the payload of a held answer, after the flip. An error means that the line has to be shut down.
+    #[cold]
+    pub(crate) fn send_held(&mut self, staged: Staged) -> Result<()> {
+        let held = std::mem::take(&mut self.leaving.held);
+        let value: &dyn Encode = &Raw(&held);
+        let message = Outgoing { tag: wire::RESPONSE, prefix: Prefix::None, value, fds: 0 };
+        let mut patience = Deadline::NEVER;
+        let sent = self.send_rest(staged, &message, &mut patience);
+        (self.leaving.held, self.leaving.is_held) = (held, false);
+        sent
     }
 
     /// What came of the last bulk answer.

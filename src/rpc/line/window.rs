@@ -53,6 +53,9 @@ pub(super) struct Leaving {
     pub(super) piece: Vec<u8>,
     /// What became of an answer that was sent while its method ran, `None` if encoding it panicked.
     pub(super) answered: Option<Result<()>>,
+    /// An answer that goes out when its method has returned: whether there is one, and its payload.
+    pub(super) is_held: bool,
+    pub(super) held: Vec<u8>,
 }
 
 /// The private copy of a message that fits the window's first cache line: on the stack of whoever takes it.
@@ -165,7 +168,7 @@ impl WindowLine {
         if !may {
             return Err(TooLarge);
         }
-        self.leaving.bytes = length;
+        (self.leaving.bytes, self.leaving.is_held) = (length, false);
         let mut datagram = [0; BULK_DATAGRAM];
         datagram[..WINDOW_HEADER].copy_from_slice(&head);
         datagram[WINDOW_HEADER..].copy_from_slice(&length.to_ne_bytes());
@@ -309,10 +312,10 @@ impl WindowLine {
     /// A call is over: gives the memory of large messages back unless it may be kept for the next ones. Whether it is kept.
     #[cold]
     pub(crate) fn trim(&mut self) -> bool {
-        let bytes = self.bulk.capacity();
-        if bytes <= RETAINED {
+        let (bulk, held) = (self.bulk.capacity(), self.leaving.held.capacity());
+        if bulk + held <= RETAINED {
             self.kept.nothing();
-        } else if !self.kept.settle(bytes, bytes) {
+        } else if !self.kept.settle(bulk + held, bulk.max(held)) {
             self.give_back();
         }
         self.kept.is_any()
@@ -320,8 +323,10 @@ impl WindowLine {
 
     /// Gives the memory of large messages back.
     pub(crate) fn give_back(&mut self) {
-        if self.bulk.capacity() > RETAINED {
-            self.bulk = Vec::new();
+        for buffer in [&mut self.bulk, &mut self.leaving.held] {
+            if buffer.capacity() > RETAINED / 2 {
+                *buffer = Vec::new();
+            }
         }
         self.kept.nothing();
     }

@@ -22,8 +22,8 @@ pub(super) enum Way<'a> {
     Socket(&'a mut SocketLine),
 }
 
-/// Where a method's answer goes: it is encoded straight into the window, straight into the socket beside it if it does not fit, or into the
-/// buffer that goes out on a socket alone.
+/// Where a method's answer goes: it is encoded straight into the window, or into a buffer that goes out on the socket when the method has
+/// returned.
 #[derive(Debug)]
 pub struct Reply<'a> {
     pub(super) way: Way<'a>,
@@ -37,19 +37,35 @@ pub struct Reply<'a> {
 pub struct Answered(());
 
 impl Reply<'_> {
-    /// Answers the call.
+    /// Answers the call. It leaves when the method has returned, so a method may hold a lock here.
     ///
     /// # Errors
     /// [`Code::TooLarge`] if the answer is over the maximum of either side.
     #[inline]
     pub fn send<T: Encode + ?Sized>(self, context: &Context<'_>, value: &T) -> Result<Answered, Status> {
+        self.answer(context, value, hold_bulk)
+    }
+
+    /// Answers the call, and an answer that does not fit the window leaves at once and is never copied together: it is encoded into the
+    /// socket while the caller reads it, who may take 30 s for that. So the method must not hold anything that others wait for, and what it does
+    /// after it changes nothing any more.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    #[inline]
+    pub fn send_now<T: Encode + ?Sized>(self, context: &Context<'_>, value: &T) -> Result<Answered, Status> {
+        self.answer(context, value, send_bulk)
+    }
+
+    #[inline(always)]
+    fn answer<T: Encode + ?Sized>(self, context: &Context<'_>, value: &T, bulk: Bulk) -> Result<Answered, Status> {
         let fds = context.answer_fds.len() as u8;
         let answer = Outgoing { tag: RESPONSE, prefix: Prefix::Ok, value, fds };
         match self.way {
             Way::Window(line) => {
                 let staged = line.stage(&answer, self.maximum, true).map_err(too_large)?;
                 if staged.bulk {
-                    return send_bulk(line, staged, &value, &context.answer_fds, self.staged);
+                    return bulk(line, staged, &value, &context.answer_fds, self.staged);
                 }
                 *self.staged = Some(staged);
             }
@@ -64,7 +80,27 @@ impl Reply<'_> {
     }
 }
 
-/// Sends an answer that does not fit the window, while the method still holds it. To the method it is sent, whatever comes of it.
+/// What happens to an answer that does not fit the window.
+type Bulk = fn(&mut WindowLine, Staged, &dyn Encode, &[OwnedFd], &mut Option<Staged>) -> Result<Answered, Status>;
+
+/// Keeps it until its method has returned.
+#[cold]
+fn hold_bulk(
+    line: &mut WindowLine,
+    staged: Staged,
+    value: &dyn Encode,
+    _fds: &[OwnedFd],
+    out: &mut Option<Staged>,
+) -> Result<Answered, Status> {
+    if !line.hold(value) {
+        let what = "the answer was encoded twice and did not write as many bytes the second time";
+        return Err(Status::new(Code::Unknown, what));
+    }
+    *out = Some(staged);
+    Ok(Answered(()))
+}
+
+/// Sends it while the method still holds it. To the method it is sent, whatever comes of it.
 #[cold]
 fn send_bulk(
     line: &mut WindowLine,

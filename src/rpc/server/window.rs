@@ -179,7 +179,7 @@ impl WindowServer {
         if let Some(error) = outcome.stream.failed {
             return Err(*error);
         }
-        if outcome.staged.is_some_and(|staged| staged.bulk) {
+        if outcome.staged.is_some_and(|staged| staged.bulk && !self.line.is_held()) {
             // It is out already, whatever the method did after it.
             self.line.answered()?;
             return Ok(if fds.is_empty() { Sent::Out } else { Sent::WithFds });
@@ -188,8 +188,8 @@ impl WindowServer {
             return self.refuse(*status).map(|()| Sent::Out);
         }
         match outcome.staged.or(outcome.stream.end) {
-            Some(staged) if fds.is_empty() => Ok(Sent::Staged(staged)),
-            Some(staged) => self.send_with_fds(staged, &fds),
+            Some(staged) if fds.is_empty() && !staged.bulk => Ok(Sent::Staged(staged)),
+            Some(staged) => self.send_with_more(staged, &fds),
             // A method cannot prove that it answered without having staged its answer.
             None => self.refuse(Status::new(Code::Unknown, "the method did not answer")).map(|()| Sent::Out),
         }
@@ -216,9 +216,9 @@ impl WindowServer {
         self.line.receive_bulk(incoming.bulk, maximum, due, begun).map(Ok)
     }
 
-    /// Sends a staged answer and its descriptors.
+    /// Sends a staged answer and what does not fit the window: its descriptors, its payload.
     #[cold]
-    fn send_with_fds(&mut self, staged: Staged, fds: &[OwnedFd]) -> Result<Sent> {
+    fn send_with_more(&mut self, staged: Staged, fds: &[OwnedFd]) -> Result<Sent> {
         let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
         if let Err(error) = self.line.attach(&fds) {
             if !self.line.socket.is_usable() {
@@ -227,7 +227,10 @@ impl WindowServer {
             return self.refuse(Status::new(Code::NoResource, error.to_string())).map(|()| Sent::Out);
         }
         self.line.flip(staged)?;
-        Ok(Sent::WithFds)
+        if staged.bulk {
+            self.line.send_held(staged)?;
+        }
+        Ok(if fds.is_empty() { Sent::Out } else { Sent::WithFds })
     }
 
     /// Answers with an error.

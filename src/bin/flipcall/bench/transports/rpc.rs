@@ -77,7 +77,7 @@ pub(super) fn answer(link: &Inherited<'_>) -> Fallible<Box<dyn Answerer>> {
     });
     router.raw(BYTES, move |context, request, reply| {
         work(Duration::from_nanos(of_bytes.load(Ordering::Relaxed)));
-        reply.send(context, &from_bytes::<&[u8]>(request)?)
+        reply.send_now(context, &from_bytes::<&[u8]>(request)?)
     });
     let server = Server::new(router, ServerConfig::new());
     let socket = link.descriptor(0)?;
