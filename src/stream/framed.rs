@@ -96,9 +96,10 @@ impl FrameSocket {
         self.linger = time;
     }
 
-    /// Allows the peer to attach descriptors to its messages, or forbids it (as it is at first). Where the kernel can
-    /// (`SO_PASSRIGHTS`, Linux 6.16), the peer's `sendmsg` fails with `EPERM` while it is forbidden; elsewhere what it sends is
-    /// dropped by the kernel.
+    /// Allows the peer to attach descriptors to its messages, or takes that back. At first they are not taken: the kernel drops what
+    /// comes, and the frame that announces it is a message of tag [`ATTACH`](super::ATTACH) like any other. Where the kernel can
+    /// (`SO_PASSRIGHTS`, Linux 6.16), the peer's `sendmsg` fails with `EPERM` instead once this was called with `false`, and from the
+    /// beginning on a socket of a [`Listener`](super::Listener). So allow them first, and then let the peer know that it may.
     ///
     /// # Errors
     /// [`ErrorKind::System`] if the socket refuses the option.
