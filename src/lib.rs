@@ -16,7 +16,9 @@
 //! | 4 | [`rpc`] | typed calls: codec, channels, client pool, router, server |
 //! | – | [`error`], [`Deadline`] | what went wrong and whose fault it was; how long to wait |
 //!
-//! Begin with [`Spawned`] for a child process of your own, or with [`endpoint`] for the connection itself.
+//! Begin with [`rpc`] for typed calls (its [`Client`](rpc::Client) and [`Server`](rpc::Server) are other types than the two of this page,
+//! which are the ends of one bare window), with [`Spawned`] for a window to a child process of your own, or with [`endpoint`] for the
+//! connection itself.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("flipcall stands on Linux system calls: memfd seals and futexes");

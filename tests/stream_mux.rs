@@ -241,6 +241,19 @@ fn files_and_pipes_go_into_frames_with_and_without_the_kernels_help() {
 }
 
 #[test]
+fn a_send_after_finish_is_our_mistake_and_costs_nothing() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (mut ours, mut theirs) = (FrameSocket::new(ours), FrameSocket::new(theirs));
+    ours.finish().unwrap();
+    assert_eq!(ours.send(1, b"late", SOON).unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(ours.send_attach(&[std::io::stdin().as_fd()], SOON).unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert!(theirs.receive(SOON).unwrap().is_none());
+    theirs.send(2, b"still open", SOON).unwrap();
+    assert_eq!(ours.receive(SOON).unwrap().unwrap().payload, b"still open");
+    assert!(ours.is_usable());
+}
+
+#[test]
 fn a_message_is_peeked_at_and_thrown_away() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let (mut ours, mut theirs) = (FrameSocket::new(ours), FrameSocket::new(theirs));

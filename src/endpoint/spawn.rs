@@ -68,7 +68,10 @@ impl Spawned {
         let (offset, length) = (descriptor.offset(), descriptor.length());
         command.env(VARIABLE, format!("{},{offset},{length},{}", file.as_raw_fd(), theirs.as_raw_fd()));
         spawn::inherit(&mut command, vec![Arc::new(file), Arc::new(theirs)]);
-        let mut child = command.spawn().map_err(|error| Error::system("starting the child", error))?;
+        let mut child = command.spawn().map_err(|error| {
+            let program = command.get_program().display();
+            Error::system(format!("starting the child {program}"), error)
+        })?;
         // The command holds the child's end of the socket, whose closing shows the child's death.
         drop(command);
         let connected = watch(&child).and_then(|(pidfd, watched)| {

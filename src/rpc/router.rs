@@ -79,7 +79,33 @@ impl Router {
         self.add(tag, Method::Unary(Box::new(method)), true)
     }
 
-    /// Serves a message type with a function that answers in chunks.
+    /// Serves a message type with a function that answers in chunks; [`Client::stream`](super::Client::stream) calls it.
+    ///
+    /// ```
+    /// # use flipcall::rpc::{Client, Router, Server, codec::from_bytes};
+    /// # use std::{os::unix::net::UnixStream, time::Duration};
+    /// let mut router = Router::new();
+    /// router.streaming(3, |context, request, mut chunks| {
+    ///     let sectors: u32 = from_bytes(request)?;
+    ///     for sector in 0..sectors {
+    ///         context.check()?;
+    ///         chunks.send(&sector)?;
+    ///     }
+    ///     chunks.end(&"all read")
+    /// });
+    /// # let server = Server::new(router, Default::default());
+    /// # let (ours, theirs) = UnixStream::pair()?;
+    /// # std::thread::spawn(move || server.serve_one(theirs));
+    /// # let client = Client::from_socket(ours, Default::default())?;
+    ///
+    /// let mut stream = client.stream(3, &2u32, Duration::from_secs(5))?;
+    /// for chunk in &mut stream {
+    ///     let sector: u32 = from_bytes(&chunk?)?;
+    ///     assert!(sector < 2);
+    /// }
+    /// assert_eq!(stream.end::<String>()?, "all read");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn streaming(
         &mut self,
         tag: u16,

@@ -6,7 +6,8 @@
 /// with a function `route` that adds them to a [`Router`](crate::rpc::Router). (The client's name is spelled out, because a
 /// macro of this kind cannot make one up.) Arguments are one payload, one after the other, at most eight; types that borrow
 /// (`&str`, `&[u8]`) are borrowed from the request in the server. Documentation comments carry over to both. Methods that stream or
-/// take descriptors are added to the router by hand.
+/// take descriptors are added to the router by hand ([`Router::streaming`](crate::rpc::Router::streaming)), and called through a clone
+/// of the client that `NameClient::new` was given.
 ///
 /// ```
 /// use flipcall::rpc::{Client, Context, Router, Server, Status};

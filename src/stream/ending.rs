@@ -28,7 +28,9 @@ impl FrameSocket {
     /// [`ErrorKind::PeerGone`](crate::ErrorKind::PeerGone) if the connection is over already.
     pub fn finish(&mut self) -> Result<()> {
         rustix::net::shutdown(&self.socket, Shutdown::Write)
-            .map_err(|error| readiness::transfer_error("shutting a socket down", error))
+            .map_err(|error| readiness::transfer_error("shutting a socket down", error))?;
+        self.finished = true;
+        Ok(())
     }
 
     /// A handle that can shut the socket down from another thread.

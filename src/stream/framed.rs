@@ -55,6 +55,8 @@ pub struct FrameSocket {
     pub(super) inbox: Inbox,
     patience: Duration,
     poison: Option<Error>,
+    /// Our direction was ended.
+    pub(super) finished: bool,
     /// Nobody else holds our open file description.
     pub(super) unshared: bool,
     /// How long a transfer is tried again before it sleeps.
@@ -71,6 +73,7 @@ impl FrameSocket {
             inbox,
             patience: DEFAULT_PATIENCE,
             poison: None,
+            finished: false,
             unshared: false,
             linger: Duration::ZERO,
         }
@@ -93,9 +96,10 @@ impl FrameSocket {
         self.linger = time;
     }
 
-    /// Allows the peer to attach descriptors to its messages, or forbids it (as it is at first). Where the kernel can
-    /// (`SO_PASSRIGHTS`, Linux 6.16), the peer's `sendmsg` fails with `EPERM` while it is forbidden; elsewhere what it sends is
-    /// dropped by the kernel.
+    /// Allows the peer to attach descriptors to its messages, or takes that back. At first they are not taken: the kernel drops what
+    /// comes, and the frame that announces it is a message of tag [`ATTACH`](super::ATTACH) like any other. Where the kernel can
+    /// (`SO_PASSRIGHTS`, Linux 6.16), the peer's `sendmsg` fails with `EPERM` instead once this was called with `false`, and from the
+    /// beginning on a socket of a [`Listener`](super::Listener). So allow them first, and then let the peer know that it may.
     ///
     /// # Errors
     /// [`ErrorKind::System`] if the socket refuses the option.
@@ -108,7 +112,7 @@ impl FrameSocket {
     /// # Errors
     /// [`ErrorKind::Timeout`] if the deadline passed: if nothing of the message was sent, the socket is as it was, else it is poisoned
     /// (see [`is_usable`](Self::is_usable)). [`ErrorKind::PeerGone`] if the connection is over, [`ErrorKind::Violation`] if the peer
-    /// stopped taking what is sent, [`ErrorKind::InvalidInput`] for a payload of 4 GiB or more.
+    /// stopped taking what is sent, [`ErrorKind::InvalidInput`] for a payload of 4 GiB or more, or after [`finish`](Self::finish).
     pub fn send(&mut self, tag: u16, payload: &[u8], deadline: impl Into<Deadline>) -> Result<()> {
         self.send_parts(tag, &[payload], deadline)
     }
@@ -176,6 +180,10 @@ impl FrameSocket {
         mut deadline: Deadline,
     ) -> Result<()> {
         self.check()?;
+        if self.finished {
+            // Refused here: the kernel's EPIPE would look like an end of the peer, and end its direction as well.
+            return Err(Error::invalid("this direction was ended by finish"));
+        }
         let (patience, linger) = (self.patience, self.linger);
         match send_all(self.socket.as_fd(), slices, fds, &mut deadline, patience, self.unshared, linger) {
             Ok(()) => Ok(()),

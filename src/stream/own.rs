@@ -67,6 +67,7 @@ impl FrameSocket {
     }
 
     /// Makes a pair of sockets: one end is [ours alone](Self::assume_unshared), the other is to be handed to a child or sent to a peer.
+    /// Keep no duplicate of it (a `Command` that was given it is one), or the end of the peer goes unseen.
     ///
     /// # Errors
     /// [`ErrorKind::System`] if there are no descriptors left.

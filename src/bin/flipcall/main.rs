@@ -30,7 +30,7 @@ enum Command {
     ///
     /// The server adds 1 to every byte of each datagram and sends it back, until the client shuts the window down. The client makes its
     /// calls, checks every byte of every answer, and prints one line with the time that a call took. It exits with 1 and names the kind
-    /// of the error (such as peer-gone) if anything goes wrong.
+    /// of the error (such as peer-gone) if anything goes wrong. A window carries one connection: its bytes have to be zero at the start.
     Endpoint(endpoint::Arguments),
     /// Serve as a conformance peer for the mux protocol
     ///

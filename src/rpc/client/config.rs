@@ -59,7 +59,8 @@ impl ClientConfig {
     }
 
     /// Connects anew, to the same path, when a call finds the connection gone. A call that may have run is never repeated: it fails,
-    /// and the next one connects.
+    /// and the next one connects. Only a client of [`connect`](super::Client::connect) has a path; one of `from_socket` or `spawn`
+    /// stays without its server.
     pub fn reconnect(mut self, reconnect: bool) -> Self {
         self.reconnect = reconnect;
         self

@@ -43,7 +43,10 @@ impl Client {
         let (ours, theirs) = FrameSocket::pair()?;
         let number = pass_descriptor(&mut command, &theirs)?;
         command.env(VARIABLE, number.to_string());
-        let mut child = command.spawn().map_err(|error| Error::system("starting the server", error))?;
+        let mut child = command.spawn().map_err(|error| {
+            let program = command.get_program().display();
+            Error::system(format!("starting the server {program}"), error)
+        })?;
         // Its end has to be the server's alone, or a dead server would not hang up.
         drop((command, theirs));
         match Self::begin(ours, None, config, Deadline::after(crate::rpc::wire::HANDSHAKE)) {

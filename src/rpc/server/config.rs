@@ -48,8 +48,8 @@ impl Default for ServerConfig {
 pub(super) const LAST_ANSWER: Duration = Duration::from_millis(100);
 
 impl ServerConfig {
-    /// The defaults: 512 connections, 64 channels and 64 MiB of windows for each, 512 channels and 256 MiB in all, messages of up
-    /// to 64 MiB.
+    /// The defaults: 512 connections, 64 channels and 64 MiB of windows for each, 512 channels and 256 MiB in all, windows of up
+    /// to 1 MiB each, messages of up to 64 MiB.
     pub fn new() -> Self {
         Self::default()
     }

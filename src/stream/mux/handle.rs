@@ -108,7 +108,8 @@ impl Mux {
     /// Waits for the peer to offer a channel.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`], and the error that ended the mux, even if an offer is left: nothing could come of it any more.
+    /// [`ErrorKind::Timeout`], and the error that ended the mux, even if an offer is left: nothing could come of it any more. A peer
+    /// that closed in order is [`ErrorKind::PeerShutdown`] with [`Ended::Goodbye`](super::Ended::Goodbye): the usual end of a loop.
     pub fn accept(&self, deadline: impl Into<Deadline>) -> Result<Offer> {
         let (shared, mut deadline) = (&self.0.0, deadline.into());
         let mut inner = shared.lock();

@@ -3,6 +3,9 @@
 //! For a parent and a spawned domain that share one socket pair: standard streams, consoles, file transfers, any number of named
 //! channels side by side. A channel that nobody reads stops by its credit and never holds up its neighbours.
 //!
+//! The peer's end of a pair has to be the peer's alone, or its death goes unseen: drop the `Command` that was given it, once the child
+//! is started.
+//!
 //! ```
 //! use std::os::unix::net::UnixStream;
 //! use std::time::Duration;
