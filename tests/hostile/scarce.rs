@@ -128,7 +128,7 @@ fn runs_out_of_descriptors(stage: Stage) {
     // Starting the child takes more than what comes after it, which can be refused all the same.
     let start = || Spawned::start(Command::new("true"), PAGE, Options::new());
     let failed = with_ever_more_descriptors(start);
-    let steps = ["memfd_create", "reading vm.overcommit_memory", "socketpair", "dup", "starting the child"];
+    let steps = ["memfd_create", "reading vm.overcommit_memory", "socketpair", "dup", "starting the child true"];
     assert_eq!(failed, names(steps));
     let before = Holdings::of("self");
     std::thread::scope(|scope| {
