@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use super::intake::Payload;
 
 /// A message of at least this many bytes has a buffer of its own: its place in the queue is little beside it, and a second copy is not.
-const LONG: usize = 1024;
+const LONG: usize = 4096;
 
 /// The length that stands for a message in a buffer of its own.
 const ELSEWHERE: u16 = u16::MAX;
