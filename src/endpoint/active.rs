@@ -218,6 +218,14 @@ pub(crate) enum Halted {
     Unanswered(Error),
 }
 
+impl Halted {
+    /// Why, where it does not matter what the peer has.
+    pub(crate) fn into_error(self) -> Error {
+        let (Self::Unsent(error) | Self::Unanswered(error)) = self;
+        error
+    }
+}
+
 /// A connection on which the last datagram was sent.
 ///
 /// Dropping it leaves the window as it is, so that the peer can still take that datagram.

@@ -43,6 +43,18 @@ pub(crate) const FLAG_BULK: u8 = 1;
 /// Payload bytes of each bulk frame but the last.
 pub(crate) const BULK_FRAME: usize = 1 << 20;
 
+/// The extension of version 1 in which a payload that does not fit the window goes through it all the same, part by part.
+pub(crate) const PARTS: &str = "parts";
+/// The flag of each part. The first has the type of its message, those that follow have [`BULK`].
+pub(crate) const FLAG_PARTS: u8 = 2;
+/// Bytes in front of a part: the header, four zero bytes, and a native-endian `u64`: in the first part the payload's length, in those that
+/// follow where in the payload they belong.
+pub(crate) const PART_HEADER: usize = 16;
+/// The fewest payload bytes of a part that is not the last.
+pub(crate) const LEAST_PART: u64 = 2048;
+/// The smallest capacity of a window that we send parts through, that of 64 KiB: in a smaller one they would be too many.
+pub(crate) const LEAST_CAPACITY_FOR_PARTS: u32 = (64 << 10) - 16;
+
 /// What a window channel's socket may hold of bulk frames, in bytes; the kernel doubles it, and gives less where it allows less.
 pub(crate) const BULK_BUFFER: usize = 512 << 10;
 /// How long a bulk transfer is tried again before it sleeps: both sides are at it, and a sleep and its wake cost 30 to 90 µs.
@@ -87,6 +99,24 @@ crate::message! {
         pub(crate) offset: u64,
         pub(crate) length: u32,
     }
+}
+
+impl Hello {
+    /// Whether it lists this extension.
+    pub(crate) fn has(&self, extension: &str) -> bool {
+        self.extensions.iter().any(|other| other == extension)
+    }
+
+    /// Whether it is an answer to this offer.
+    pub(crate) fn agrees_with(&self, offer: &Self) -> bool {
+        let accepted = self.extensions.iter().all(|extension| offer.has(extension));
+        self.version == VERSION && self.maximum >= LEAST_MAXIMUM && accepted
+    }
+}
+
+/// The extensions that this crate knows.
+pub(crate) fn extensions() -> Vec<String> {
+    vec![PARTS.to_owned()]
 }
 
 /// Whether a request of this type breaks the protocol; every other unknown type is merely unknown.

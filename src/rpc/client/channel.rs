@@ -147,7 +147,7 @@ impl Channel {
         let Line::Window(line) = &mut self.line else { unreachable!("only a window stages") };
         let Request { tag, value, fds } = *request;
         let message = Outgoing { tag, prefix, value, fds: fds.len() as u8 };
-        let sent = attach(line, fds).and_then(|()| send_bulk(line, staged, &message, deadline));
+        let sent = attach(line, fds).and_then(|()| send_staged(line, staged, &message, deadline));
         let taken = sent.and_then(|()| self.receive(deadline, &mut response(read)));
         self.trim();
         Ok(taken?)
@@ -201,7 +201,7 @@ impl Channel {
             Line::Window(line) => {
                 let staged = line.stage(&message, maximum, true).map_err(too_large)?;
                 attach(line, request.fds)?;
-                send_bulk(line, staged, &message.erased(), deadline)
+                send_staged(line, staged, &message.erased(), deadline)
             }
             Line::Socket(line) => match line.send(&message, request.fds, maximum, deadline) {
                 Ok(Ok(())) => Ok(()),
@@ -300,17 +300,21 @@ fn too_large(error: TooLarge) -> Failure {
     Failure::Call(Error::from(error).into())
 }
 
-/// Flips a staged request, and sends the payload that did not fit.
-fn send_bulk(
+/// Sends a staged request, with the payload that did not fit.
+fn send_staged(
     line: &mut WindowLine,
     staged: Staged,
     message: &Outgoing<'_>,
-    mut deadline: Deadline,
+    deadline: Deadline,
 ) -> Result<(), Failure> {
-    line.flip(staged).map_err(Failure::Unsent)?;
-    line.send_rest(staged, message, &mut deadline).map_err(|error| {
-        line.shut_down();
-        Failure::Lost(error)
+    line.send_staged(staged, message, deadline).map_err(|halted| match halted {
+        // Not the channel's fault: the value's.
+        Halted::Unsent(error) if error.kind() == ErrorKind::InvalidInput => Failure::Call(error.into()),
+        Halted::Unsent(error) => Failure::Unsent(error),
+        Halted::Unanswered(error) => {
+            line.shut_down();
+            Failure::Lost(error)
+        }
     })
 }
 

@@ -12,6 +12,7 @@ pub struct ClientConfig {
     pub(super) policy: WaitPolicy,
     pub(super) reconnect: bool,
     pub(super) base_only: bool,
+    pub(super) extensions: bool,
 }
 
 impl Default for ClientConfig {
@@ -24,6 +25,7 @@ impl Default for ClientConfig {
             policy: WaitPolicy::default(),
             reconnect: false,
             base_only: false,
+            extensions: true,
         }
     }
 }
@@ -63,6 +65,13 @@ impl ClientConfig {
     /// stays without its server.
     pub fn reconnect(mut self, reconnect: bool) -> Self {
         self.reconnect = reconnect;
+        self
+    }
+
+    /// Whether the extensions of version 1 are offered, which they are by default: with a server that knows `parts`, payloads that do not
+    /// fit a window go through it part by part, else over the channel's socket.
+    pub fn extensions(mut self, offer: bool) -> Self {
+        self.extensions = offer;
         self
     }
 

@@ -26,6 +26,8 @@ pub(super) struct Session {
     socket: Arc<OwnedFd>,
     /// Whether the server speaks version 1.
     pub(super) version1: bool,
+    /// Whether payloads that do not fit a window go through it in parts.
+    parts: bool,
     /// The largest request that the server accepts, in bytes.
     pub(super) maximum: u64,
     /// The largest answer that we accept, in bytes.
@@ -42,16 +44,16 @@ impl Session {
         let shared = socket.shared();
         let kept = Arc::default();
         let mut line = SocketLine::new(socket, &kept);
-        let (mut version1, mut maximum) = (false, u64::from(u32::MAX));
+        let (mut version1, mut parts, mut maximum) = (false, false, u64::from(u32::MAX));
         if !config.base_only
             && let Some(hello) = greet(&mut line, config, deadline)?
         {
             line.socket.set_attachments(true)?;
-            (version1, maximum) = (true, hello.maximum);
+            (version1, parts, maximum) = (true, hello.has(wire::PARTS), hello.maximum);
         }
         crate::rpc::trace::connected(u32::from(version1));
         let (base, own_maximum) = (Mutex::new(Some(line)), config.maximum);
-        Ok(Arc::new(Self { base, socket: shared, version1, maximum, own_maximum, kept }))
+        Ok(Arc::new(Self { base, socket: shared, version1, parts, maximum, own_maximum, kept }))
     }
 
     /// Whether the server still holds its end. Eats no byte.
@@ -82,7 +84,8 @@ impl Session {
 
 /// Says HELLO. `None`: a server of the base protocol.
 fn greet(line: &mut SocketLine, config: &ClientConfig, deadline: Deadline) -> Result<Option<Hello>> {
-    let hello = Hello { version: VERSION, maximum: u64::from(config.maximum), extensions: Vec::new() };
+    let extensions = if config.extensions { wire::extensions() } else { Vec::new() };
+    let hello = Hello { version: VERSION, maximum: u64::from(config.maximum), extensions };
     let message =
         crate::rpc::line::Outgoing { tag: wire::HELLO, prefix: crate::rpc::line::Prefix::None, value: &hello, fds: 0 };
     line.send(&message, &[], u64::MAX, deadline)?.map_err(Error::from)?;
@@ -91,7 +94,7 @@ fn greet(line: &mut SocketLine, config: &ClientConfig, deadline: Deadline) -> Re
     };
     match (answer.tag, answer.payload) {
         (wire::RESPONSE, [wire::OK, fields @ ..]) => match from_bytes::<Hello>(fields) {
-            Ok(hello) if hello.version == VERSION && hello.maximum >= wire::LEAST_MAXIMUM => Ok(Some(hello)),
+            Ok(answer) if answer.agrees_with(&hello) => Ok(Some(answer)),
             _ => Err(Violation::Malformed(wire::HELLO).into()),
         },
         (wire::ERROR, payload) => match from_bytes::<crate::rpc::Status>(payload) {
@@ -122,7 +125,7 @@ pub(super) fn open(
     called.map_err(|failure| *failure)?;
     let session = Arc::clone(&base.session);
     let (opened, fds) = opened.ok_or_else(|| Failure::Lost(Violation::Malformed(wire::OPEN).into()))?;
-    let line = build(opened, fds, config, &session.kept, deadline).map_err(|error| Failure::Call(error.into()))?;
+    let line = build(opened, fds, config, &session, deadline).map_err(|error| Failure::Call(error.into()))?;
     crate::rpc::trace::channel_opened(opened.length);
     Ok(Box::new(Channel { line, session, is_base: false }))
 }
@@ -132,7 +135,7 @@ fn build(
     opened: Opened,
     fds: Option<Box<Attachments>>,
     config: &ClientConfig,
-    kept: &Arc<Budget>,
+    session: &Session,
     deadline: Deadline,
 ) -> Result<Line> {
     let mut fds = fds.ok_or_else(|| Error::new(ErrorKind::Refused, "the channel came without its descriptors"))?;
@@ -148,7 +151,7 @@ fn build(
     let mut socket = FrameSocket::new(socket);
     socket.set_max_frame(config.maximum);
     socket.set_attachments(true)?;
-    let Some(file) = file else { return Ok(Line::Socket(SocketLine::new(socket, kept))) };
+    let Some(file) = file else { return Ok(Line::Socket(SocketLine::new(socket, &session.kept))) };
     let window = Window::receive_and_seal(file, opened.offset, opened.length)?;
     let options = Options::new().policy(config.policy).watch_shared(socket.shared());
     let client = endpoint::Client::new(window, options)?;
@@ -156,7 +159,7 @@ fn build(
     let patience = std::time::Instant::now() + wire::HANDSHAKE;
     let until = deadline.resolve().map_or(patience, |due| due.min(patience));
     let endpoint = client.connect(Deadline::at(until))?;
-    Ok(Line::Window(WindowLine::new(endpoint, socket, kept)))
+    Ok(Line::Window(WindowLine::new(endpoint, socket, session.parts, &session.kept)))
 }
 
 /// Whether an OPEN was refused because something is used up, for now at least.

@@ -1,10 +1,12 @@
-//! Payloads that do not fit the window: frames of 1 MiB on the socket, after the flip.
+//! Payloads that do not fit the window: [parts](super::parts) of it, or frames of 1 MiB on the socket, after the flip.
 
 use std::time::{Duration, Instant};
 
+use super::parts::Parts;
 use super::pieces::Pieces;
 use super::window::Leaving;
 use super::{Outgoing, Prefix, RETAINED, Staged, WindowLine};
+use crate::endpoint::Halted;
 use crate::rpc::Violation;
 use crate::rpc::codec::{Encode, Raw};
 use crate::rpc::wire::{self, BULK, BULK_FRAME};
@@ -14,28 +16,41 @@ use crate::{Deadline, Endpoint, Error, ErrorKind, Result};
 pub(super) const SLICE: Duration = Duration::from_millis(100);
 
 impl WindowLine {
-    /// Sends the payload of a staged message that did not fit, after the flip, until the deadline at the latest. An error means that the
-    /// peer has not got all of it: the line has to be shut down.
-    #[cold]
-    pub(crate) fn send_rest(&mut self, staged: Staged, message: &Outgoing<'_>, deadline: &mut Deadline) -> Result<()> {
+    /// Hands over the pen with a staged message, and sends the payload that did not fit, until the deadline at the latest. If the peer has
+    /// seen something of it and not got all, the line has to be shut down.
+    ///
+    /// # Errors
+    /// [`Halted::Unsent`]: the peer never saw it.
+    pub(crate) fn send_staged(
+        &mut self,
+        staged: Staged,
+        message: &Outgoing<'_>,
+        mut deadline: Deadline,
+    ) -> Result<(), Halted> {
         if !staged.bulk {
-            return Ok(());
+            return self.flip(staged).map_err(Halted::Unsent);
         }
         let patience = Instant::now() + wire::TRANSFER;
         let due = deadline.resolve().map_or(patience, |due| due.min(patience));
+        if let Some(head) = self.leaving.part.take() {
+            let mut parts = Parts::new(&mut self.endpoint, head, self.leaving.bytes, due);
+            let _ = message.encode_to(&mut parts);
+            return parts.finish();
+        }
+        self.flip(staged).map_err(Halted::Unsent)?;
         let leaving = &mut *self.leaving;
         let mut pieces = Pieces::new(&mut self.socket, &self.endpoint, &mut leaving.piece, leaving.bytes, due);
         let _ = message.encode_to(&mut pieces);
-        pieces.finish()
+        pieces.finish().map_err(Halted::Unanswered)
     }
 
-    /// Flips a staged answer and sends its payload; [`answered`](Self::answered) tells what came of it.
+    /// Sends a staged answer with its payload; [`answered`](Self::answered) tells what came of it.
     #[cold]
     pub(crate) fn send_answer(&mut self, staged: Staged, value: &dyn Encode, fds: u8) {
         let message = Outgoing { tag: wire::RESPONSE, prefix: Prefix::Ok, value, fds };
         self.leaving.answered = None;
-        let mut patience = Deadline::NEVER;
-        self.leaving.answered = Some(self.flip(staged).and_then(|()| self.send_rest(staged, &message, &mut patience)));
+        let sent = self.send_staged(staged, &message, Deadline::NEVER);
+        self.leaving.answered = Some(sent.map_err(Halted::into_error));
     }
 
     /// Keeps the payload of a staged answer until its method has returned, when [`send_held`](Self::send_held) sends it. `false`: the value
@@ -59,16 +74,15 @@ impl WindowLine {
         self.leaving.is_held
     }
 
-    /// Sends the payload of a held answer, after the flip. An error means that the line has to be shut down.
+    /// Sends a held answer. An error means that the line has to be shut down.
     #[cold]
     pub(crate) fn send_held(&mut self, staged: Staged) -> Result<()> {
         let held = std::mem::take(&mut self.leaving.held);
         let value: &dyn Encode = &Raw(&held);
         let message = Outgoing { tag: wire::RESPONSE, prefix: Prefix::None, value, fds: 0 };
-        let mut patience = Deadline::NEVER;
-        let sent = self.send_rest(staged, &message, &mut patience);
+        let sent = self.send_staged(staged, &message, Deadline::NEVER);
         (self.leaving.held, self.leaving.is_held) = (held, false);
-        sent
+        sent.map_err(Halted::into_error)
     }
 
     /// What came of the last bulk answer.
@@ -90,6 +104,13 @@ impl WindowLine {
         begun: Option<Instant>,
     ) -> Result<()> {
         self.came_as_bulk = true;
+        if self.first_part > 0 {
+            self.payload = 0..0;
+            self.receive_parts(length, maximum, due, Some(begun))?;
+            // It fits memory, or it had not been received.
+            self.payload = 0..length as usize;
+            return Ok(());
+        }
         if length <= (BULK_FRAME as u64).min(maximum) {
             return self.receive_only_frame(length as usize, due);
         }
@@ -101,6 +122,9 @@ impl WindowLine {
 
     /// Reads such a payload and throws it away as it comes.
     pub(crate) fn discard_bulk(&mut self, length: u64, maximum: u64, due: Option<Instant>) -> Result<()> {
+        if self.first_part > 0 {
+            return self.receive_parts(length, maximum, due, None);
+        }
         self.receive_frames(length, maximum, due, None)
     }
 
@@ -171,4 +195,14 @@ pub(super) fn look(endpoint: &Endpoint) -> Result<()> {
         return Err(Error::new(ErrorKind::PeerShutdown, "the window was shut down inside a transfer"));
     }
     Ok(())
+}
+
+#[cold]
+pub(super) fn overdue() -> Error {
+    Error::new(ErrorKind::Timeout, "the deadline passed before the peer took all of a payload")
+}
+
+#[cold]
+pub(super) fn encoded_twice() -> Error {
+    Error::invalid("a value was encoded twice and did not write as many bytes the second time")
 }

@@ -1,7 +1,9 @@
 //! One transport of calls: a socket alone, or a window with a socket beside it. Both carry the same messages.
 
+mod arriving;
 mod bulk;
 mod kept;
+mod parts;
 mod pieces;
 mod socket;
 mod window;
@@ -9,9 +11,10 @@ mod window;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+pub(crate) use arriving::Short;
 pub(crate) use kept::{Budget, QUIET};
 pub(crate) use socket::SocketLine;
-pub(crate) use window::{Short, Staged, WindowLine};
+pub(crate) use window::{Staged, WindowLine};
 
 use super::codec::{Encode, Encoder, Sink};
 use super::wire;
@@ -85,7 +88,7 @@ impl<T: Encode + ?Sized> Outgoing<'_, T> {
 pub(crate) struct Incoming {
     pub(crate) tag: u16,
     pub(crate) fds: Option<Box<Attachments>>,
-    /// Bytes of a payload that is yet to follow on the socket, 0 if it is here.
+    /// Bytes of a payload that is yet to be received, 0 if it is here.
     pub(crate) bulk: u64,
 }
 

@@ -8,7 +8,8 @@
 //!   native endian
 //! ```
 //!
-//! Descriptors go over the socket before the flip, a bulk payload after it.
+//! Descriptors go over the socket before the flip, a bulk payload after it; or in [parts](super::parts) through the window, where both
+//! sides know how.
 
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -17,13 +18,13 @@ use std::sync::Arc;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 
 use super::kept::Kept;
-use super::{Budget, Incoming, Outgoing, RETAINED, TooLarge, hang_up};
-use crate::endpoint::{Halted, SHORT, SHORT_BYTES, SHORT_HEAD, SHORT_WORDS};
-use crate::rpc::Violation;
+use super::parts::PartHead;
+use super::{Budget, Outgoing, RETAINED, TooLarge, hang_up};
+use crate::endpoint::{Halted, SHORT_WORDS};
 use crate::rpc::codec::{Encode, Encoder, Sink};
 use crate::rpc::wire::{self, BULK_DATAGRAM, FLAG_BULK, WINDOW_HEADER};
-use crate::stream::{FrameSocket, MAX_ATTACHMENTS};
-use crate::{Deadline, Endpoint, ErrorKind, Result};
+use crate::stream::FrameSocket;
+use crate::{Deadline, Endpoint, Result};
 
 /// A window and the socket beside it.
 #[derive(Debug)]
@@ -31,9 +32,9 @@ pub(crate) struct WindowLine {
     pub(super) endpoint: Endpoint,
     pub(crate) socket: FrameSocket,
     /// The private copy of the last message that was not short, or not all here; header included. It only grows.
-    buffer: Vec<u8>,
+    pub(super) buffer: Vec<u8>,
     /// Bytes of it that are that message.
-    filled: usize,
+    pub(super) filled: usize,
     /// A payload that arrives as bulk.
     pub(super) bulk: Vec<u8>,
     /// A payload that leaves as bulk. Boxed: the hot path does not touch it.
@@ -43,12 +44,18 @@ pub(crate) struct WindowLine {
     pub(super) payload: Range<usize>,
     /// Whether the last message came as bulk.
     pub(super) came_as_bulk: bool,
+    /// Whether the peer knows parts.
+    pub(super) takes_parts: bool,
+    /// Bytes of the payload that are in the window, with more parts to follow; 0 if all of it follows on the socket.
+    pub(super) first_part: u32,
 }
 
 /// A bulk payload on its way out.
 #[derive(Debug, Default)]
 pub(super) struct Leaving {
     pub(super) bytes: u64,
+    /// What its first part begins with, if it goes through the window.
+    pub(super) part: Option<PartHead>,
     /// The part of it that goes out next.
     pub(super) piece: Vec<u8>,
     /// What became of an answer that was sent while its method ran, `None` if encoding it panicked.
@@ -58,32 +65,6 @@ pub(super) struct Leaving {
     pub(super) held: Vec<u8>,
 }
 
-/// The private copy of a message that fits the window's first cache line: on the stack of whoever takes it.
-#[derive(Debug)]
-#[repr(align(16))]
-pub(crate) struct Short {
-    bytes: [u8; SHORT_BYTES],
-    /// Its header.
-    head: u32,
-    /// Bytes of its payload; [`ELSEWHERE`](Self::ELSEWHERE): it is not here.
-    filled: usize,
-}
-
-impl Short {
-    const ELSEWHERE: usize = usize::MAX;
-
-    /// Room for a message.
-    #[inline(always)]
-    pub(crate) fn new() -> Self {
-        Self { bytes: [0; SHORT_BYTES], head: 0, filled: Self::ELSEWHERE }
-    }
-
-    #[inline(always)]
-    pub(crate) fn payload(&self) -> &[u8] {
-        self.bytes.get(..self.filled).unwrap_or_default()
-    }
-}
-
 /// A message that lies in the window, ready to be flipped.
 #[derive(Debug, Clone, Copy)]
 #[must_use]
@@ -91,8 +72,6 @@ pub(crate) struct Staged {
     datagram: u32,
     pub(crate) bulk: bool,
 }
-
-const _: () = assert!(SHORT_HEAD == WINDOW_HEADER);
 
 /// Writes behind the header of a message until the window is full.
 struct WindowSink<'a> {
@@ -112,14 +91,27 @@ impl Sink for WindowSink<'_> {
 }
 
 impl WindowLine {
-    pub(crate) fn new(endpoint: Endpoint, mut socket: FrameSocket, budget: &Arc<Budget>) -> Self {
+    /// Joins the two. `takes_parts`: both sides agreed on the extension.
+    pub(crate) fn new(endpoint: Endpoint, mut socket: FrameSocket, takes_parts: bool, budget: &Arc<Budget>) -> Self {
         socket.set_max_frame(wire::BULK_FRAME as u32);
         socket.set_linger(wire::BULK_LINGER);
         // Whatever the kernel gives is fine.
         let _ = set_socket_send_buffer_size(&socket, wire::BULK_BUFFER);
         let kept = Kept::new(Arc::clone(budget));
         let (buffer, bulk, leaving, payload) = (Vec::new(), Vec::new(), Box::default(), 0..0);
-        Self { endpoint, socket, buffer, filled: 0, bulk, leaving, kept, payload, came_as_bulk: false }
+        Self {
+            endpoint,
+            socket,
+            buffer,
+            filled: 0,
+            bulk,
+            leaving,
+            kept,
+            payload,
+            came_as_bulk: false,
+            takes_parts,
+            first_part: 0,
+        }
     }
 
     /// The most payload bytes of a message that fits the window.
@@ -147,7 +139,7 @@ impl WindowLine {
             let length = encoder.finish().filter(|&length| length <= maximum).ok_or(TooLarge)?;
             let (datagram, full) = (sink.at, sink.full);
             return if full {
-                self.stage_bulk(message.head(FLAG_BULK), length, bulk)
+                self.stage_bulk(&message.erased(), length, bulk)
             } else {
                 Ok(self.stage_long(message.head(0), datagram))
             };
@@ -164,13 +156,17 @@ impl WindowLine {
     }
 
     #[cold]
-    fn stage_bulk(&mut self, head: [u8; WINDOW_HEADER], length: u64, may: bool) -> Result<Staged, TooLarge> {
+    fn stage_bulk(&mut self, message: &Outgoing<'_>, length: u64, may: bool) -> Result<Staged, TooLarge> {
         if !may {
             return Err(TooLarge);
         }
         (self.leaving.bytes, self.leaving.is_held) = (length, false);
+        if self.takes_parts && self.endpoint.capacity() >= wire::LEAST_CAPACITY_FOR_PARTS {
+            self.leaving.part = Some(PartHead::first(message.tag, message.fds, length));
+            return Ok(Staged { datagram: 0, bulk: true });
+        }
         let mut datagram = [0; BULK_DATAGRAM];
-        datagram[..WINDOW_HEADER].copy_from_slice(&head);
+        datagram[..WINDOW_HEADER].copy_from_slice(&message.head(FLAG_BULK));
         datagram[WINDOW_HEADER..].copy_from_slice(&length.to_ne_bytes());
         // A window is at least a page. If the connection is gone, the flip says so.
         let _ = self.endpoint.write(0, &datagram);
@@ -201,106 +197,6 @@ impl WindowLine {
     #[inline]
     pub(crate) fn wait(&mut self, deadline: Deadline) -> Result<u32> {
         self.endpoint.wait(deadline)
-    }
-
-    /// The message that came with the pen, if it is short and all of it is in the window: its type. Anything else is for
-    /// [`take`](Self::take), with the same `short`.
-    #[inline(always)]
-    pub(crate) fn take_short(&mut self, datagram: u32, short: &mut Short) -> Option<u16> {
-        if !(WINDOW_HEADER as u32..=SHORT).contains(&datagram) {
-            return None;
-        }
-        let head = self.endpoint.read_short(&mut short.bytes)?;
-        (short.head, short.filled) = (u32::from_ne_bytes(head), datagram as usize - WINDOW_HEADER);
-        let [a, b, fds, flags] = head;
-        (u16::from_ne_bytes([fds, flags]) == 0).then_some(u16::from_ne_bytes([a, b]))
-    }
-
-    /// Takes the message that came with the pen, after [`take_short`](Self::take_short) with the same `short`. Its payload is then in
-    /// [`payload`](Self::payload), unless it is announced as bulk: then [`receive_bulk`](Self::receive_bulk) or
-    /// [`discard_bulk`](Self::discard_bulk) has to follow.
-    ///
-    /// # Errors
-    /// Every error but a failed system call is the peer's fault; the line must be shut down.
-    pub(crate) fn take(&mut self, datagram: u32, short: &Short) -> Result<Incoming> {
-        self.came_as_bulk = false;
-        self.filled = datagram as usize;
-        if self.buffer.len() < self.filled {
-            self.buffer.resize(self.filled, 0);
-        }
-        let Some(copy) = self.buffer.get_mut(..self.filled) else { unreachable!("it was just resized") };
-        match copy.split_first_chunk_mut() {
-            Some((front, rest)) if short.filled != Short::ELSEWHERE => {
-                *front = short.head.to_ne_bytes();
-                rest.copy_from_slice(short.payload());
-            }
-            _ => self.endpoint.read(0, copy)?,
-        }
-        let Some(&[a, b, fds, flags]) = copy.first_chunk() else { return Err(Violation::Datagram(datagram).into()) };
-        let tag = u16::from_ne_bytes([a, b]);
-        if fds == 0 && flags == 0 {
-            return Ok(Incoming { tag, fds: None, bulk: 0 });
-        }
-        self.take_more(tag, fds, flags)
-    }
-
-    /// The parts of a message that travel on the socket.
-    #[cold]
-    fn take_more(&mut self, tag: u16, fds: u8, flags: u8) -> Result<Incoming> {
-        let is_plain = matches!(tag, wire::ERROR | wire::CHUNK | wire::END | wire::CONTINUE);
-        if flags & !FLAG_BULK != 0 || (is_plain && flags != 0) {
-            return Err(Violation::Flags(flags).into());
-        }
-        if usize::from(fds) > MAX_ATTACHMENTS || (is_plain && fds != 0) {
-            return Err(Violation::Descriptors(fds).into());
-        }
-        let mut attachments = None;
-        if fds > 0 {
-            let came = self.socket.take_attach().map_err(|error| match error.kind() {
-                // What was announced is always there when the pen comes.
-                ErrorKind::Timeout => Violation::Descriptors(fds).into(),
-                _ => error,
-            })?;
-            if came.len() != usize::from(fds) && !came.lost() {
-                return Err(Violation::Descriptors(fds).into());
-            }
-            attachments = Some(Box::new(came));
-        }
-        let mut bulk = 0;
-        if flags & FLAG_BULK != 0 {
-            bulk = match <[u8; 8]>::try_from(self.payload()) {
-                Ok(bytes) => u64::from_ne_bytes(bytes),
-                Err(_) => return Err(Violation::Datagram(self.filled as u32).into()),
-            };
-            if bulk == 0 {
-                return Err(Violation::Bulk(0).into());
-            }
-        }
-        Ok(Incoming { tag, fds: attachments, bulk })
-    }
-
-    /// The payload of the last message that was [taken](Self::take).
-    #[inline]
-    pub(crate) fn payload(&self) -> &[u8] {
-        if self.came_as_bulk { &self.bulk[self.payload.clone()] } else { &self.buffer[WINDOW_HEADER..self.filled] }
-    }
-
-    /// Lends that payload out, so that the line can be written to meanwhile; give it back with [`restore`](Self::restore).
-    pub(crate) fn lend(&mut self) -> Lent {
-        if self.came_as_bulk {
-            Lent { bytes: std::mem::take(&mut self.bulk), range: self.payload.clone(), is_bulk: true }
-        } else {
-            Lent { bytes: std::mem::take(&mut self.buffer), range: WINDOW_HEADER..self.filled, is_bulk: false }
-        }
-    }
-
-    /// Takes back what was lent.
-    pub(crate) fn restore(&mut self, lent: Lent) {
-        if lent.is_bulk {
-            self.bulk = lent.bytes;
-        } else {
-            self.buffer = lent.bytes;
-        }
     }
 
     /// Whether the memory of large messages is to be looked at when the call is over: [`trim`](Self::trim).
@@ -354,21 +250,5 @@ impl Drop for WindowLine {
 impl AsFd for WindowLine {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
-    }
-}
-
-/// A payload out of its line.
-#[derive(Debug)]
-pub(crate) struct Lent {
-    bytes: Vec<u8>,
-    range: Range<usize>,
-    is_bulk: bool,
-}
-
-impl std::ops::Deref for Lent {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.bytes[self.range.clone()]
     }
 }

@@ -20,6 +20,7 @@ pub struct ServerConfig {
     pub(super) large_bytes: u64,
     pub(super) policy: WaitPolicy,
     pub(super) version1: bool,
+    pub(super) extensions: bool,
     pub(super) mode: Option<u32>,
 }
 
@@ -38,6 +39,7 @@ impl Default for ServerConfig {
             large_bytes: 512 << 20,
             policy: WaitPolicy::default(),
             version1: true,
+            extensions: true,
             mode: Some(0o600),
         }
     }
@@ -87,6 +89,13 @@ impl ServerConfig {
     /// How workers wait for the next call.
     pub fn policy(mut self, policy: WaitPolicy) -> Self {
         self.policy = policy;
+        self
+    }
+
+    /// Whether the extensions of version 1 are accepted, which they are by default: payloads that do not fit a window go through it part by
+    /// part, if the client offers that, else over the channel's socket.
+    pub fn extensions(mut self, accept: bool) -> Self {
+        self.extensions = accept;
         self
     }
 

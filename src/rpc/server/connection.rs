@@ -18,6 +18,7 @@ pub(super) struct Connection {
     /// The base connection's own worker.
     pub(super) base: Arc<Worker>,
     version1: AtomicBool,
+    parts: AtomicBool,
     /// The largest message that the client accepts.
     client_maximum: AtomicU64,
     channels: Mutex<Vec<Arc<Worker>>>,
@@ -34,6 +35,7 @@ impl Connection {
             peer,
             base,
             version1: AtomicBool::new(false),
+            parts: AtomicBool::new(false),
             client_maximum: AtomicU64::new(u64::MAX),
             channels: Mutex::default(),
             threads: Mutex::default(),
@@ -47,7 +49,13 @@ impl Connection {
         self.version1.load(Ordering::Relaxed)
     }
 
-    pub(super) fn agree(&self, client_maximum: u64) {
+    /// Whether payloads that do not fit a window go through it in parts.
+    pub(super) fn takes_parts(&self) -> bool {
+        self.parts.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn agree(&self, client_maximum: u64, parts: bool) {
+        self.parts.store(parts, Ordering::Relaxed);
         self.client_maximum.store(client_maximum, Ordering::Relaxed);
         self.version1.store(true, Ordering::Relaxed);
     }

@@ -36,9 +36,11 @@ pub(super) fn hello(server: &mut SocketServer) -> Result<()> {
         Err(status) => server.refuse(status),
         Ok(hello) => {
             server.line.socket.set_attachments(true)?;
-            connection.agree(hello.maximum);
-            let maximum = u64::from(connection.shared.config.maximum);
-            let answer = Hello { version: VERSION, maximum, extensions: Vec::new() };
+            let config = &connection.shared.config;
+            let mut extensions = if config.extensions { wire::extensions() } else { Vec::new() };
+            extensions.retain(|extension| hello.has(extension));
+            let answer = Hello { version: VERSION, maximum: u64::from(config.maximum), extensions };
+            connection.agree(hello.maximum, answer.has(wire::PARTS));
             respond(server, &answer, &[])
         }
     }
@@ -136,7 +138,8 @@ fn window_channel(connection: &Arc<Connection>, length: u32, lease: Lease) -> Re
         let endpoint = endpoint.greet(Deadline::after(wire::HANDSHAKE))?;
         late::seal(&shared)?;
         drop(shared);
-        let line = WindowLine::new(endpoint, ours, &connection_of_thread.shared.kept);
+        let line =
+            WindowLine::new(endpoint, ours, connection_of_thread.takes_parts(), &connection_of_thread.shared.kept);
         Err(WindowServer::new(line, connection_of_thread, worker_of_thread).serve())
     })?;
     Ok((Opened { offset: 0, length }, vec![file, theirs], worker))

@@ -8,9 +8,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::Context;
 use super::context::timed_out;
 use crate::rpc::codec::Encode;
-use crate::rpc::line::{Outgoing, Prefix, Short, SocketLine, Staged, TooLarge, WindowLine};
-use crate::rpc::wire::{CHUNK, CONTINUE, CONTINUE_GRACE, END, RESPONSE, TRANSFER};
-use crate::rpc::{Code, Status, Violation};
+use crate::rpc::line::{Outgoing, Prefix, SocketLine, Staged, TooLarge, WindowLine};
+use crate::rpc::wire::{CHUNK, CONTINUE_GRACE, END, RESPONSE, TRANSFER};
+use crate::rpc::{Code, Status};
 use crate::{Deadline, Error, ErrorKind};
 
 /// The transport that an answer takes.
@@ -212,12 +212,7 @@ fn next_chunk(line: &mut WindowLine, staged: Staged, due: Option<Instant>) -> Re
     let patience = Instant::now() + TRANSFER;
     let until = due.map_or(patience, |due| (due + CONTINUE_GRACE).min(patience));
     let datagram = line.wait(Deadline::at(until))?;
-    let mut short = Short::new();
-    match line.take_short(datagram, &mut short) {
-        Some(CONTINUE) if short.payload().is_empty() => Ok(()),
-        Some(tag) => Err(Violation::Unexpected(tag).into()),
-        None => Err(Violation::Unexpected(line.take(datagram, &short)?.tag).into()),
-    }
+    line.expect_continue(datagram)
 }
 
 /// Waits until the peer has received everything that was sent on a socket: descriptors that lie unread there are charged to us, and

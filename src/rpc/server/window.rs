@@ -38,11 +38,6 @@ enum Sent {
     WithFds,
 }
 
-fn halted(halted: Halted) -> Error {
-    let (Halted::Unsent(error) | Halted::Unanswered(error)) = halted;
-    error
-}
-
 impl WindowServer {
     pub(super) fn new(line: WindowLine, connection: Arc<Connection>, worker: Arc<Worker>) -> Self {
         Self { socket: line.socket.shared(), line, connection, worker }
@@ -74,7 +69,7 @@ impl WindowServer {
             self.worker.end();
             datagram = match sent {
                 Sent::Staged(staged) if !self.line.is_untrimmed() => {
-                    self.line.call(staged, Deadline::NEVER).map_err(halted)?
+                    self.line.call(staged, Deadline::NEVER).map_err(Halted::into_error)?
                 }
                 Sent::Staged(staged) => {
                     self.line.flip(staged)?;
@@ -226,9 +221,10 @@ impl WindowServer {
             }
             return self.refuse(Status::new(Code::NoResource, error.to_string())).map(|()| Sent::Out);
         }
-        self.line.flip(staged)?;
         if staged.bulk {
             self.line.send_held(staged)?;
+        } else {
+            self.line.flip(staged)?;
         }
         Ok(if fds.is_empty() { Sent::Out } else { Sent::WithFds })
     }
