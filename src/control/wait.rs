@@ -58,6 +58,20 @@ impl Transfer {
         }
     }
 
+    /// Looks for the pen for about `time`, and offers the CPU in between: for a wait that is known to be short, whatever the policy says
+    /// of others. Whether a [`wait`](Self::wait) would return at once.
+    #[cold]
+    pub(crate) fn linger(&self, words: &HeaderWords, time: Duration) -> bool {
+        let start = Instant::now();
+        while !self.spin_batch(words) {
+            if start.elapsed() >= time {
+                return false;
+            }
+            yield_cpu();
+        }
+        true
+    }
+
     /// One batch of spins; whether the state word left `theirs`.
     fn spin_batch(&self, words: &HeaderWords) -> bool {
         let theirs = self.side.peer().active();

@@ -1,5 +1,7 @@
 //! The connection whose pen is ours.
 
+use std::time::Duration;
+
 use super::core::{Core, Left};
 use super::datagram::{DatagramReader, DatagramWriter};
 use super::{Interrupted, ShutdownHandle, Waiting};
@@ -108,6 +110,15 @@ impl Endpoint {
             return core.wait(deadline).map_err(Halted::Unanswered);
         }
         core.call_slowly(length, left, deadline).map_err(Halted::Unanswered)
+    }
+
+    /// A [`call`](Self::call) in the midst of a transfer, where the peer is at work and answers soon: lingers for `time`, unless that is zero,
+    /// before it waits as its policy says. Whether lingering was in vain.
+    pub(crate) fn call_busy(&mut self, length: u32, time: Duration, deadline: Deadline) -> Result<(u32, bool), Halted> {
+        let Some(core) = self.core.as_mut() else { return Err(Halted::Unsent(self.absent())) };
+        core.flip(length).map_err(Halted::Unsent)?;
+        let in_vain = !time.is_zero() && !core.transfer.linger(core.mapping().header(), time);
+        core.wait(deadline).map(|length| (length, in_vain)).map_err(Halted::Unanswered)
     }
 
     /// The first half of a [`call`](Self::call): after it, only [`wait`](Self::wait) and a shutdown make sense.
