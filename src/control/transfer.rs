@@ -75,6 +75,8 @@ pub(crate) struct Transfer {
     /// Whether extension `park` was agreed on.
     pub(super) park: bool,
     pub(super) adaptive: Adaptive,
+    /// The memory of waits inside transfers. Boxed: calls do not touch it.
+    pub(super) busy: Box<Adaptive>,
     pub(super) cancel: Arc<CancelWord>,
     /// Has the peer watched, where there is something to watch.
     pub(super) tie: Option<Tie>,
@@ -91,6 +93,7 @@ impl Transfer {
             pace: Pace::default(),
             park: false,
             adaptive: Adaptive::default(),
+            busy: Box::default(),
             cancel,
             tie: None,
             tally,

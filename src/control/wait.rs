@@ -38,6 +38,23 @@ impl Transfer {
         result
     }
 
+    /// A [`wait`](Self::wait) in the midst of a transfer, whose other side is at work: a sleep would cost more than what it does, so
+    /// it adapts even where other waits park. What it learns is of such waits alone, and has nothing to do with how long answers take.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn wait_busy(&mut self, words: &HeaderWords, mut deadline: Deadline) -> Result<(), Stop> {
+        if self.policy == WaitPolicy::Spin {
+            return self.wait(words, deadline);
+        }
+        if let Some(tie) = &mut self.tie {
+            tie.renew().map_err(Stop::System)?;
+        }
+        std::mem::swap(&mut self.adaptive, &mut self.busy);
+        let result = self.adapt(words, &mut deadline);
+        std::mem::swap(&mut self.adaptive, &mut self.busy);
+        result
+    }
+
     /// Whether the pen is ours, or why it never will be. A local shutdown comes first, since its caller is waiting for it; an answer
     /// or a shutdown that a peer left before it died comes before its death.
     ///
@@ -56,20 +73,6 @@ impl Transfer {
             Pen::Theirs if gone => Err(Stop::PeerGone),
             Pen::Theirs => Ok(false),
         }
-    }
-
-    /// Looks for the pen for about `time`, and offers the CPU in between: for a wait that is known to be short, whatever the policy says
-    /// of others. Whether a [`wait`](Self::wait) would return at once.
-    #[cold]
-    pub(crate) fn linger(&self, words: &HeaderWords, time: Duration) -> bool {
-        let start = Instant::now();
-        while !self.spin_batch(words) {
-            if start.elapsed() >= time {
-                return false;
-            }
-            yield_cpu();
-        }
-        true
     }
 
     /// One batch of spins; whether the state word left `theirs`.

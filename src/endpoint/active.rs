@@ -1,7 +1,5 @@
 //! The connection whose pen is ours.
 
-use std::time::Duration;
-
 use super::core::{Core, Left};
 use super::datagram::{DatagramReader, DatagramWriter};
 use super::{Interrupted, ShutdownHandle, Waiting};
@@ -112,13 +110,11 @@ impl Endpoint {
         core.call_slowly(length, left, deadline).map_err(Halted::Unanswered)
     }
 
-    /// A [`call`](Self::call) in the midst of a transfer, where the peer is at work and answers soon: lingers for `time`, unless that is zero,
-    /// before it waits as its policy says. Whether lingering was in vain.
-    pub(crate) fn call_busy(&mut self, length: u32, time: Duration, deadline: Deadline) -> Result<(u32, bool), Halted> {
-        let Some(core) = self.core.as_mut() else { return Err(Halted::Unsent(self.absent())) };
+    /// A [`call`](Self::call) in the midst of a transfer, where the peer is at work and gives the pen back soon.
+    pub(crate) fn call_busy(&mut self, length: u32, deadline: Deadline) -> Result<u32, Halted> {
+        let Some(core) = &mut self.core else { return Err(Halted::Unsent(self.absent())) };
         core.flip(length).map_err(Halted::Unsent)?;
-        let in_vain = !time.is_zero() && !core.transfer.linger(core.mapping().header(), time);
-        core.wait(deadline).map(|length| (length, in_vain)).map_err(Halted::Unanswered)
+        core.wait_busy(deadline).map_err(Halted::Unanswered)
     }
 
     /// The first half of a [`call`](Self::call): after it, only [`wait`](Self::wait) and a shutdown make sense.

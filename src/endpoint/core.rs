@@ -106,8 +106,19 @@ impl Core {
 
     /// Waits for the pen; returns the length of the datagram that came with it.
     pub(super) fn wait(&mut self, deadline: Deadline) -> Result<u32> {
+        let waited = self.transfer.wait(self.mapping.header(), deadline);
+        self.take(waited)
+    }
+
+    /// The same in the midst of a transfer.
+    pub(super) fn wait_busy(&mut self, deadline: Deadline) -> Result<u32> {
+        let waited = self.transfer.wait_busy(self.mapping.header(), deadline);
+        self.take(waited)
+    }
+
+    fn take(&mut self, waited: Result<(), Stop>) -> Result<u32> {
         let mapping = &self.mapping;
-        let taken = self.transfer.wait(mapping.header(), deadline).and_then(|()| {
+        let taken = waited.and_then(|()| {
             let taken = self.transfer.take(mapping.header(), mapping.capacity());
             taken.map_err(Stop::Violation)
         });

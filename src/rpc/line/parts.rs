@@ -10,7 +10,7 @@
 //!
 //! The receiver copies a part out and flips CONTINUE back. With the last part the pen is its own.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::WindowLine;
 use super::bulk::{encoded_twice, overdue};
@@ -62,7 +62,6 @@ pub(super) struct Parts<'a> {
     /// Payload bytes, and those of them that were not taken yet.
     length: u64,
     left: u64,
-    linger: Duration,
     due: Instant,
     failed: Option<Halted>,
 }
@@ -74,8 +73,7 @@ impl<'a> Parts<'a> {
         let size = length.div_ceil(length.div_ceil(u64::from(room)).max(1)).next_multiple_of(ALIGNMENT);
         // Within the window, so 32 bits.
         let end = PART_HEADER as u32 + size.min(u64::from(room)) as u32;
-        let (at, linger) = (PART_HEADER as u32, wire::BULK_LINGER);
-        Self { endpoint, head, at, end, length, left: length, linger, due, failed: None }
+        Self { endpoint, head, at: PART_HEADER as u32, end, length, left: length, due, failed: None }
     }
 
     /// Flips the last part.
@@ -116,11 +114,10 @@ impl<'a> Parts<'a> {
         let in_time = if self.head.tag == BULK { check(Some(self.due)) } else { Ok(()) };
         let ready = in_time.and_then(|()| self.endpoint.write(0, &self.head.encode()));
         ready.map_err(|error| self.halted(error))?;
-        let datagram =
-            turn(self.endpoint, self.at, &mut self.linger, Deadline::at(self.due)).map_err(|halted| match halted {
-                Halted::Unsent(error) => self.halted(error),
-                unanswered => unanswered,
-            })?;
+        let datagram = self.endpoint.call_busy(self.at, Deadline::at(self.due)).map_err(|halted| match halted {
+            Halted::Unsent(error) => self.halted(error),
+            unanswered => unanswered,
+        })?;
         (self.head, self.at) = (PartHead::later(offset), PART_HEADER as u32);
         expect_continue(self.endpoint, datagram).map_err(Halted::Unanswered)
     }
@@ -137,16 +134,6 @@ impl Sink for Parts<'_> {
             self.failed = self.take_all(bytes).err();
         }
     }
-}
-
-/// Hands over the pen and waits for it, which the peer gives back as soon as it has copied a part. Once it took longer, the rest of the
-/// transfer is waited for like any answer.
-fn turn(endpoint: &mut Endpoint, length: u32, linger: &mut Duration, deadline: Deadline) -> Result<u32, Halted> {
-    let (datagram, in_vain) = endpoint.call_busy(length, *linger, deadline)?;
-    if in_vain {
-        *linger = Duration::ZERO;
-    }
-    Ok(datagram)
 }
 
 /// An error unless the datagram that came with the pen is CONTINUE.
@@ -186,7 +173,6 @@ impl WindowLine {
         }
         let total = usize::try_from(length).map_err(|_| Violation::TooLarge(length))?;
         let (mut at, mut part) = (0, self.first_part as usize);
-        let mut linger = wire::BULK_LINGER;
         loop {
             let left = total - at;
             if part > left || (part < left && (part as u64) < LEAST_PART) {
@@ -203,7 +189,7 @@ impl WindowLine {
                 let call = wire::deadline_from(u64::from_be_bytes(*prefix), begun);
                 due = [due, call].into_iter().flatten().min();
             }
-            part = self.next_part(at as u64, &mut linger, due)?;
+            part = self.next_part(at as u64, due)?;
         }
     }
 
@@ -218,12 +204,12 @@ impl WindowLine {
     }
 
     /// Asks for the part that begins `offset` bytes into the payload; how many bytes of it came.
-    fn next_part(&mut self, offset: u64, linger: &mut Duration, due: Option<Instant>) -> Result<usize> {
+    fn next_part(&mut self, offset: u64, due: Option<Instant>) -> Result<usize> {
         check(due)?;
         let [a, b] = CONTINUE.to_ne_bytes();
         self.endpoint.write(0, &[a, b, 0, 0])?;
         let deadline = due.map_or(Deadline::NEVER, Deadline::at);
-        let datagram = turn(&mut self.endpoint, WINDOW_HEADER as u32, linger, deadline).map_err(Halted::into_error)?;
+        let datagram = self.endpoint.call_busy(WINDOW_HEADER as u32, deadline).map_err(Halted::into_error)?;
         let Some(part) = (datagram as usize).checked_sub(PART_HEADER) else {
             return Err(Violation::Datagram(datagram).into());
         };
