@@ -52,8 +52,6 @@ pub(crate) const FLAG_PARTS: u8 = 2;
 pub(crate) const PART_HEADER: usize = 16;
 /// The fewest payload bytes of a part that is not the last.
 pub(crate) const LEAST_PART: u64 = 2048;
-/// The smallest capacity of a window that we send parts through, that of 64 KiB: in a smaller one they would be too many.
-pub(crate) const LEAST_CAPACITY_FOR_PARTS: u32 = (64 << 10) - 16;
 
 /// What a window channel's socket may hold of bulk frames, in bytes; the kernel doubles it, and gives less where it allows less.
 pub(crate) const BULK_BUFFER: usize = 512 << 10;

@@ -23,6 +23,17 @@ use crate::{Deadline, Endpoint, Error, Result};
 /// Parts are of a size that is a multiple of this, so that they begin on a cache line of the receiver's copy.
 const ALIGNMENT: u64 = 64;
 
+/// So many parts are better than frames on the socket through any window.
+const FEW: u64 = 8;
+/// Any number of parts is if each has so many bytes: a flip takes less than the system calls that move as much.
+const LARGE: u32 = (64 << 10) - 512;
+
+/// Whether a payload had better go in parts through a window of this capacity, rather than over the socket.
+pub(super) fn are_better(capacity: u32, length: u64) -> bool {
+    let room = capacity - PART_HEADER as u32;
+    room >= LARGE || length <= FEW * u64::from(room)
+}
+
 /// What stands in front of a part.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct PartHead {

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 
 use super::kept::Kept;
-use super::parts::PartHead;
+use super::parts::{self, PartHead};
 use super::{Budget, Outgoing, RETAINED, TooLarge, hang_up};
 use crate::endpoint::{Halted, SHORT_WORDS};
 use crate::rpc::codec::{Encode, Encoder, Sink};
@@ -161,7 +161,7 @@ impl WindowLine {
             return Err(TooLarge);
         }
         (self.leaving.bytes, self.leaving.is_held) = (length, false);
-        if self.takes_parts && self.endpoint.capacity() >= wire::LEAST_CAPACITY_FOR_PARTS {
+        if self.takes_parts && parts::are_better(self.endpoint.capacity(), length) {
             self.leaving.part = Some(PartHead::first(message.tag, message.fds, length));
             return Ok(Staged { datagram: 0, bulk: true });
         }
