@@ -333,7 +333,7 @@ fn take_from_window(
     deadline: Deadline,
     take: Take<'_>,
 ) -> Result<(), Failure> {
-    let incoming = line.take(datagram, short).map_err(Failure::Lost)?;
+    let incoming = line.take(datagram, short, maximum).map_err(Failure::Lost)?;
     if incoming.bulk > 0 {
         receive_bulk(line, incoming.bulk, maximum, deadline)?;
     }

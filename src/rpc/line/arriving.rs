@@ -53,14 +53,15 @@ impl WindowLine {
 
     /// Takes the message that came with the pen, after [`take_short`](Self::take_short) with the same `short`. Its payload is then in
     /// [`payload`](Self::payload), unless it is announced as bulk: then [`receive_bulk`](Self::receive_bulk) or
-    /// [`discard_bulk`](Self::discard_bulk) has to follow.
+    /// [`discard_bulk`](Self::discard_bulk) has to follow. One that is in the window whole is refused if it is over `maximum` bytes: how
+    /// large the window is may have been the peer's choice.
     ///
     /// # Errors
     /// Every error but a failed system call is the peer's fault; the line must be shut down.
-    pub(crate) fn take(&mut self, datagram: u32, short: &Short) -> Result<Incoming> {
+    pub(crate) fn take(&mut self, datagram: u32, short: &Short, maximum: u64) -> Result<Incoming> {
         self.came_as_bulk = false;
         if datagram > SHORT {
-            return self.take_long(datagram);
+            return self.take_long(datagram, maximum);
         }
         let copy = filled(&mut self.buffer, &mut self.filled, datagram);
         match copy.split_first_chunk_mut() {
@@ -75,12 +76,16 @@ impl WindowLine {
     }
 
     /// A message that is longer than a cache line. The first part of a payload stays where it is, to be copied to its place.
-    fn take_long(&mut self, datagram: u32) -> Result<Incoming> {
+    fn take_long(&mut self, datagram: u32, maximum: u64) -> Result<Incoming> {
         let mut front = [0; PART_HEADER];
         self.endpoint.read(0, &mut front)?;
         let [a, b, fds, flags, zeroes @ .., _, _, _, _, _, _, _, _] = front;
         let tag = u16::from_ne_bytes([a, b]);
         if flags & FLAG_PARTS == 0 {
+            let length = u64::from(datagram) - WINDOW_HEADER as u64;
+            if length > maximum {
+                return Err(Violation::TooLarge(length).into());
+            }
             let copy = filled(&mut self.buffer, &mut self.filled, datagram);
             let (head, rest) = copy.split_at_mut(PART_HEADER);
             head.copy_from_slice(&front);

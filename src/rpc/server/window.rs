@@ -118,7 +118,8 @@ impl WindowServer {
     /// Serves a request that is not short, or not all in the window.
     #[inline(never)]
     fn serve_slowly(&mut self, datagram: u32, short: &Short) -> Result<Sent> {
-        let mut incoming = self.line.take(datagram, short)?;
+        let maximum = u64::from(self.connection.shared.config.maximum);
+        let mut incoming = self.line.take(datagram, short, maximum)?;
         if wire::is_forbidden_request(incoming.tag) {
             return Err(Violation::Unexpected(incoming.tag).into());
         }
