@@ -46,6 +46,11 @@ impl FrameSocket {
         readiness::has_hung_up(self.socket.as_fd())
     }
 
+    /// Whether part of a message is here that was not taken, or all of it.
+    pub(crate) fn has_begun_message(&self) -> bool {
+        self.inbox.is_inside_message()
+    }
+
     /// Whether the peer has received everything that was sent, descriptors included.
     ///
     /// # Errors

@@ -156,7 +156,7 @@ impl Inbox {
         if self.is_inside_message() { Err(super::decode::end_inside_frame()) } else { Ok(Fill::End) }
     }
 
-    /// Whether part of a message is here and the rest is not.
+    /// Whether part of a message is here that was not taken, or all of it.
     pub(super) fn is_inside_message(&self) -> bool {
         self.pending.is_some() || !self.decoder.buffered().is_empty()
     }

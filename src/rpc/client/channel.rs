@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::session::Session;
+use super::session::{Loan, Session};
 use crate::endpoint::Halted;
 use crate::rpc::codec::{DecodeError, Encode, from_bytes};
 use crate::rpc::line::{Outgoing, Prefix, Short, SocketLine, Staged, TooLarge, WindowLine};
@@ -19,8 +19,8 @@ pub(super) struct Channel {
     pub(super) line: Line,
     /// Keeps the base connection open, with which the server ends its channels.
     pub(super) session: Arc<Session>,
-    /// Whether it is the base connection itself.
-    pub(super) is_base: bool,
+    /// Of a channel that is the base connection itself.
+    pub(super) loan: Option<Loan>,
 }
 
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl Channel {
     pub(super) fn is_over(&self) -> bool {
         match &self.line {
             Line::Window(line) => line.is_over(),
-            Line::Socket(line) => !line.socket.is_usable() || line.socket.has_hung_up().unwrap_or(true),
+            Line::Socket(line) => is_spoilt(line) || line.socket.has_hung_up().unwrap_or(true),
         }
     }
 
@@ -83,7 +83,7 @@ impl Channel {
     pub(super) fn is_known_over(&self) -> bool {
         match &self.line {
             Line::Window(line) => line.is_over(),
-            Line::Socket(line) => !line.socket.is_usable(),
+            Line::Socket(line) => is_spoilt(line),
         }
     }
 
@@ -277,6 +277,12 @@ impl Channel {
             Line::Socket(line) => line.shut_down(),
         }
     }
+}
+
+/// Whether a socket cannot carry another call: an error ended it, or more came than the last answer and would pass for the next one.
+#[inline]
+fn is_spoilt(line: &SocketLine) -> bool {
+    !line.socket.is_usable() || line.socket.has_begun_message()
 }
 
 /// Takes a response to a call; every other message is a failure of it.

@@ -23,7 +23,7 @@ pub(super) fn set_aside(shared: &Arc<Shared>, mut channel: Box<Channel>, tag: u1
         });
         match answered {
             Ok(()) => give_back(&shared, channel),
-            Err(_) => retire(&shared, &channel),
+            Err(_) => retire(&shared, channel),
         }
     };
     // Without a thread the closure is dropped, and the channel with it: it is retired at once.
@@ -36,11 +36,9 @@ fn give_back(shared: &Weak<Shared>, channel: Box<Channel>) {
     }
 }
 
-fn retire(shared: &Weak<Shared>, channel: &Channel) {
+fn retire(shared: &Weak<Shared>, channel: Box<Channel>) {
     channel.shut_down();
-    if channel.is_base {
-        channel.session.end();
-    }
+    drop(channel);
     if let Some(shared) = shared.upgrade() {
         shared.pool.released();
     }
@@ -48,13 +46,12 @@ fn retire(shared: &Weak<Shared>, channel: &Channel) {
 
 impl Shared {
     /// Takes a channel back that was away and is in order.
-    pub(super) fn give_back(&self, channel: Box<Channel>) {
-        if !channel.is_base {
-            return self.pool.put(channel);
-        }
-        let Channel { line, session, .. } = *channel;
-        if let Line::Socket(line) = line {
-            session.restore_base(line);
+    pub(super) fn give_back(&self, mut channel: Box<Channel>) {
+        let Some(loan) = channel.loan.take() else { return self.pool.put(channel) };
+        match channel.line {
+            Line::Socket(_) if channel.is_known_over() => drop(loan),
+            Line::Socket(line) => loan.give_back(line),
+            Line::Window(_) => {}
         }
         self.pool.released();
     }

@@ -189,7 +189,10 @@ impl Client {
             };
             match channel.send(&request, deadline) {
                 Ok(()) => return Ok(Stream::new(self, channel, deadline)),
-                Err(Failure::Unsent(_)) if attempt < ATTEMPTS => attempt += 1,
+                Err(Failure::Unsent(error)) if attempt < ATTEMPTS => {
+                    attempt += 1;
+                    self.shared.discard(Place::Own(channel), &error);
+                }
                 Err(failure) => return Err(self.shared.settle(Place::Own(channel), tag, failure)),
             }
         }
@@ -313,9 +316,6 @@ impl Shared {
         trace::poisoned(error);
         if let Some(channel) = take(place) {
             channel.shut_down();
-            if channel.is_base {
-                channel.session.end();
-            }
         }
         self.pool.released();
     }

@@ -143,7 +143,10 @@ impl Pool {
         for slot in after.iter().chain(before) {
             let Some(mut slot) = try_lock(slot) else { continue };
             if slot.as_ref().is_some_and(|channel| channel.is_over()) {
-                trace::poisoned(&Error::new(ErrorKind::PeerGone, "the server hung up between two calls"));
+                trace::poisoned(&Error::new(
+                    ErrorKind::PeerGone,
+                    "the server hung up between two calls, or sent something",
+                ));
                 *slot = None;
             }
             if slot.is_some() {

@@ -4,8 +4,8 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
 
 use super::ClientConfig;
 use super::channel::{Channel, Failure, Line, Request};
@@ -58,10 +58,12 @@ impl Session {
 
     /// Whether the server still holds its end. Eats no byte.
     pub(super) fn is_alive(&self) -> bool {
-        let mut byte = [0u8; 1];
-        match recv(&self.socket, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
-            Ok((_, count)) => count > 0,
-            Err(errno) => matches!(errno, Errno::AGAIN | Errno::INTR),
+        // Not a look at the next byte: what was sent before the end would hide it, ours as well.
+        let ended = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        let mut fds = [PollFd::new(&self.socket, PollFlags::RDHUP)];
+        match poll(&mut fds, Some(&Timespec::default())) {
+            Ok(_) => !fds[0].revents().intersects(ended),
+            Err(errno) => errno == Errno::INTR,
         }
     }
 
@@ -73,12 +75,33 @@ impl Session {
     /// The base connection as a channel; `None` while somebody else has it.
     pub(super) fn take_base(self: &Arc<Self>) -> Option<Box<Channel>> {
         let line = self.base.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        Some(Box::new(Channel { line: Line::Socket(line), session: Arc::clone(self), is_base: true }))
+        Some(Box::new(Channel {
+            line: Line::Socket(line),
+            session: Arc::clone(self),
+            loan: Some(Loan(Some(Arc::clone(self)))),
+        }))
     }
+}
 
-    /// Takes the base connection's line back.
-    pub(super) fn restore_base(&self, line: SocketLine) {
-        *self.base.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
+/// The line of a base connection is away. If it never comes back (a failure, a panic in a value's own code), the connection ends: nobody
+/// could use it any more, and everybody would wait for it.
+#[derive(Debug)]
+pub(super) struct Loan(Option<Arc<Session>>);
+
+impl Loan {
+    /// Gives the line back.
+    pub(super) fn give_back(mut self, line: SocketLine) {
+        if let Some(session) = self.0.take() {
+            *session.base.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
+        }
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        if let Some(session) = self.0.take() {
+            session.end();
+        }
     }
 }
 
@@ -127,7 +150,7 @@ pub(super) fn open(
     let (opened, fds) = opened.ok_or_else(|| Failure::Lost(Violation::Malformed(wire::OPEN).into()))?;
     let line = build(opened, fds, config, &session, deadline).map_err(|error| Failure::Call(error.into()))?;
     crate::rpc::trace::channel_opened(opened.length);
-    Ok(Box::new(Channel { line, session, is_base: false }))
+    Ok(Box::new(Channel { line, session, loan: None }))
 }
 
 /// Makes a line of what an OPEN brought.

@@ -22,7 +22,8 @@ pub struct Stream {
     deadline: Deadline,
     /// Whether a chunk came, so that in a window the next has to be asked for.
     asks: bool,
-    end: Vec<u8>,
+    /// What it ended with, unless it failed.
+    end: Option<Vec<u8>>,
 }
 
 /// What came.
@@ -33,18 +34,18 @@ enum Piece {
 
 impl Stream {
     pub(super) fn new(client: &Client, channel: Box<Channel>, deadline: Deadline) -> Self {
-        Self { shared: Arc::clone(&client.shared), channel: Some(channel), deadline, asks: false, end: Vec::new() }
+        Self { shared: Arc::clone(&client.shared), channel: Some(channel), deadline, asks: false, end: None }
     }
 
     /// The value that the stream ended with, once the iterator is through.
     ///
     /// # Errors
-    /// [`InvalidInput`](ErrorKind::InvalidInput) before the end; [`Violation`](ErrorKind::Violation) if it does not decode.
+    /// [`InvalidInput`](ErrorKind::InvalidInput) before the end, and if there was none because the stream failed; [`Violation`](ErrorKind::Violation) if it does not decode.
     pub fn end<T: DecodeOwned>(&self) -> Result<T, CallError> {
-        if self.channel.is_some() {
+        let Some(end) = &self.end else {
             return Err(Error::invalid("the stream has not ended").into());
-        }
-        from_bytes(&self.end).map_err(|_| Error::from(Violation::Malformed(END)).into())
+        };
+        from_bytes(end).map_err(|_| Error::from(Violation::Malformed(END)).into())
     }
 
     fn piece(channel: &mut Channel, asks: bool, deadline: Deadline) -> Result<Piece, Failure> {
@@ -78,9 +79,6 @@ impl Stream {
     fn cancel(&mut self) {
         if let Some(channel) = self.channel.take() {
             channel.shut_down();
-            if channel.is_base {
-                channel.session.end();
-            }
         }
     }
 }
@@ -94,7 +92,7 @@ impl Iterator for Stream {
         match piece {
             Ok(Piece::Chunk(chunk)) => Some(Ok(chunk)),
             Ok(Piece::End(end)) => {
-                self.end = end;
+                self.end = Some(end);
                 self.finish();
                 None
             }
