@@ -4,6 +4,8 @@
 mod bulk;
 #[path = "rpc/crowd.rs"]
 mod crowd;
+#[path = "rpc/hostile_server.rs"]
+mod hostile_server;
 #[path = "rpc/peer.rs"]
 mod peer;
 #[path = "rpc/python.rs"]

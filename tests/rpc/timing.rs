@@ -82,6 +82,23 @@ fn a_server_dies(echo: &mut Echo, config: ClientConfig) -> Duration {
     at - killed
 }
 
+/// The base connection is everybody's: a call that panics on it must not leave the others waiting for it.
+#[test]
+fn a_panic_in_a_values_own_code_keeps_nobody_waiting() {
+    let echo = Echo::start(&[]);
+    for reconnect in [false, true] {
+        let client = echo.client(ClientConfig::new().base_protocol().reconnect(reconnect));
+        let theirs = client.clone();
+        let panicking = move || theirs.call_with::<_, ()>(2, &(1u64, 1u64), PATIENCE, |_| panic!("on purpose"));
+        assert!(std::thread::spawn(panicking).join().is_err());
+        match client.call::<_, u64>(2, &(1u64, 1u64), PATIENCE) {
+            Ok(sum) => assert!(reconnect && sum == 2),
+            Err(CallError::Failed(error)) => assert!(!reconnect && error.kind() == ErrorKind::PeerGone, "{error}"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
 /// The server of the cancel test runs in this process, so that the handler's view can be asserted; its client is another process,
 /// which is killed.
 #[test]
