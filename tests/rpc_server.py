@@ -263,9 +263,14 @@ def bulk(length, *frames, tag=OK):
     return steps(flip(announced(length, tag)), *(send(frame(BULK, payload)) for payload in frames))
 
 
+def first(size, total, **more):
+    """The first part of an answer that decodes."""
+    return part(OK, total, (b"\0" + blob(bytes(total - 5)))[:size], **more)
+
+
 def later(datagram, length=None):
-    """3,000 bytes of 9,000, and then this."""
-    return steps(flip(part(OK, 9000, bytes(3000))), go_on, flip(datagram, length))
+    """3,000 bytes of 9,000, then this, and then the last part, should it be asked for."""
+    return steps(flip(first(3000, 9000)), go_on, flip(datagram, length), go_on, flip(part(BULK, 6000, PART)))
 
 
 def go_on(line):
@@ -293,7 +298,8 @@ def die(line):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-TYPES = {"a chunk": CHUNK, "an end": END, "CONTINUE": CONTINUE, "a request": 1, "BULK": BULK, "HELLO": HELLO, "0": 0}
+TYPES = {"type 0": 0, "a request": 1, "a chunk": CHUNK, "an end": END}
+TYPES |= {"HELLO": HELLO, "BULK": BULK, "CONTINUE": CONTINUE}
 WRONG = b"\0" + blob(b"not what was asked for")
 PART, SHORT_PART = bytes(3000), bytes(2047)
 
@@ -316,7 +322,6 @@ DESCRIPTORS = {
     "an error with descriptors": answer(ERROR, status(2, "x"), fds=1),
     "a chunk with descriptors": answer(CHUNK, b"x", fds=16),
     "a request with descriptors": answer(1, b"x", fds=1),
-    "seventeen descriptors": answer(OK, WRONG, fds=17),
 }
 # Answers that are frames.
 SOCKET = {
@@ -337,6 +342,7 @@ RIGHTS = {
     "ATTACH of two with one": send(frame(ATTACH, b"\2") + frame(OK, WRONG), 1),
     "ATTACH of none": send(frame(ATTACH, b"\0") + frame(OK, WRONG)),
     "ATTACH and another": steps(send(frame(ATTACH, b"\1"), 1), send(frame(ATTACH, b"\1") + frame(OK, WRONG), 1)),
+    "ATTACH of seventeen": send(frame(ATTACH, b"\x11") + frame(OK, WRONG), 17),
     "253 descriptors": send(frame(ATTACH, b"\1"), 253),
 }
 # Answers in a window.
@@ -347,6 +353,7 @@ WINDOW = {
     "state 7": lambda line: line.state(7),
     "ATTACH as the answer": answer(ATTACH, b"\1"),
     "flag 128": flip_short(OK, 0, 128, WRONG),
+    "seventeen descriptors": steps(send(frame(ATTACH, b"\x11"), 17), flip_short(OK, 17, 0, WRONG)),
     "descriptors that never came": flip_short(OK, 1, 0, WRONG),
     "fewer descriptors than came": steps(send(frame(ATTACH, b"\2"), 2), flip_short(OK, 1, 0, WRONG)),
     "more descriptors than came": steps(send(frame(ATTACH, b"\1"), 1), flip_short(OK, 2, 0, WRONG)),
@@ -382,14 +389,14 @@ PARTS = {
     "parts over the maximum": flip(part(OK, MAXIMUM + 1, PART)),
     "parts of nothing": flip(part(OK, 0, PART)),
     "a first part longer than the whole": flip(part(OK, 2999, PART)),
-    "a first part of no bytes": flip(part(OK, 9000, b"")),
-    "a first part of 1 byte": flip(part(OK, 9000, b"\0")),
-    "a first part of 2,047 bytes": flip(part(OK, 9000, SHORT_PART)),
-    "a first part with reserved bytes": flip(part(OK, 3000, PART, zero=1)),
-    "a first part with flags 3": flip(part(OK, 9000, PART, flags=3)),
-    "a first part with flags 6": flip(part(OK, 9000, PART, flags=6)),
-    "a first part whose descriptors never came": flip(part(OK, 9000, PART, fds=1)),
-    "a first part with 17 descriptors": flip(part(OK, 9000, PART, fds=17)),
+    "a first part of no bytes": flip(first(0, 9000)),
+    "a first part of 1 byte": flip(first(1, 9000)),
+    "a first part of 2,047 bytes": steps(flip(first(2047, 5047)), go_on, flip(part(BULK, 2047, PART))),
+    "a first part with reserved bytes": flip(first(3000, 3000, zero=1)),
+    "a first part with flags 3": flip(first(3000, 9000, flags=3)),
+    "a first part with flags 6": flip(first(3000, 9000, flags=6)),
+    "a first part whose descriptors never came": flip(first(3000, 9000, fds=1)),
+    "a first part with 17 descriptors": flip(first(3000, 9000, fds=17)),
     "a first part of type BULK": flip(part(BULK, 3000, PART)),
     "an error in parts": flip(part(ERROR, 3000, status(2, "x" * 2987))),
     "a chunk in parts": flip(part(CHUNK, 3000, PART)),
@@ -400,7 +407,7 @@ PARTS = {
     "a later part of no bytes": later(part(BULK, 3000, b"")),
     "a later part of 1 byte": later(part(BULK, 3000, b"x")),
     "a later part of 2,047 bytes": later(part(BULK, 3000, SHORT_PART)),
-    "more than was announced": steps(flip(part(OK, 5000, PART)), go_on, flip(part(BULK, 3000, PART))),
+    "more than was announced": steps(flip(first(3000, 5000)), go_on, flip(part(BULK, 3000, PART))),
     "a later part of type RESPONSE": later(part(OK, 3000, PART)),
     "a later part of type CHUNK": later(part(CHUNK, 3000, PART)),
     "a later part that says descriptors": later(part(BULK, 3000, PART, fds=1)),
@@ -411,14 +418,14 @@ PARTS = {
     "a later datagram of 15 bytes": later(part(BULK, 3000, b"")[:15]),
     "a later datagram longer than the window": later(b"", 0xFFFFFFF0),
     "a response where a part is due": later(struct.pack("=HBB", OK, 0, 0) + WRONG),
-    "a part, then state 7": steps(flip(part(OK, 9000, PART)), go_on, lambda line: line.state(7)),
+    "a part, then state 7": steps(flip(first(3000, 9000)), go_on, lambda line: line.state(7)),
 }
 # Answers in parts that are no violation, at first.
 HALVES = {
     "fields in parts that do not decode": answer(OK, b"\0" + b"\xff" * 9000, way="parts"),
-    "a part, then it stops": steps(flip(part(OK, 9000, PART)), stop),
-    "a part, then it closes": steps(flip(part(OK, 9000, PART)), go_on, hang_up),
-    "a part, then it shuts the window down": steps(flip(part(OK, 9000, PART)), go_on, shut_down),
+    "a part, then it stops": steps(flip(first(3000, 9000)), stop),
+    "a part, then it closes": steps(flip(first(3000, 9000)), go_on, hang_up),
+    "a part, then it shuts the window down": steps(flip(first(3000, 9000)), go_on, shut_down),
 }
 # What is done to a long request, of which the first part or frame came.
 REQUESTS = {
@@ -430,7 +437,7 @@ REQUESTS = {
 CONTINUES = {
     "a response instead of CONTINUE": answer(OK, WRONG),
     "an error instead of CONTINUE": answer(ERROR, status(2, "x")),
-    "a part instead of CONTINUE": flip(part(OK, 9000, PART)),
+    "a part instead of CONTINUE": flip(first(3000, 9000)),
     "CONTINUE with more behind it": flip(GO_ON + b"x"),
     "CONTINUE with descriptors": flip_short(CONTINUE, 1, 0),
     "CONTINUE with flags": flip_short(CONTINUE, 0, FLAG_PARTS),
@@ -461,7 +468,7 @@ OVER = {
 DEATHS = {
     "no answer: it dies": die,
     "bulk, then it dies": steps(bulk(3 * MEBI // 2, bytes(MEBI)), die),
-    "a part, then it dies": steps(flip(part(OK, 9000, PART)), go_on, die),
+    "a part, then it dies": steps(flip(first(3000, 9000)), go_on, die),
 }
 
 
@@ -493,6 +500,11 @@ def opened(line, fds, offset=0, length=None):
     line.base.answer(OK, b"\0" + OPENED.pack(offset, length), fds)
 
 
+def opened_whole(line):
+    opened(line, both(line))
+
+
+SURPRISE = json.dumps({"flipcall": {"version": 1, "extensions": ["future"]}}).encode() + b"\n"
 # Answers to OPEN for a window, after which a client does without one.
 OPENS = {
     "OPEN: no descriptors": lambda line: opened(line, []),
@@ -510,11 +522,12 @@ OPENS = {
     "OPEN: length 0 with two descriptors": lambda line: opened(line, both(line), length=0),
     "OPEN: a window of 16 bytes": lambda line: opened(line, both(line), length=16),
     "OPEN: fields that do not decode": lambda line: line.base.answer(OK, b"\0" + OPENED.pack(0, 0)[1:], both(line)),
-    "OPEN: a greeting that is no JSON": lambda line: (opened(line, both(line)), line.wait(), line.flip(b"{\n")),
-    "OPEN: a greeting that was not offered": lambda line: (opened(line, both(line)), line.wait(), line.flip(SURPRISE)),
-    "OPEN: it closes instead of a greeting": lambda line: (opened(line, both(line)), line.wait(), hang_up(line)),
-    "OPEN: it shuts the window down instead of a greeting": lambda line: (opened(line, both(line)), line.wait(), shut_down(line)),
+    "OPEN: a greeting that is no JSON": steps(opened_whole, Served.wait, flip(b"{\n")),
+    "OPEN: a greeting that was not offered": steps(opened_whole, Served.wait, flip(SURPRISE)),
+    "OPEN: it closes instead of a greeting": steps(opened_whole, Served.wait, hang_up),
+    "OPEN: it shuts the window down instead of a greeting": steps(opened_whole, Served.wait, shut_down),
 }
+SILENCE = {"OPEN: it stops instead of a greeting": steps(opened_whole, stop)}
 # Answers to OPEN with which the connection ends.
 OPENS_AT_ALL = {
     "OPEN: a chunk": lambda line: line.base.answer(CHUNK, b"", both(line)),
@@ -524,7 +537,6 @@ OPENS_AT_ALL = {
     "OPEN: a frame of 4 GiB": lambda line: SOCKET["a frame of 4 GiB"](line.base),
     "OPEN: it closes": lambda line: hang_up(line.base),
 }
-SURPRISE = json.dumps({"flipcall": {"version": 1, "extensions": ["future"]}}).encode() + b"\n"
 
 
 def both(line):
@@ -617,13 +629,13 @@ def open_channel(base, window):
         ARMED.pop()
         window = 8 * MEBI
     line = Served(base, -(-window // 4096) * 4096)
-    if attack := armed(OPENS) or armed(OPENS_AT_ALL):
+    if attack := armed(OPENS | SILENCE | OPENS_AT_ALL):
         try:
             attack(line)
         except Gone:
             pass
         return line.close()
-    opened(line, both(line))
+    opened_whole(line)
     line.give_away()
     start(serve_channel, line, True)
 
