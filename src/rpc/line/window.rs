@@ -161,8 +161,9 @@ impl WindowLine {
             return Err(TooLarge);
         }
         (self.leaving.bytes, self.leaving.is_held) = (length, false);
-        if self.takes_parts && parts::are_better(self.endpoint.capacity(), length) {
-            self.leaving.part = Some(PartHead::first(message.tag, message.fds, length));
+        let in_parts = self.takes_parts && parts::are_better(self.endpoint.capacity(), length);
+        self.leaving.part = in_parts.then(|| PartHead::first(message.tag, message.fds, length));
+        if in_parts {
             return Ok(Staged { datagram: 0, bulk: true });
         }
         let mut datagram = [0; BULK_DATAGRAM];
