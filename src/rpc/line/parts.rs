@@ -43,9 +43,9 @@ pub(super) struct PartHead {
 }
 
 impl PartHead {
-    /// The first part of a payload of `length` bytes.
-    pub(super) fn first(tag: u16, fds: u8, length: u64) -> Self {
-        Self { tag, fds, number: length }
+    /// The first part of a payload of `length` bytes, whose message has this type and number of descriptors.
+    pub(super) fn first([a, b, fds, _]: [u8; WINDOW_HEADER], length: u64) -> Self {
+        Self { tag: u16::from_ne_bytes([a, b]), fds, number: length }
     }
 
     /// A part that begins `offset` bytes into the payload.
