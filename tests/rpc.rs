@@ -25,10 +25,12 @@ use flipcall::rpc::{CallError, Client, ClientConfig, Code};
 use peer::{Echo, PATIENCE};
 
 /// Every way to carry a call, with a name for messages.
-fn transports() -> [(&'static str, ClientConfig, bool); 4] {
+fn transports() -> [(&'static str, ClientConfig, bool); 6] {
     [
         ("window", ClientConfig::new(), false),
         ("small window", ClientConfig::new().window(4096), false),
+        ("window without extensions", ClientConfig::new().extensions(false), false),
+        ("small window without extensions", ClientConfig::new().window(4096).extensions(false), false),
         ("socket channel", ClientConfig::new().window(0), false),
         ("base protocol", ClientConfig::new().base_protocol(), true),
     ]

@@ -16,6 +16,8 @@ import time
 
 OK, ERROR, CHUNK, END = 0xFF00, 0xFF01, 0xFF02, 0xFF03
 OPEN, HELLO, ATTACH, BULK, CONTINUE = 0xFFF0, 0xFFF1, 0xFFF2, 0xFFF3, 0xFFF4
+FLAG_BULK, FLAG_PARTS = 1, 2
+LEAST_PART = 2048
 MEBI = 1 << 20
 LIBC = ctypes.CDLL(None, use_errno=True)
 SYS_FUTEX, FUTEX_WAIT, FUTEX_WAKE = 202, 0, 1
@@ -92,12 +94,14 @@ class Socket:
 
 
 class Window:
-    """Calls in a window, beside a socket."""
+    """Calls in a window, beside a socket. Payloads that do not fit it go over the socket, or with extension `parts` through the window."""
 
     version = 1
 
-    def __init__(self, wire, memfd, offset, length):
-        self.wire, self.length = wire, length
+    def __init__(self, wire, memfd, offset, length, parts=False):
+        self.wire, self.length, self.parts = wire, length, parts
+        # What the next part carries at most, so that parts of every size are sent; and how many came.
+        self.part, self.came = length - 32, 0
         self.map = mmap.mmap(memfd, length, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=offset)
         import fcntl
 
@@ -133,9 +137,36 @@ class Window:
             self.wire.attach(fds)
         if 4 + len(payload) <= self.length - 16:
             return self.flip(struct.pack("=HBB", tag, len(fds), 0) + payload)
-        self.flip(struct.pack("=HBBQ", tag, len(fds), 1, len(payload)))
+        if self.parts:
+            return self.send_parts(tag, payload, len(fds))
+        self.flip(struct.pack("=HBBQ", tag, len(fds), FLAG_BULK, len(payload)))
         for at in range(0, len(payload), MEBI):
             self.wire.send(BULK, payload[at : at + MEBI])
+
+    def send_parts(self, tag, payload, fds):
+        at, number = 0, len(payload)
+        while True:
+            part = payload[at : at + self.part]
+            self.flip(struct.pack("=HBBIQ", tag, fds, FLAG_PARTS, 0, number) + part)
+            at += len(part)
+            if at == len(payload):
+                break
+            assert self.wait() == struct.pack("=HBB", CONTINUE, 0, 0)
+            tag, fds, number = BULK, 0, at
+        self.part = LEAST_PART if self.part == self.length - 32 else self.length - 32
+
+    def receive_parts(self, total, part):
+        payload = part
+        self.came = 1
+        while len(payload) < total:
+            assert len(part) >= LEAST_PART, len(part)
+            self.next_chunk()
+            datagram = self.wait()
+            assert datagram[:16] == struct.pack("=HBBIQ", BULK, 0, FLAG_PARTS, 0, len(payload)), datagram[:16]
+            part = datagram[16:]
+            payload, self.came = payload + part, self.came + 1
+        assert len(payload) == total
+        return payload
 
     def receive(self):
         datagram = self.wait()
@@ -147,7 +178,11 @@ class Window:
             fds, self.wire.fds = self.wire.fds[:count], self.wire.fds[count:]
         if not flags:
             return tag, datagram[4:], fds
-        assert flags == 1 and len(datagram) == 12
+        if flags == FLAG_PARTS:
+            zero, total = struct.unpack("=IQ", datagram[4:16])
+            assert self.parts and zero == 0
+            return tag, self.receive_parts(total, datagram[16:]), fds
+        assert flags == FLAG_BULK and len(datagram) == 12
         (left,) = struct.unpack("=Q", datagram[4:])
         payload = b""
         while left:
@@ -253,7 +288,7 @@ def hello(wire, version=1, maximum=64 * MEBI, extensions=()):
     return tag, payload
 
 
-def open_channel(base, window):
+def open_channel(base, window, parts=False):
     verdict, answer, fds = call(base, OPEN, struct.pack(">I", window))
     assert verdict == "ok", answer
     offset, length = struct.unpack(">QI", answer)
@@ -261,7 +296,7 @@ def open_channel(base, window):
         assert len(fds) == 1 and offset == 0
         return Socket(Wire(socket.socket(fileno=fds[0])), 1)
     memfd, sock = fds
-    line = Window(Wire(socket.socket(fileno=sock)), memfd, offset, length)
+    line = Window(Wire(socket.socket(fileno=sock)), memfd, offset, length, parts)
     os.close(memfd)
     return line
 
@@ -275,6 +310,8 @@ def check_hello(path):
     wire = connect(path)
     tag, payload = hello(wire, version=7, extensions=[b"future"])
     assert tag == OK and struct.unpack(">IQI", payload[1:])[::2] == (1, 0)
+    tag, payload = hello(connect(path), extensions=[b"future", b"parts"])
+    assert tag == OK and payload[13:] == struct.pack(">I", 1) + blob(b"parts"), payload
     assert hello(wire)[0] == ERROR, "a second HELLO"
     base = Socket(wire, 1)
     wire.send(2, b"\0" * 7)
@@ -285,6 +322,24 @@ def check_hello(path):
     assert call(channel, OPEN, struct.pack(">I", 0))[:2] == ("error", 2), "OPEN on a channel"
     assert call(channel, HELLO, b"")[:2] == ("error", 2), "HELLO on a channel"
     print("HELLO and its edges")
+
+
+def check_parts(path):
+    wire = connect(path)
+    assert hello(wire, extensions=[b"parts"])[0] == OK
+    base = Socket(wire, 1)
+    for name, size in (("page window", 1), ("window", 262_144)):
+        line = open_channel(base, size, parts=True)
+        check_calls(f"{name} with parts", line)
+        for size, parts in ((line.length, 2), (8 * (line.length - 32) - 5, 8)):
+            data = pattern(size)
+            assert call(line, 1, blob(data))[:2] == ("ok", blob(data)) and line.came == parts, (name, size, line.came)
+        check_fds(f"{name} with parts", line)
+        # A payload in parts with its deadline in the first of them, and one of a method that takes fds.
+        data = struct.pack(">I", 5000) + bytes(line.length)
+        assert call(line, 3, data)[:2] == ("error", 2), "trailing bytes"
+        assert call(line, 0x0BAD, data)[:2] == ("error", 2)
+    print("parts")
 
 
 def check_vectors(path, folder):
@@ -323,6 +378,7 @@ def main():
         check_calls(name, line)
         check_stream(name, line)
         check_fds(name, line)
+    check_parts(path)
     wire.sock.shutdown(socket.SHUT_WR)
     assert wire.sock.recv(1) == b"", "the end of a base connection"
     print("all held")

@@ -34,9 +34,9 @@ def descriptors():
 KEPT = []
 
 
-def version1():
+def version1(extensions=()):
     wire = connect(PATH)
-    assert hello(wire)[0] == OK
+    assert hello(wire, extensions=extensions)[0] == OK
     KEPT.append(wire)
     return Socket(wire, 1)
 
@@ -106,7 +106,9 @@ def datagrams():
     attacks = {
         "no header": b"",
         "three bytes": b"abc",
-        "unknown flag": struct.pack("=HBBQ", 2, 0, 2, 0),
+        "unknown flag": struct.pack("=HBBQ", 2, 0, 4, 0),
+        "a part without the extension": part(1, 0, 2, 5000, 4000),
+        "a short part without the extension": part(1, 0, 2, 5000, 8),
         "both flags": struct.pack("=HBBQ", 1, 0, 3, 100),
         "seventeen descriptors": struct.pack("=HBB", 2, 17, 0),
         "descriptors that never came": struct.pack("=HBB", 8, 1, 0) + bytes(8),
@@ -168,6 +170,73 @@ def bulk():
         pass  # it looked before we sent
     must_shut(window, "unannounced bytes")
     honest("bulk")
+
+
+def part(tag, fds, flags, number, length, zero=0):
+    return struct.pack("=HBBIQ", tag, fds, flags, zero, number) + bytes(length)
+
+
+def parts():
+    first = part(1, 0, 2, 9000, 4000)
+    attacks = {
+        "a short first part": [part(1, 0, 2, 9000, 8)],
+        "a first part of 2,047 bytes": [part(1, 0, 2, 9000, 2047)],
+        "no payload": [part(1, 0, 2, 0, 100)],
+        "a payload over the maximum": [part(1, 0, 2, 1 << 40, 4000)],
+        "more than was announced": [part(1, 0, 2, 3999, 4000)],
+        "both flags": [part(1, 0, 3, 9000, 4000)],
+        "an unknown flag beside it": [part(1, 0, 6, 9000, 4000)],
+        "something in the four zeroes": [part(1, 0, 2, 9000, 4000, zero=1)],
+        "a type that is no request": [part(CONTINUE, 0, 2, 9000, 4000)],
+        "a part as a request": [part(BULK, 0, 2, 9000, 4000)],
+        "an error in parts": [part(ERROR, 0, 2, 9000, 4000)],
+        "descriptors that never came": [part(8, 1, 2, 9000, 4000)],
+        "seventeen descriptors": [part(8, 17, 2, 9000, 4000)],
+        "the same part again": [first, part(BULK, 0, 2, 0, 4000)],
+        "a gap": [first, part(BULK, 0, 2, 4001, 4000)],
+        "an offset far beyond": [first, part(BULK, 0, 2, (1 << 64) - 1, 4000)],
+        "an empty part": [first, part(BULK, 0, 2, 4000, 0)],
+        "less than the header of a part": [first, b"123456789012345"],
+        "nothing": [first, b""],
+        "a short part in the middle": [first, part(BULK, 0, 2, 4000, 2047)],
+        "more than is left": [first, part(BULK, 0, 2, 4000, 4000), part(BULK, 0, 2, 8000, 1001)],
+        "a later part of another type": [first, part(1, 0, 2, 4000, 4000)],
+        "a later part without its flag": [first, part(BULK, 0, 0, 4000, 4000)],
+        "a later part with descriptors": [first, part(BULK, 1, 2, 4000, 4000)],
+        "a later part with something in the four zeroes": [first, part(BULK, 0, 2, 4000, 4000, zero=1 << 31)],
+        "another request in the middle": [first, struct.pack("=HBB", 2, 0, 0) + bytes(8) + ADD],
+    }
+    for what, datagrams in attacks.items():
+        base = version1([b"parts"])
+        window = open_channel(base, 4096, parts=True)
+        for datagram in datagrams[:-1]:
+            window.flip(datagram)
+            assert window.wait() == struct.pack("=HBB", CONTINUE, 0, 0), what
+        window.flip(datagrams[-1])
+        must_shut(window, what)
+        assert call(base, 2, ADD)[0] == "ok", what
+    # A deadline passes inside a payload, once it is known.
+    window = open_channel(version1([b"parts"]), 4096, parts=True)
+    window.flip(part(3, 0, 2, 9000, 0) + struct.pack(">Q", 100_000_000) + bytes(3992))
+    assert window.wait() == struct.pack("=HBB", CONTINUE, 0, 0)
+    must_shut(window, "a deadline inside a payload")
+    # An answer in parts whose receiver does not go on as it should.
+    for what, answer in (("CONTINUE with a payload", b"x"), ("no CONTINUE", None)):
+        window = open_channel(version1([b"parts"]), 4096, parts=True)
+        window.send(1, blob(bytes(10_000)))
+        assert window.wait()[3] == 2
+        window.flip(struct.pack("=HBB", CONTINUE if answer else 1, 0, 0) + (answer or b""))
+        must_shut(window, what)
+    # A window that is shut down in the middle, by a client that is in the middle of sending and of receiving.
+    for request in (part(1, 0, 2, 9000, 4000), None):
+        window = open_channel(version1([b"parts"]), 4096, parts=True)
+        window.flip(request) if request else window.send(1, blob(bytes(10_000)))
+        window.wait()
+        window.word.value = 2
+        LIBC.syscall(SYS_FUTEX, ctypes.byref(window.word), FUTEX_WAKE, 1, None, None, 0)
+        time.sleep(0.1)
+        window.close()
+    honest("parts")
 
 
 def shuts_down_inside_a_frame():
@@ -293,7 +362,7 @@ def main():
     honest("nothing yet")
     time.sleep(0.2)
     memory, files = resident(), descriptors()
-    one_line = (lengths, request_types, datagrams, bulk, shuts_down_inside_a_frame, fds)
+    one_line = (lengths, request_types, datagrams, bulk, parts, shuts_down_inside_a_frame, fds)
     for attack in (*one_line, opens, never_reads, no_continue, half_open):
         attack()
     give_up = time.monotonic() + 15

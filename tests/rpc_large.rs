@@ -29,8 +29,13 @@ fn resident() -> usize {
 #[test]
 fn a_large_call_takes_no_fresh_pages_and_keeps_none_for_good() {
     let base = ClientConfig::new().base_protocol();
-    let transports =
-        [("window", ClientConfig::new()), ("socket channel", ClientConfig::new().window(0)), ("base protocol", base)];
+    let bulk = ClientConfig::new().extensions(false);
+    let transports = [
+        ("window", ClientConfig::new()),
+        ("window without extensions", bulk),
+        ("socket channel", ClientConfig::new().window(0)),
+        ("base protocol", base),
+    ];
     for (name, config) in transports {
         calls_take_no_fresh_pages(name, config);
     }

@@ -50,7 +50,7 @@ pub(crate) const FLAG_PARTS: u8 = 2;
 /// Bytes in front of a part: the header, four zero bytes, and a native-endian `u64`: in the first part the payload's length, in those that
 /// follow where in the payload they belong.
 pub(crate) const PART_HEADER: usize = 16;
-/// The fewest payload bytes of a part that is not the last.
+/// The fewest payload bytes of the first part, and of every other but the last.
 pub(crate) const LEAST_PART: u64 = 2048;
 
 /// What a window channel's socket may hold of bulk frames, in bytes; the kernel doubles it, and gives less where it allows less.

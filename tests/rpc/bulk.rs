@@ -57,6 +57,13 @@ fn fickle(kind: u8) -> Fickle {
     }
 }
 
+/// Payloads that do not fit the window go through it in parts, or over the socket.
+fn both_ways(test: impl Fn(&Client)) {
+    for extensions in [true, false] {
+        with_server(ClientConfig::new().extensions(extensions), &test);
+    }
+}
+
 /// A server in this process, one client of which is handed to `test`.
 fn with_server(config: ClientConfig, test: impl FnOnce(&Client)) {
     let mut router = Router::new();
@@ -98,7 +105,7 @@ fn is_in_order(client: &Client) {
 
 #[test]
 fn a_request_that_changes_its_length_fails_alone() {
-    with_server(ClientConfig::new(), |client| {
+    both_ways(|client| {
         for (fickle, opened) in [(Fickle::Fewer, 2), (Fickle::More, 3)] {
             is_in_order(client);
             ENCODED.set(0);
@@ -112,7 +119,7 @@ fn a_request_that_changes_its_length_fails_alone() {
 
 #[test]
 fn an_answer_that_changes_its_length_ends_its_channel_alone() {
-    with_server(ClientConfig::new(), |client| {
+    both_ways(|client| {
         for kind in 0..3u8 {
             is_in_order(client);
             let error = client.call::<_, Vec<u8>>(2, &kind, PATIENCE).unwrap_err();
@@ -125,7 +132,7 @@ fn an_answer_that_changes_its_length_ends_its_channel_alone() {
 
 #[test]
 fn an_answer_that_is_out_stands_whatever_its_method_does_after_it() {
-    with_server(ClientConfig::new(), |client| {
+    both_ways(|client| {
         let bytes = vec![7; LARGE];
         for _ in 0..3 {
             assert!(client.call::<_, Vec<u8>>(3, &bytes, PATIENCE).unwrap() == bytes);
@@ -137,7 +144,7 @@ fn an_answer_that_is_out_stands_whatever_its_method_does_after_it() {
 
 #[test]
 fn an_answer_that_waits_for_its_method_is_taken_back_if_that_fails() {
-    with_server(ClientConfig::new(), |client| {
+    both_ways(|client| {
         let bytes = vec![7; LARGE];
         for _ in 0..3 {
             let error = client.call::<_, Vec<u8>>(5, &(true, &bytes[..]), PATIENCE).unwrap_err();
@@ -148,6 +155,21 @@ fn an_answer_that_waits_for_its_method_is_taken_back_if_that_fails() {
             }
             assert!(client.call::<_, Vec<u8>>(5, &(false, &bytes[..]), PATIENCE).unwrap() == bytes);
             is_in_order(client);
+        }
+        assert_eq!(client.counters().channels_opened, 1);
+    });
+}
+
+#[test]
+fn the_next_answer_goes_its_own_way_whatever_became_of_the_last() {
+    // Through such a window 8 KiB go in parts, and 1 MiB over the socket.
+    with_server(ClientConfig::new().window(4096), |client| {
+        for (taken_back, sent) in [(8 << 10, 1 << 20), (1 << 20, 8 << 10)] {
+            let bytes = vec![7; taken_back];
+            let error = client.call::<_, Vec<u8>>(5, &(true, &bytes[..]), PATIENCE).unwrap_err();
+            assert_eq!(error.status().unwrap().code, Code::Io);
+            let bytes = vec![8; sent];
+            assert!(client.call::<_, Vec<u8>>(5, &(false, &bytes[..]), PATIENCE).unwrap() == bytes);
         }
         assert_eq!(client.counters().channels_opened, 1);
     });

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{Incoming, WindowLine};
 use crate::endpoint::{SHORT, SHORT_BYTES, SHORT_HEAD};
 use crate::rpc::Violation;
-use crate::rpc::wire::{self, FLAG_BULK, FLAG_PARTS, PART_HEADER, WINDOW_HEADER};
+use crate::rpc::wire::{self, FLAG_BULK, FLAG_PARTS, LEAST_PART, PART_HEADER, WINDOW_HEADER};
 use crate::stream::{Attachments, MAX_ATTACHMENTS};
 use crate::{ErrorKind, Result};
 
@@ -35,7 +35,10 @@ impl Short {
     }
 }
 
-const _: () = assert!(SHORT_HEAD == WINDOW_HEADER && PART_HEADER <= SHORT as usize);
+const _: () = assert!(SHORT_HEAD == WINDOW_HEADER && LEAST_FIRST_PART > SHORT);
+
+/// Bytes of the shortest datagram that can be the first part of a payload.
+const LEAST_FIRST_PART: u32 = PART_HEADER as u32 + LEAST_PART as u32;
 
 impl WindowLine {
     /// The message that came with the pen, if it is short and all of it is in the window: its type. Anything else is for
@@ -60,7 +63,7 @@ impl WindowLine {
     /// Every error but a failed system call is the peer's fault; the line must be shut down.
     pub(crate) fn take(&mut self, datagram: u32, short: &Short, maximum: u64) -> Result<Incoming> {
         self.came_as_bulk = false;
-        if datagram > SHORT {
+        if datagram >= LEAST_FIRST_PART {
             return self.take_long(datagram, maximum);
         }
         let copy = filled(&mut self.buffer, &mut self.filled, datagram);
@@ -75,7 +78,7 @@ impl WindowLine {
         self.take_apart(u16::from_ne_bytes([a, b]), fds, flags)
     }
 
-    /// A message that is longer than a cache line. The first part of a payload stays where it is, to be copied to its place.
+    /// A message that may be the first part of a payload, which stays where it is, to be copied to its place.
     fn take_long(&mut self, datagram: u32, maximum: u64) -> Result<Incoming> {
         let mut front = [0; PART_HEADER];
         self.endpoint.read(0, &mut front)?;
@@ -116,6 +119,9 @@ impl WindowLine {
     /// The parts of a message that travel on the socket.
     #[cold]
     fn take_more(&mut self, tag: u16, fds: u8, flags: u8) -> Result<Incoming> {
+        if flags == FLAG_PARTS && self.takes_parts && !is_plain(tag) {
+            return Err(Violation::Part(0).into());
+        }
         if flags & !FLAG_BULK != 0 || (is_plain(tag) && flags != 0) {
             return Err(Violation::Flags(flags).into());
         }

@@ -34,6 +34,14 @@ pub(super) fn are_better(capacity: u32, length: u64) -> bool {
     room >= LARGE || length <= FEW * u64::from(room)
 }
 
+/// The most payload bytes of each part of a payload that does not fit a window of this capacity: all are about as long as the last.
+fn part_size(capacity: u32, length: u64) -> u32 {
+    let room = u64::from(capacity - PART_HEADER as u32);
+    let size = length.div_ceil(length.div_ceil(room).max(1)).next_multiple_of(ALIGNMENT);
+    // Within the window, so 32 bits.
+    size.min(room) as u32
+}
+
 /// What stands in front of a part.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct PartHead {
@@ -43,9 +51,9 @@ pub(super) struct PartHead {
 }
 
 impl PartHead {
-    /// The first part of a payload of `length` bytes.
-    pub(super) fn first(tag: u16, fds: u8, length: u64) -> Self {
-        Self { tag, fds, number: length }
+    /// The first part of a payload of `length` bytes, whose message has this type and number of descriptors.
+    pub(super) fn first([a, b, fds, _]: [u8; WINDOW_HEADER], length: u64) -> Self {
+        Self { tag: u16::from_ne_bytes([a, b]), fds, number: length }
     }
 
     /// A part that begins `offset` bytes into the payload.
@@ -67,6 +75,8 @@ pub(super) struct Parts<'a> {
     endpoint: &'a mut Endpoint,
     /// What goes in front of the part that is being filled.
     head: PartHead,
+    /// Whether the first part is out.
+    is_begun: bool,
     /// Where in the datagram the next byte goes, and where the part is full.
     at: u32,
     end: u32,
@@ -80,11 +90,9 @@ pub(super) struct Parts<'a> {
 impl<'a> Parts<'a> {
     /// A payload of `length` bytes, to be sent by `due`.
     pub(super) fn new(endpoint: &'a mut Endpoint, head: PartHead, length: u64, due: Instant) -> Self {
-        let room = endpoint.capacity() - PART_HEADER as u32;
-        let size = length.div_ceil(length.div_ceil(u64::from(room)).max(1)).next_multiple_of(ALIGNMENT);
-        // Within the window, so 32 bits.
-        let end = PART_HEADER as u32 + size.min(u64::from(room)) as u32;
-        Self { endpoint, head, at: PART_HEADER as u32, end, length, left: length, due, failed: None }
+        let at = PART_HEADER as u32;
+        let end = at + part_size(endpoint.capacity(), length);
+        Self { endpoint, head, is_begun: false, at, end, length, left: length, due, failed: None }
     }
 
     /// Flips the last part.
@@ -122,20 +130,20 @@ impl<'a> Parts<'a> {
     /// Sends a full part and waits for the pen, to go on `offset` bytes into the payload.
     fn hand_over(&mut self, offset: u64) -> Result<(), Halted> {
         // The first part goes out in any case: what is late is answered so.
-        let in_time = if self.head.tag == BULK { check(Some(self.due)) } else { Ok(()) };
+        let in_time = if self.is_begun { check(Some(self.due)) } else { Ok(()) };
         let ready = in_time.and_then(|()| self.endpoint.write(0, &self.head.encode()));
         ready.map_err(|error| self.halted(error))?;
         let datagram = self.endpoint.call_busy(self.at, Deadline::at(self.due)).map_err(|halted| match halted {
             Halted::Unsent(error) => self.halted(error),
             unanswered => unanswered,
         })?;
-        (self.head, self.at) = (PartHead::later(offset), PART_HEADER as u32);
+        (self.head, self.is_begun, self.at) = (PartHead::later(offset), true, PART_HEADER as u32);
         expect_continue(self.endpoint, datagram).map_err(Halted::Unanswered)
     }
 
     /// What an error between two flips means.
     fn halted(&self, error: Error) -> Halted {
-        if self.head.tag == BULK { Halted::Unanswered(error) } else { Halted::Unsent(error) }
+        if self.is_begun { Halted::Unanswered(error) } else { Halted::Unsent(error) }
     }
 }
 
@@ -242,4 +250,32 @@ fn refused(head: [u8; PART_HEADER]) -> Error {
         (tag, ..) => Violation::Unexpected(tag),
     };
     violation.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_that_does_not_fit_goes_in_parts_of_one_size_that_do() {
+        for pages in [1, 2, 3, 15, 16, 17, 64, 4096] {
+            let capacity = pages * 4096 - 16;
+            let first = u64::from(capacity) - WINDOW_HEADER as u64 + 1;
+            let many = (0..300).map(|step| first * 2 + step * 77_777);
+            for length in (first..first + 5000).chain(many) {
+                let size = part_size(capacity, length);
+                assert!(size + PART_HEADER as u32 <= capacity && u64::from(size) >= LEAST_PART, "{capacity} {length}");
+                assert!(u64::from(size) < length, "{capacity} {length}: one part is a message");
+                let fewest = length.div_ceil(u64::from(capacity) - PART_HEADER as u64);
+                assert_eq!(length.div_ceil(u64::from(size)), fewest, "{capacity} {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn small_windows_carry_few_parts_and_large_ones_any_number() {
+        let few = |capacity: u32| FEW * u64::from(capacity - PART_HEADER as u32);
+        assert!(are_better(4080, few(4080)) && !are_better(4080, few(4080) + 1));
+        assert!(are_better((64 << 10) - 16, u64::MAX) && !are_better((60 << 10) - 16, u64::MAX));
+    }
 }

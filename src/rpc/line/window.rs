@@ -139,7 +139,7 @@ impl WindowLine {
             let length = encoder.finish().filter(|&length| length <= maximum).ok_or(TooLarge)?;
             let (datagram, full) = (sink.at, sink.full);
             return if full {
-                self.stage_bulk(&message.erased(), length, bulk)
+                self.stage_bulk(message.head(FLAG_BULK), length, bulk)
             } else {
                 Ok(self.stage_long(message.head(0), datagram))
             };
@@ -156,17 +156,18 @@ impl WindowLine {
     }
 
     #[cold]
-    fn stage_bulk(&mut self, message: &Outgoing<'_>, length: u64, may: bool) -> Result<Staged, TooLarge> {
+    fn stage_bulk(&mut self, head: [u8; WINDOW_HEADER], length: u64, may: bool) -> Result<Staged, TooLarge> {
         if !may {
             return Err(TooLarge);
         }
         (self.leaving.bytes, self.leaving.is_held) = (length, false);
-        if self.takes_parts && parts::are_better(self.endpoint.capacity(), length) {
-            self.leaving.part = Some(PartHead::first(message.tag, message.fds, length));
+        let in_parts = self.takes_parts && parts::are_better(self.endpoint.capacity(), length);
+        self.leaving.part = in_parts.then(|| PartHead::first(head, length));
+        if in_parts {
             return Ok(Staged { datagram: 0, bulk: true });
         }
         let mut datagram = [0; BULK_DATAGRAM];
-        datagram[..WINDOW_HEADER].copy_from_slice(&message.head(FLAG_BULK));
+        datagram[..WINDOW_HEADER].copy_from_slice(&head);
         datagram[WINDOW_HEADER..].copy_from_slice(&length.to_ne_bytes());
         // A window is at least a page. If the connection is gone, the flip says so.
         let _ = self.endpoint.write(0, &datagram);

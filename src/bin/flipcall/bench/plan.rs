@@ -15,11 +15,12 @@ const PAYLOADS: [u32; 4] = [0, 48, 4096, 65_536];
 /// Measure calls between two processes, over every transport.
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Transports to measure; each one's limit is measured with it [default: all]
+    /// Transports to measure; each one's limit is measured with it [default: all but rpc-bulk]
     ///
     /// bare-spin, bare-copy, bare-futex: the limits, one word in shared memory and no protocol. bare-copy and bare-futex copy the
     /// payload in and out on both sides. window-spin, window-adaptive, window-park: a packet window. pipe, eventfd, unix-stream,
-    /// unix-seqpacket: what the kernel offers. rpc-window, rpc-socket: typed calls.
+    /// unix-seqpacket: what the kernel offers. rpc-window, rpc-socket: typed calls. rpc-bulk: those of a peer without
+    /// extensions, whose payloads above the window's length go over the socket.
     #[arg(long, value_name = "A,B", value_delimiter = ',', value_parser = Transport::parse)]
     transports: Vec<Transport>,
     /// Bytes that a call carries there and back [default: 0,48,4096,65536]
@@ -111,9 +112,12 @@ impl Arguments {
 
     /// The transports asked for that can run, and what they are compared with.
     fn transports_for(&self, payload: u32, shares_cpu: bool) -> Vec<Transport> {
-        let chosen = if self.transports.is_empty() { &Transport::ALL[..] } else { &self.transports };
-        let chosen = chosen.iter().copied().filter(|transport| transport.can_run(payload, shares_cpu));
-        let mut wanted: Vec<Transport> = chosen.collect();
+        let is_chosen = |transport: &Transport| match &self.transports[..] {
+            [] => transport.is_default(),
+            chosen => chosen.contains(transport),
+        };
+        let can_run = |transport: &Transport| transport.can_run(payload, shares_cpu);
+        let mut wanted: Vec<Transport> = Transport::ALL.into_iter().filter(is_chosen).filter(can_run).collect();
         let limits: Vec<Transport> = match self.against.is_empty() {
             true => wanted.iter().map(|transport| transport.limit(payload, shares_cpu)).collect(),
             false => self.against.clone(),

@@ -36,12 +36,13 @@ pub(super) enum Transport {
     UnixStream,
     UnixSeqpacket,
     RpcWindow,
+    RpcBulk,
     RpcSocket,
 }
 
 impl Transport {
     /// All of them, in the order of the table.
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::BareSpin,
         Self::BareCopy,
         Self::BareFutex,
@@ -53,8 +54,14 @@ impl Transport {
         Self::UnixStream,
         Self::UnixSeqpacket,
         Self::RpcWindow,
+        Self::RpcBulk,
         Self::RpcSocket,
     ];
+
+    /// Whether it is measured unless others are asked for: `rpc-bulk` differs from `rpc-window` above the window's length alone.
+    pub(super) fn is_default(self) -> bool {
+        self != Self::RpcBulk
+    }
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -69,6 +76,7 @@ impl Transport {
             Self::UnixStream => "unix-stream",
             Self::UnixSeqpacket => "unix-seqpacket",
             Self::RpcWindow => "rpc-window",
+            Self::RpcBulk => "rpc-bulk",
             Self::RpcSocket => "rpc-socket",
         }
     }
@@ -90,15 +98,20 @@ impl Transport {
         }
     }
 
+    /// Whether the caller spins before it sleeps.
+    fn spins(self) -> bool {
+        matches!(self, Self::WindowSpin | Self::WindowAdaptive | Self::RpcWindow | Self::RpcBulk)
+    }
+
     /// The row that this one is compared with: the least that anybody can do who waits in the same way. Where both sides share a CPU
     /// nobody can answer a spinner, so every row is compared with the one that sleeps.
     pub(super) fn limit(self, payload: u32, shares_cpu: bool) -> Self {
         match self {
             Self::BareSpin | Self::BareCopy => self,
             Self::RpcSocket => Self::UnixStream,
-            Self::WindowSpin | Self::WindowAdaptive | Self::RpcWindow if !shares_cpu && payload == 0 => Self::BareSpin,
-            Self::WindowSpin | Self::WindowAdaptive | Self::RpcWindow if !shares_cpu => Self::BareCopy,
-            _ => Self::BareFutex,
+            _ if shares_cpu || !self.spins() => Self::BareFutex,
+            _ if payload == 0 => Self::BareSpin,
+            _ => Self::BareCopy,
         }
     }
 
@@ -111,7 +124,7 @@ impl Transport {
             Self::Pipe => kernel::pipe(link, payload),
             Self::Eventfd => kernel::eventfd(link, payload),
             Self::UnixStream | Self::UnixSeqpacket => kernel::socket(self, link, payload),
-            Self::RpcWindow | Self::RpcSocket => rpc::prepare(self, link, payload),
+            Self::RpcWindow | Self::RpcBulk | Self::RpcSocket => rpc::prepare(self, link, payload),
         }
     }
 
@@ -124,7 +137,7 @@ impl Transport {
             Self::Pipe => kernel::answer_pipe(link),
             Self::Eventfd => kernel::answer_eventfd(link),
             Self::UnixStream | Self::UnixSeqpacket => kernel::answer_socket(link),
-            Self::RpcWindow | Self::RpcSocket => rpc::answer(link),
+            Self::RpcWindow | Self::RpcBulk | Self::RpcSocket => rpc::answer(link),
         }
     }
 }

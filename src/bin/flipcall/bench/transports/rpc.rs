@@ -33,7 +33,11 @@ pub(super) fn prepare(transport: Transport, link: &mut Preparing<'_>, payload: u
     let (ours, theirs) = UnixStream::pair()?;
     let numbers = vec![link.pass(theirs)?];
     let config = ClientConfig::new().policy(WaitPolicy::Spin);
-    let config = if transport == Transport::RpcSocket { config.window(0) } else { config };
+    let config = match transport {
+        Transport::RpcSocket => config.window(0),
+        Transport::RpcBulk => config.extensions(false),
+        _ => config,
+    };
     let payload = payload_bytes(payload);
     let caller = RpcCaller { socket: Some(ours.into()), client: None, config, payload, answer: Vec::new() };
     Ok(Prepared { caller: Box::new(caller), numbers })
