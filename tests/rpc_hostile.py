@@ -2,7 +2,9 @@
 """A client of `flipcall echo` that breaks the rules of calls. After each attack an honest client must be served, and at the end the
 server must have neither grown nor kept a descriptor.
 
-Usage: rpc_hostile.py SOCKET PID
+Usage: rpc_hostile.py SOCKET PID SMALL
+
+SMALL is the socket of a second server, whose messages have at most 8,192 bytes.
 """
 
 import os
@@ -17,7 +19,7 @@ folder = os.path.dirname(os.path.abspath(__file__))
 source = open(os.path.join(folder, "rpc_client.py")).read()
 exec(source.rsplit("\nmain()", 1)[0])
 
-PATH, PID = arguments[0], int(arguments[1])
+PATH, PID, SMALL = arguments[0], int(arguments[1]), arguments[2]
 ADD = struct.pack(">QQ", 1, 1)
 
 
@@ -34,8 +36,8 @@ def descriptors():
 KEPT = []
 
 
-def version1(extensions=()):
-    wire = connect(PATH)
+def version1(extensions=(), path=PATH):
+    wire = connect(path)
     assert hello(wire, extensions=extensions)[0] == OK
     KEPT.append(wire)
     return Socket(wire, 1)
@@ -239,6 +241,27 @@ def parts():
     honest("parts")
 
 
+def over_the_maximum():
+    for size in (8192, 8193):
+        base = version1([b"parts"], SMALL)
+        window = open_channel(base, 65536, parts=True)
+        data = bytes(size - 12)
+        window.send(1, blob(data))
+        if size == 8193:
+            must_shut(window, "a request over the maximum that fits the window")
+        else:
+            tag, answer, _ = window.receive()
+            assert tag == OK and answer == b"\0" + blob(data), "a request of the maximum"
+        window = open_channel(base, 4096, parts=True)
+        window.flip(part(1, 0, 2, size, 4000))
+        if size == 8193:
+            must_shut(window, "parts over the maximum")
+        else:
+            assert window.wait() == struct.pack("=HBB", CONTINUE, 0, 0)
+        assert call(base, 2, ADD)[0] == "ok"
+    honest("requests over the maximum")
+
+
 def shuts_down_inside_a_frame():
     """The server waits inside the first frame of its answer, which nobody reads, when the window goes without its socket."""
     window = open_channel(version1(), 4096)
@@ -362,7 +385,7 @@ def main():
     honest("nothing yet")
     time.sleep(0.2)
     memory, files = resident(), descriptors()
-    one_line = (lengths, request_types, datagrams, bulk, parts, shuts_down_inside_a_frame, fds)
+    one_line = (lengths, request_types, datagrams, bulk, parts, over_the_maximum, shuts_down_inside_a_frame, fds)
     for attack in (*one_line, opens, never_reads, no_continue, half_open):
         attack()
     give_up = time.monotonic() + 15

@@ -33,5 +33,6 @@ fn a_client_that_knows_only_the_wire_format() {
 #[test]
 fn a_client_that_breaks_every_rule() {
     let echo = Echo::start(&["--window-bytes", "16777216"]);
-    run("rpc_hostile.py", &echo, &[&echo.id().to_string()]);
+    let small = Echo::start(&["--max-message", "8192"]);
+    run("rpc_hostile.py", &echo, &[&echo.id().to_string(), small.path().to_str().unwrap()]);
 }

@@ -165,6 +165,11 @@ fn build(
     if fds.lost() {
         return Err(Error::new(ErrorKind::System, "this process has no descriptors left for a channel"));
     }
+    if opened.length > wire::MOST_WINDOW {
+        let what =
+            format!("the server gives a window of {} bytes, over the most of {}", opened.length, wire::MOST_WINDOW);
+        return Err(Error::new(ErrorKind::Refused, what));
+    }
     let expected = if opened.length == 0 { 1 } else { 2 };
     if fds.len() != expected {
         return Err(Violation::Descriptors(fds.len() as u8).into());
