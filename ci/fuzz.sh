@@ -15,6 +15,8 @@ cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked --quie
 # The sanitizer is a nightly feature of a compiler that is otherwise the stable one.
 export RUSTC_BOOTSTRAP=1
 cargo fuzz build
+# A descriptor that an input leaves behind ends the run soon.
+ulimit -n 512
 for target in "${TARGETS[@]}"; do
     found="fuzz/target/corpus/$target"
     mkdir -p "$found"

@@ -18,11 +18,13 @@ const MOST: usize = 4200;
 pub fn rpc(data: &[u8]) {
     let Some((&what, rest)) = data.split_first() else { return };
     let rest = &rest[..rest.len().min(MOST)];
-    match what % 4 {
+    match what % 6 {
         0 => values(rest),
         1 => requests(rest),
         2 => answers(rest, ClientConfig::new().base_protocol()),
-        _ => answers(rest, ClientConfig::new().window(0)),
+        3 => answers(rest, ClientConfig::new().window(0)),
+        4 => super::channels::requests(rest),
+        _ => super::channels::answers(rest),
     }
 }
 

@@ -5,8 +5,14 @@
 
 #[path = "calls.rs"]
 mod calls;
+#[path = "channels.rs"]
+mod channels;
+#[path = "ended.rs"]
+mod ended;
 #[path = "../tests/page/mod.rs"]
 mod page;
+#[path = "steps.rs"]
+mod steps;
 
 pub use calls::rpc;
 
