@@ -12,6 +12,8 @@ mod peer;
 mod python;
 #[path = "rpc/timing.rs"]
 mod timing;
+#[path = "rpc/transfers.rs"]
+mod transfers;
 #[path = "rpc/vectors.rs"]
 mod vectors;
 

@@ -147,6 +147,8 @@ impl Channel {
         let Line::Window(line) = &mut self.line else { unreachable!("only a window stages") };
         let Request { tag, value, fds } = *request;
         let message = Outgoing { tag, prefix, value, fds: fds.len() as u8 };
+        let mut deadline = deadline;
+        deadline.resolve();
         let sent = attach(line, fds).and_then(|()| send_staged(line, staged, &message, deadline));
         let taken = sent.and_then(|()| self.receive(deadline, &mut response(read)));
         self.trim();
@@ -233,6 +235,8 @@ impl Channel {
     #[inline]
     pub(super) fn receive(&mut self, deadline: Deadline, take: Take<'_>) -> Result<(), Failure> {
         let maximum = u64::from(self.session.own_maximum);
+        let mut deadline = deadline;
+        deadline.resolve();
         let taken = match &mut self.line {
             Line::Window(line) => match line.wait(deadline) {
                 Ok(datagram) => {
@@ -314,14 +318,24 @@ fn send_staged(
     deadline: Deadline,
 ) -> Result<(), Failure> {
     line.send_staged(staged, message, deadline).map_err(|halted| match halted {
-        // Not the channel's fault: the value's.
-        Halted::Unsent(error) if error.kind() == ErrorKind::InvalidInput => Failure::Call(error.into()),
-        Halted::Unsent(error) => Failure::Unsent(error),
-        Halted::Unanswered(error) => {
+        Halted::Unsent(error) if error.kind() != ErrorKind::InvalidInput => Failure::Unsent(error),
+        // Not the channel's fault: the value's. But descriptors are out, and would be those of the next call.
+        Halted::Unsent(error) if message.fds == 0 => Failure::Call(error.into()),
+        Halted::Unsent(error) | Halted::Unanswered(error) => {
             line.shut_down();
-            Failure::Lost(error)
+            Failure::Lost(ended(error, deadline))
         }
     })
+}
+
+/// Why a transfer ended: a server that ends it at the call's own deadline may be noticed before that passed here.
+#[cold]
+fn ended(error: Error, deadline: Deadline) -> Error {
+    let is_end = matches!(error.kind(), ErrorKind::PeerShutdown | ErrorKind::PeerGone);
+    if is_end && deadline.left() == Some(Duration::ZERO) {
+        return Error::new(ErrorKind::Timeout, "the deadline passed before the server had all of the request");
+    }
+    error
 }
 
 /// What it means that no answer came for a request that was sent.
