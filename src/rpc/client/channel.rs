@@ -4,12 +4,12 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::failure::{Failure, ended, expired, malformed, no_response, too_large, unanswered};
 use super::session::{Loan, Session};
 use crate::endpoint::Halted;
-use crate::rpc::codec::{DecodeError, Encode, from_bytes};
-use crate::rpc::line::{Outgoing, Prefix, Short, SocketLine, Staged, TooLarge, WindowLine};
-use crate::rpc::wire::{self, ERROR, OK, RESPONSE};
-use crate::rpc::{CallError, Status, Violation};
+use crate::rpc::codec::{DecodeError, Encode};
+use crate::rpc::line::{Outgoing, Prefix, Short, SocketLine, Staged, WindowLine};
+use crate::rpc::wire::{self, OK, RESPONSE};
 use crate::stream::{Attachments, MAX_ATTACHMENTS};
 use crate::{Deadline, Error, ErrorKind, Result};
 
@@ -48,25 +48,6 @@ pub(super) type Read<'a> = &'a mut dyn FnMut(&[u8], Option<Box<Attachments>>) ->
 
 /// Takes one message of an answer: its type, its payload, its descriptors.
 pub(super) type Take<'a> = &'a mut dyn FnMut(u16, &[u8], Option<Box<Attachments>>) -> Result<(), Failure>;
-
-/// Why a call brought no value, and what that means for its channel.
-#[derive(Debug)]
-pub(super) enum Failure {
-    /// The call is over, the channel is as good as before.
-    Call(CallError),
-    /// The channel is gone; the server never saw the call.
-    Unsent(Error),
-    /// The channel is gone; whether the call ran is not known.
-    Lost(Error),
-    /// The deadline passed; the answer may still come.
-    Late,
-}
-
-impl From<Status> for Failure {
-    fn from(status: Status) -> Self {
-        Self::Call(status.into())
-    }
-}
 
 impl Channel {
     /// Whether it is known that no call can succeed on it.
@@ -305,11 +286,6 @@ fn attach(line: &mut WindowLine, fds: &[BorrowedFd<'_>]) -> Result<(), Failure> 
     })
 }
 
-#[cold]
-fn too_large(error: TooLarge) -> Failure {
-    Failure::Call(Error::from(error).into())
-}
-
 /// Sends a staged request, with the payload that did not fit.
 fn send_staged(
     line: &mut WindowLine,
@@ -326,22 +302,6 @@ fn send_staged(
             Failure::Lost(ended(error, deadline))
         }
     })
-}
-
-/// Why a transfer ended: a server that ends it at the call's own deadline may be noticed before that passed here.
-#[cold]
-fn ended(error: Error, deadline: Deadline) -> Error {
-    let is_end = matches!(error.kind(), ErrorKind::PeerShutdown | ErrorKind::PeerGone);
-    if is_end && deadline.left() == Some(Duration::ZERO) {
-        return Error::new(ErrorKind::Timeout, "the deadline passed before the server had all of the request");
-    }
-    error
-}
-
-/// What it means that no answer came for a request that was sent.
-#[cold]
-fn unanswered(error: Error) -> Failure {
-    if error.kind() == ErrorKind::Timeout { Failure::Late } else { Failure::Lost(error) }
 }
 
 /// Takes a message that is not short, or not all in the window.
@@ -375,29 +335,4 @@ fn nanos_left(deadline: &Deadline) -> Result<u64, Failure> {
         Some(Duration::ZERO) => Err(expired()),
         Some(left) => Ok(u64::try_from(left.as_nanos()).unwrap_or(u64::MAX)),
     }
-}
-
-#[cold]
-pub(super) fn expired() -> Failure {
-    Failure::Call(Error::new(ErrorKind::Timeout, "the deadline passed before the call was sent").into())
-}
-
-/// What a message that is no response means for a call.
-#[cold]
-pub(super) fn no_response(tag: u16, payload: &[u8], has_fds: bool) -> Failure {
-    match tag {
-        _ if has_fds => Failure::Lost(Violation::Descriptors(0).into()),
-        ERROR => match from_bytes::<Status>(payload) {
-            Ok(status) => Failure::Call(status.into()),
-            Err(_) => Failure::Lost(Violation::Malformed(tag).into()),
-        },
-        RESPONSE => Failure::Lost(Violation::Malformed(tag).into()),
-        _ => Failure::Lost(Violation::Unexpected(tag).into()),
-    }
-}
-
-/// A response whose fields do not decode: that call fails, the channel is in order.
-#[cold]
-pub(super) fn malformed(tag: u16) -> Failure {
-    Failure::Call(Error::from(Violation::Malformed(tag)).into())
 }

@@ -7,7 +7,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::Shared;
-use super::channel::{Channel, Failure, Line};
+use super::channel::{Channel, Line};
+use super::failure::Failure;
 use crate::Deadline;
 use crate::rpc::wire::{ERROR, RESPONSE};
 use crate::rpc::{Violation, trace};

@@ -3,6 +3,7 @@
 mod channel;
 mod config;
 mod connect;
+mod failure;
 mod late;
 mod place;
 mod pool;
@@ -15,7 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use channel::{Channel, Failure, Read, Request};
+use channel::{Channel, Read, Request};
+use failure::Failure;
 use place::Place;
 use pool::{Pool, Slot};
 use session::Session;

@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use super::channel::{Channel, Failure};
+use super::channel::Channel;
+use super::failure::Failure;
 use super::pool::{Found, Slot};
 use super::session::{self, Session};
 use super::{Shared, late};

@@ -8,7 +8,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::ClientConfig;
-use super::channel::{Channel, Failure, Line, Request};
+use super::channel::{Channel, Line, Request};
+use super::failure::Failure;
 use crate::endpoint;
 use crate::rpc::codec::from_bytes;
 use crate::rpc::line::{Budget, SocketLine, WindowLine, hang_up};

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::channel::{Channel, Failure, Line, no_response};
+use super::channel::{Channel, Line};
+use super::failure::{Failure, no_response};
 use super::{Client, Shared};
 use crate::rpc::codec::{DecodeOwned, from_bytes};
 use crate::rpc::line::{Outgoing, Prefix};

@@ -19,9 +19,9 @@ impl Sink for Vec<u8> {
 
 /// A value that can be written into a message.
 ///
-/// A message that turns out too long for a window is encoded once more, part by part or straight into the socket beside it: encoding twice must
-/// write the same bytes. If it writes more or fewer the second time, its call fails, and its channel may end. The second time may take as long as the peer
-/// takes to read: do not hold a lock in it that others wait for.
+/// A message that turns out too long for a window is encoded once more, part by part or straight into the socket beside it: encoding
+/// twice must write the same bytes. If it writes more or fewer the second time, its call fails, and its channel may end. The second
+/// time may take as long as the peer takes to read: do not hold a lock in it that others wait for.
 pub trait Encode {
     /// Writes the value.
     fn encode(&self, encoder: &mut Encoder<'_>);

@@ -23,16 +23,22 @@ use crate::{Deadline, Endpoint, Error, Result};
 /// Parts are of a size that is a multiple of this, so that they begin on a cache line of the receiver's copy.
 const ALIGNMENT: u64 = 64;
 
-/// So many parts are better than frames on the socket through any window.
-const FEW: u64 = 8;
-/// Any number of parts is if each has so many bytes: a flip takes less than the system calls that move as much.
-const LARGE: u32 = (64 << 10) - 512;
-
-/// Whether a payload had better go in parts through a window of this capacity, rather than over the socket.
+/// Whether a payload had better go in parts through a window of this capacity, rather than over the socket. Where both sides share a CPU
+/// each part costs two switches between them, and a frame of 1 MiB hardly more.
 pub(super) fn are_better(capacity: u32, length: u64) -> bool {
-    let room = capacity - PART_HEADER as u32;
-    room >= LARGE || length <= FEW * u64::from(room)
+    let room = u64::from(capacity - PART_HEADER as u32);
+    let most = match capacity {
+        LARGE.. => u64::MAX,
+        MEDIUM..LARGE => 8,
+        _ => 3,
+    };
+    length.div_ceil(room) <= most
 }
+
+/// The capacity of a window of 64 KiB.
+const LARGE: u32 = (64 << 10) - 16;
+/// The capacity of a window of 16 KiB.
+const MEDIUM: u32 = (16 << 10) - 16;
 
 /// The most payload bytes of each part of a payload that does not fit a window of this capacity: all are about as long as the last.
 fn part_size(capacity: u32, length: u64) -> u32 {
@@ -198,7 +204,7 @@ impl WindowLine {
                 return Err(Violation::Part(at as u64).into());
             }
             if keep.is_some() {
-                self.keep_part(at, part)?;
+                self.keep_part(at, part, total)?;
             }
             at += part;
             if at == total {
@@ -212,10 +218,13 @@ impl WindowLine {
         }
     }
 
-    /// Copies a part out of the window to its place in the payload. Memory grows with the parts that came.
-    fn keep_part(&mut self, at: usize, part: usize) -> Result<()> {
+    /// Copies a part out of the window to its place in the payload of `total` bytes. Memory grows with the parts that came: to twice of
+    /// what is there, and not beyond the whole.
+    fn keep_part(&mut self, at: usize, part: usize, total: usize) -> Result<()> {
         let end = at + part;
         if self.bulk.len() < end {
+            let enough = total.min(end.max(2 * self.bulk.len()));
+            self.bulk.reserve_exact(enough - self.bulk.len());
             self.bulk.resize(end, 0);
         }
         self.kept.needed(end);
@@ -255,6 +264,7 @@ fn refused(head: [u8; PART_HEADER]) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rpc::wire::MOST_WINDOW;
 
     #[test]
     fn a_payload_that_does_not_fit_goes_in_parts_of_one_size_that_do() {
@@ -274,8 +284,11 @@ mod tests {
 
     #[test]
     fn small_windows_carry_few_parts_and_large_ones_any_number() {
-        let few = |capacity: u32| FEW * u64::from(capacity - PART_HEADER as u32);
-        assert!(are_better(4080, few(4080)) && !are_better(4080, few(4080) + 1));
-        assert!(are_better((64 << 10) - 16, u64::MAX) && !are_better((60 << 10) - 16, u64::MAX));
+        for (kib, most) in [(4, 3), (12, 3), (16, 8), (60, 8)] {
+            let capacity = (kib << 10) - 16;
+            let length = most * u64::from(capacity - PART_HEADER as u32);
+            assert!(are_better(capacity, length) && !are_better(capacity, length + 1), "{kib} KiB");
+        }
+        assert!(are_better((64 << 10) - 16, u64::MAX) && are_better(MOST_WINDOW - 16, u64::MAX));
     }
 }
