@@ -86,9 +86,9 @@ impl Endpoint {
     }
 
     /// [`send_recv`](Self::send_recv) for a caller that keeps its own account of who holds the pen: after a deadline the connection
-    /// stays here, and [`wait`](Self::wait) goes on.
+    /// stays here, and [`wait`](Self::wait) goes on. If it had to wait, the deadline is absolute after it.
     #[inline]
-    pub(crate) fn call(&mut self, length: u32, deadline: Deadline) -> Result<u32, Halted> {
+    pub(crate) fn call(&mut self, length: u32, deadline: &mut Deadline) -> Result<u32, Halted> {
         let left = match &mut self.core {
             Some(core) => match core.call_at_once(length) {
                 Ok(length) => return Ok(length),
@@ -101,7 +101,9 @@ impl Endpoint {
 
     #[cold]
     #[inline(never)]
-    fn halted(&mut self, length: u32, left: Left, deadline: Deadline) -> Result<u32, Halted> {
+    fn halted(&mut self, length: u32, left: Left, deadline: &mut Deadline) -> Result<u32, Halted> {
+        deadline.resolve();
+        let deadline = *deadline;
         let Some(core) = &mut self.core else { return Err(Halted::Unsent(self.absent())) };
         if let Left::Everything = left {
             core.flip(length).map_err(Halted::Unsent)?;

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use flipcall::ErrorKind;
-use flipcall::rpc::codec::{Encode, Encoder};
+use flipcall::rpc::codec::{Encode, Encoder, from_bytes};
 use flipcall::rpc::{CallError, Client, ClientConfig, Router, Server, Status};
 use rustix::fs::{MemfdFlags, fstat, ftruncate, memfd_create};
 
@@ -49,6 +49,11 @@ fn both_ways(test: impl Fn(&Client)) {
             let pause = Duration::from_millis(request.len() as u64 / (300 << 10) * 2000);
             context.cancel_token().wait(pause);
             reply.send(context, &0u8)
+        });
+        router.raw(2, |context, request, reply| {
+            let pause = u64::from(from_bytes::<u32>(request)?) * MS.as_millis() as u64;
+            std::thread::sleep(Duration::from_millis(pause));
+            reply.send_now(context, &Odd::pausing(Duration::from_millis(pause)))
         });
         router.raw_with_fds(3, |context, _, reply| {
             let file = context.take_fd().ok_or_else(|| Status::invalid_argument("a file is wanted"))?;
@@ -93,6 +98,13 @@ fn a_deadline_that_ends_a_transfer_at_the_server_is_a_timeout() {
 #[test]
 fn the_time_that_a_request_took_is_not_given_again_to_its_answer() {
     both_ways(|client| times_out(500 * MS, |deadline| client.call::<_, u8>(1, &Odd::pausing(300 * MS), deadline)));
+}
+
+#[test]
+fn the_time_that_an_answer_was_waited_for_is_not_given_again_to_its_payload() {
+    both_ways(|client| {
+        times_out(500 * MS, |deadline| client.call_with(2, &300u32, deadline, |payload| Ok(payload.len())));
+    });
 }
 
 #[test]

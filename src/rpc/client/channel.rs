@@ -89,7 +89,8 @@ impl Channel {
         if staged.bulk || !request.fds.is_empty() {
             return self.call_staged(staged, message.prefix, &request.erased(), deadline, read);
         }
-        let datagram = match line.call(staged, deadline) {
+        let mut deadline = deadline;
+        let datagram = match line.call(staged, &mut deadline) {
             Ok(datagram) => datagram,
             Err(halted) => return Err(self.halted(halted)),
         };

@@ -190,7 +190,7 @@ impl WindowLine {
 
     /// Flips a staged message that has no bulk and waits for the next.
     #[inline(always)]
-    pub(crate) fn call(&mut self, staged: Staged, deadline: Deadline) -> Result<u32, Halted> {
+    pub(crate) fn call(&mut self, staged: Staged, deadline: &mut Deadline) -> Result<u32, Halted> {
         self.endpoint.call(staged.datagram, deadline)
     }
 

@@ -51,7 +51,8 @@ impl WindowServer {
     }
 
     fn serve_calls(&mut self) -> Result<()> {
-        let mut datagram = self.line.wait(Deadline::NEVER)?;
+        let mut never = Deadline::NEVER;
+        let mut datagram = self.line.wait(never)?;
         loop {
             self.worker.begin();
             if self.connection.shared.is_closing() {
@@ -69,7 +70,7 @@ impl WindowServer {
             self.worker.end();
             datagram = match sent {
                 Sent::Staged(staged) if !self.line.is_untrimmed() => {
-                    self.line.call(staged, Deadline::NEVER).map_err(Halted::into_error)?
+                    self.line.call(staged, &mut never).map_err(Halted::into_error)?
                 }
                 Sent::Staged(staged) => {
                     self.line.flip(staged)?;
