@@ -147,21 +147,22 @@ impl WindowLine {
         mut due: Option<Instant>,
         keep: Option<Option<Instant>>,
     ) -> Result<()> {
-        if length > maximum {
-            return Err(Violation::TooLarge(length).into());
-        }
-        let mut left = usize::try_from(length).map_err(|_| Violation::TooLarge(length))?;
+        let mut left = within(length, maximum)?;
         while left > 0 {
             let expected = left.min(BULK_FRAME);
             self.receive_frame(expected, due, keep.is_some())?;
             left -= expected;
             self.kept.needed(self.bulk.len());
-            if let (Some(begun), Some(prefix)) = (keep.flatten(), self.bulk.first_chunk()) {
-                let call = wire::deadline_from(u64::from_be_bytes(*prefix), begun);
-                due = [due, call].into_iter().flatten().min();
-            }
+            due = self.due_of_call(due, keep.flatten());
         }
         Ok(())
+    }
+
+    /// When a transfer is due whose first bytes are here: the payload begins with what its call had left at `begun`, if that is known.
+    pub(super) fn due_of_call(&self, due: Option<Instant>, begun: Option<Instant>) -> Option<Instant> {
+        let (Some(begun), Some(prefix)) = (begun, self.bulk.first_chunk()) else { return due };
+        let call = wire::deadline_from(u64::from_be_bytes(*prefix), begun);
+        [due, call].into_iter().flatten().min()
     }
 
     fn receive_frame(&mut self, expected: usize, due: Option<Instant>, keep: bool) -> Result<()> {
@@ -187,6 +188,12 @@ impl WindowLine {
             }
         }
     }
+}
+
+/// The length of a payload as this machine counts, unless it is over the maximum.
+pub(super) fn within(length: u64, maximum: u64) -> Result<usize> {
+    let fits = usize::try_from(length).ok().filter(|_| length <= maximum);
+    fits.ok_or_else(|| Violation::TooLarge(length).into())
 }
 
 /// An error once either side shut the window down.

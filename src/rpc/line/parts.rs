@@ -13,11 +13,11 @@
 use std::time::Instant;
 
 use super::WindowLine;
-use super::bulk::{encoded_twice, overdue};
+use super::bulk::{encoded_twice, overdue, within};
 use crate::endpoint::{Halted, SHORT_BYTES};
 use crate::rpc::Violation;
 use crate::rpc::codec::Sink;
-use crate::rpc::wire::{self, BULK, CONTINUE, FLAG_PARTS, LEAST_PART, PART_HEADER, WINDOW_HEADER};
+use crate::rpc::wire::{BULK, CONTINUE, FLAG_PARTS, LEAST_PART, PART_HEADER, WINDOW_HEADER};
 use crate::{Deadline, Endpoint, Error, Result};
 
 /// Parts are of a size that is a multiple of this, so that they begin on a cache line of the receiver's copy.
@@ -193,10 +193,7 @@ impl WindowLine {
         mut due: Option<Instant>,
         keep: Option<Option<Instant>>,
     ) -> Result<()> {
-        if length > maximum {
-            return Err(Violation::TooLarge(length).into());
-        }
-        let total = usize::try_from(length).map_err(|_| Violation::TooLarge(length))?;
+        let total = within(length, maximum)?;
         let (mut at, mut part) = (0, self.first_part as usize);
         loop {
             let left = total - at;
@@ -210,10 +207,7 @@ impl WindowLine {
             if at == total {
                 return Ok(());
             }
-            if let (Some(begun), Some(prefix)) = (keep.flatten(), self.bulk.first_chunk()) {
-                let call = wire::deadline_from(u64::from_be_bytes(*prefix), begun);
-                due = [due, call].into_iter().flatten().min();
-            }
+            due = self.due_of_call(due, keep.flatten());
             part = self.next_part(at as u64, due)?;
         }
     }
