@@ -36,12 +36,12 @@ impl Deadline {
     pub const NEVER: Self = Self(Repr::Never);
 
     /// A deadline `duration` after the wait first turns slow. A duration that reaches past the end of the clock is
-    /// [`Deadline::NEVER`]; zero lets a call try once and never sleep.
+    /// [`Deadline::NEVER`]; zero lets a wait look once and never sleep, and a typed call is then refused before it is sent.
     pub const fn after(duration: Duration) -> Self {
         Self(Repr::After(duration))
     }
 
-    /// A deadline at a point in time. One that is past already lets a call try once and never sleep.
+    /// A deadline at a point in time. One that is past already is as [`after`](Self::after) zero.
     pub const fn at(instant: Instant) -> Self {
         Self(Repr::At(instant))
     }

@@ -79,6 +79,22 @@ fn errors_arrive_whole_and_leave_the_channel_in_order() {
 }
 
 #[test]
+fn a_number_that_no_method_has_is_refused_before_it_is_sent() {
+    let echo = Echo::start(&[]);
+    for (name, config, _) in transports() {
+        let client = echo.client(config);
+        for tag in [0, 0xFF00, 0xFF01, 0xFFF0, 0xFFF1, 0xFFF2, 0xFFF3, 0xFFF4, 0xFFFF] {
+            let error = client.call::<_, ()>(tag, &(), PATIENCE).unwrap_err();
+            assert!(error.to_string().contains(&format!("{tag:#06x}")), "{name}: {error}");
+            assert!(matches!(error, CallError::Failed(error) if error.kind() == ErrorKind::InvalidInput), "{name}");
+            assert!(client.stream(tag, &(), PATIENCE).is_err(), "{name}: {tag:#06x}");
+        }
+        assert_eq!(client.call::<_, u64>(2, &(1u64, 1u64), PATIENCE).unwrap(), 2, "{name}");
+        assert!(client.counters().channels_opened <= 1, "{name}");
+    }
+}
+
+#[test]
 fn streams_arrive_in_order_and_may_be_dropped() {
     let echo = Echo::start(&[]);
     for (name, config, is_base) in transports() {

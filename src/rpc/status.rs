@@ -151,7 +151,7 @@ impl<'a> Decode<'a> for Status {
 
 impl From<DecodeError> for Status {
     fn from(error: DecodeError) -> Self {
-        Self::invalid_argument(error.to_string())
+        Self::invalid_argument(format!("the request does not decode: {error}"))
     }
 }
 

@@ -37,7 +37,7 @@ impl fmt::Display for Violation {
             Self::Part(offset) => write!(f, "a part of a payload, at byte {offset}, that is not the part that is due"),
             Self::Unexpected(tag) => write!(f, "a message of type {tag:#06x} has no place here"),
             Self::Malformed(RESPONSE) => {
-                f.write_str("the answer does not decode as the type that is expected of this method")
+                f.write_str("the answer does not decode as the type that is expected of this method (do both sides mean the same service?)")
             }
             Self::Malformed(tag) => write!(f, "a message of type {tag:#06x} does not decode"),
             Self::TooLarge(length) => write!(f, "a message of {length} bytes is over the maximum"),

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flipcall::rpc::codec::{Encode, Encoder, from_bytes};
-use flipcall::rpc::{CallError, Client, ClientConfig, Code, Router, Server, Status};
+use flipcall::rpc::{CallError, Client, ClientConfig, Code, Router, Server, ServerConfig, Status};
 use flipcall::stream::Listener;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -66,6 +66,10 @@ fn both_ways(test: impl Fn(&Client)) {
 
 /// A server in this process, one client of which is handed to `test`.
 fn with_server(config: ClientConfig, test: impl FnOnce(&Client)) {
+    with_servers(config, ServerConfig::new(), test);
+}
+
+fn with_servers(config: ClientConfig, servers: ServerConfig, test: impl FnOnce(&Client)) {
     let mut router = Router::new();
     router.raw(1, |context, request, reply| reply.send_now(context, &from_bytes::<&[u8]>(request)?));
     router.raw(2, |context, request, reply| {
@@ -88,7 +92,7 @@ fn with_server(config: ClientConfig, test: impl FnOnce(&Client)) {
         if fails { Err(Status::new(Code::Io, "after the answer")) } else { Ok(answered) }
     });
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let serving = std::thread::spawn(move || Server::new(router, Default::default()).serve_one(theirs));
+    let serving = std::thread::spawn(move || Server::new(router, servers).serve_one(theirs));
     let client = Client::from_socket(ours, config).unwrap();
     test(&client);
     client.close();
@@ -158,6 +162,26 @@ fn an_answer_that_waits_for_its_method_is_taken_back_if_that_fails() {
         }
         assert_eq!(client.counters().channels_opened, 1);
     });
+}
+
+#[test]
+fn a_large_request_too_many_is_thrown_away_and_may_be_repeated() {
+    let socket = ClientConfig::new().window(0);
+    for config in [ClientConfig::new(), ClientConfig::new().extensions(false), socket] {
+        // A quarter is for one process.
+        let servers = ServerConfig::new().large_requests(4 * LARGE as u64 - 1);
+        with_servers(config, servers, |client| {
+            for _ in 0..3 {
+                let error = client.call::<_, Vec<u8>>(1, &vec![7; LARGE], PATIENCE).unwrap_err();
+                let status = error.status().unwrap();
+                assert_eq!(status.code, Code::NoResource, "{status}");
+                assert!(status.message.contains("repeat"), "{status}");
+                let bytes = vec![7; LARGE - 100];
+                assert!(client.call::<_, Vec<u8>>(1, &bytes, PATIENCE).unwrap() == bytes);
+            }
+            assert_eq!(client.counters().channels_opened, 1);
+        });
+    }
 }
 
 #[test]

@@ -41,9 +41,9 @@ enum Command {
     Mux(mux::Arguments),
     /// Serve as a conformance peer for calls
     ///
-    /// Until SIGTERM or SIGINT. Message types: 1 returns its payload, 2 adds two u64, 3 sleeps for u32 milliseconds, 4 streams u32 chunks
-    /// of u32 bytes, 5 fails with the given (u8 code, message, operation, path), 6 panics, 7 tells the caller's (pid, uid, gid), 8 takes
-    /// a memfd and answers with its size and a pipe. docs/rpc.md says why the protocol is as it is;
+    /// Until SIGTERM or SIGINT. Message types: 1 returns the bytes that it gets (u32 length, bytes), 2 adds two u64, 3 sleeps for u32
+    /// milliseconds, 4 streams u32 chunks of u32 bytes, 5 fails with the given (u8 code, message, operation, path), 6 panics, 7 tells
+    /// the caller's (pid, uid, gid), 8 takes a memfd and answers with its size and a pipe. docs/wire.md has the protocol;
     /// tests/rpc_client.py speaks it.
     Echo(echo::Arguments),
 }

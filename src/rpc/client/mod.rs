@@ -100,12 +100,15 @@ impl Client {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Calls a method: sends `request`, returns what it answers.
+    /// Calls a method, by its number from 0x0001 to 0xfeff: sends `request`, returns what it answers.
     ///
     /// # Errors
-    /// [`CallError::Status`] if the method answered with an error; [`CallError::Failed`] if there is no answer: a
-    /// [`Timeout`](ErrorKind::Timeout), a server that is [gone](ErrorKind::PeerGone) or broke the protocol, a request over the
-    /// server's maximum ([`InvalidInput`](ErrorKind::InvalidInput)).
+    /// [`CallError::Status`] if the method answered with an error, or the server did in its place:
+    /// [`NoResource`](super::Code::NoResource) if this process has as much of large requests under way as the server takes
+    /// ([`ServerConfig::large_requests`](super::ServerConfig::large_requests)). [`CallError::Failed`] if there is no answer: a
+    /// [`Timeout`](ErrorKind::Timeout), which a deadline without any time left is at once, a server that is [gone](ErrorKind::PeerGone)
+    /// or broke the protocol, a request over the server's maximum or a number that no method has
+    /// ([`InvalidInput`](ErrorKind::InvalidInput)).
     #[inline]
     pub fn call<Q: Encode + ?Sized, R: DecodeOwned>(
         &self,
@@ -129,6 +132,7 @@ impl Client {
         read: impl FnOnce(&[u8]) -> Result<R, DecodeError>,
     ) -> Result<R, CallError> {
         let (mut read, mut answer) = (Some(read), None);
+        check_tag(tag)?;
         let request = Request { tag, value: request, fds: &[] };
         self.exchange(&request, deadline.into(), &mut |fields: &[u8], _| {
             answer = match read.take() {
@@ -154,6 +158,7 @@ impl Client {
         deadline: impl Into<Deadline>,
     ) -> Result<(R, Vec<OwnedFd>), CallError> {
         let mut answer = None;
+        check_tag(tag)?;
         let request = Request { tag, value: request, fds };
         self.exchange(&request, deadline.into(), &mut |fields: &[u8], fds: Option<Box<Attachments>>| {
             answer = Some((from_bytes(fields)?, fds.map(|mut fds| fds.take_all()).unwrap_or_default()));
@@ -182,6 +187,7 @@ impl Client {
     ) -> Result<Stream, CallError> {
         let mut deadline = deadline.into();
         let _ = deadline.resolve();
+        check_tag(tag)?;
         let request = Request { tag, value: request, fds: &[] };
         let mut attempt = 1;
         loop {
@@ -265,6 +271,17 @@ impl Client {
         drop(slot);
         self.shared.exchange_slowly(request, deadline, read)
     }
+}
+
+/// An error if no method can have this number: the server would take it for a message of the protocol.
+#[inline]
+fn check_tag(tag: u16) -> Result<(), CallError> {
+    if wire::SERVICE_TYPES.contains(&tag) { Ok(()) } else { Err(no_method(tag)) }
+}
+
+#[cold]
+fn no_method(tag: u16) -> CallError {
+    Error::invalid(format!("no method has the number {tag:#06x}: they go from 0x0001 to 0xfeff")).into()
 }
 
 impl Shared {

@@ -114,7 +114,8 @@ fn greet(line: &mut SocketLine, config: &ClientConfig, deadline: Deadline) -> Re
         crate::rpc::line::Outgoing { tag: wire::HELLO, prefix: crate::rpc::line::Prefix::None, value: &hello, fds: 0 };
     line.send(&message, &[], u64::MAX, deadline)?.map_err(Error::from)?;
     let Some(answer) = line.receive(deadline)? else {
-        return Err(Error::new(ErrorKind::PeerGone, "the server closed the connection"));
+        let what = "the server closed the connection before the handshake: it is none, or takes no more connections";
+        return Err(Error::new(ErrorKind::PeerGone, what));
     };
     match (answer.tag, answer.payload) {
         (wire::RESPONSE, [wire::OK, fields @ ..]) => match from_bytes::<Hello>(fields) {

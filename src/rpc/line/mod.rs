@@ -98,7 +98,10 @@ pub(crate) struct TooLarge;
 
 impl From<TooLarge> for Error {
     fn from(_: TooLarge) -> Self {
-        Self::new(ErrorKind::InvalidInput, "the message is too large for its receiver")
+        Self::new(
+            ErrorKind::InvalidInput,
+            "the message is larger than its receiver takes (`max_message` in its configuration)",
+        )
     }
 }
 

@@ -35,7 +35,7 @@ impl Default for ServerConfig {
             channels_total: 512,
             window_bytes: 64 << 20,
             window_bytes_total: 256 << 20,
-            // Eight of the largest messages at a time.
+            // Eight of the largest messages at a time, two of one process.
             large_bytes: 512 << 20,
             policy: WaitPolicy::default(),
             version1: true,
@@ -51,7 +51,7 @@ pub(super) const LAST_ANSWER: Duration = Duration::from_millis(100);
 
 impl ServerConfig {
     /// The defaults: 512 connections, 64 channels and 64 MiB of windows for each, 512 channels and 256 MiB in all, windows of up
-    /// to 1 MiB each, messages of up to 64 MiB.
+    /// to 1 MiB each, messages of up to 64 MiB, requests of over 1 MiB up to 512 MiB in all, which is 128 MiB of one process.
     pub fn new() -> Self {
         Self::default()
     }
@@ -86,6 +86,13 @@ impl ServerConfig {
         self
     }
 
+    /// The most bytes of requests over 1 MiB at a time, in all; one connecting process gets a quarter. What is over it is read and
+    /// thrown away, and answered with [`NoResource`](crate::rpc::Code::NoResource): it did not run, and may be repeated.
+    pub fn large_requests(mut self, bytes: u64) -> Self {
+        self.large_bytes = bytes;
+        self
+    }
+
     /// How workers wait for the next call.
     pub fn policy(mut self, policy: WaitPolicy) -> Self {
         self.policy = policy;
@@ -105,7 +112,8 @@ impl ServerConfig {
         self
     }
 
-    /// The permission bits of the socket file, 0o600 by default; `None` leaves them to the process's mask.
+    /// The permission bits of the socket file, 0o600 by default: who may write to it may connect. `None`: everybody, whatever the
+    /// process's mask.
     pub fn mode(mut self, mode: Option<u32>) -> Self {
         self.mode = mode;
         self

@@ -100,11 +100,12 @@ impl Server {
     }
 
     /// Binds `path` for [`serve`](Self::serve): a file that a dead server left there is replaced, and the file is removed at the end.
+    /// Only this user may connect, unless [`ServerConfig::mode`] says otherwise.
     ///
     /// # Errors
     /// As [`Listener::bind`].
     pub fn bind(&self, path: impl AsRef<Path>) -> Result<Listener> {
-        /// Everybody may connect: the process's mask is not asked, as the listener sets what it is told.
+        // Only without a mode of its own: the listener then sets what it is told, and the process's mask is not asked.
         const UNRESTRICTED: u32 = 0o666;
         Listener::bind(path, self.shared.config.mode.unwrap_or(UNRESTRICTED))
     }

@@ -121,7 +121,7 @@ fn send_bulk(
 
 #[cold]
 fn too_large(_: TooLarge) -> Status {
-    Status::new(Code::TooLarge, "the answer is over the maximum")
+    Status::new(Code::TooLarge, "the answer is larger than the client or this server takes (`max_message` of either)")
 }
 
 /// Where a streaming method's answer goes, chunk by chunk.

@@ -80,7 +80,7 @@ impl SocketServer {
     fn serve_one(&mut self, tag: u16, length: u64, begun: Option<Instant>) -> Result<bool> {
         let Ok(lease) = self.lease(length) else {
             self.line.socket.discard(Deadline::NEVER)?;
-            return self.refuse(Status::new(Code::NoResource, "too many large messages at a time")).map(|()| false);
+            return self.refuse(call::too_many_large()).map(|()| false);
         };
         let agreed = self.connection.is_version1();
         if self.is_base && tag == HELLO {

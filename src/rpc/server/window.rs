@@ -207,7 +207,7 @@ impl WindowServer {
             *lease = self.connection.shared.quotas.lease(process, &[(Kind::LargeBytes, incoming.bulk)]);
             if lease.is_none() {
                 self.line.discard_bulk(incoming.bulk, maximum, due)?;
-                return Ok(Err(Status::new(Code::NoResource, "too many large messages at a time")));
+                return Ok(Err(call::too_many_large()));
             }
         }
         self.line.receive_bulk(incoming.bulk, maximum, due, begun).map(Ok)
