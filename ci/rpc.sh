@@ -23,4 +23,5 @@ if [ -n "$profile" ]; then
     cargo build --release --features cli
     timeout 300 ./target/release/flipcall bench --transports rpc-window,rpc-bulk,rpc-socket --rounds 7 --cpus 0,1 \
         --payload 0,64,1024,4096,16384,65536,131072,262000,262144,524288,1048576,2097152,4194304,16777216,67108800
+    timeout 60 ./target/release/flipcall bench --transports rpc-window,rpc-bulk --rounds 7 --cpus 0,0 --payload 262000,262144
 fi

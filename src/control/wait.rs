@@ -39,13 +39,10 @@ impl Transfer {
     }
 
     /// A [`wait`](Self::wait) in the midst of a transfer, whose other side is at work: a sleep would cost more than what it does, so
-    /// it adapts even where other waits park. What it learns is of such waits alone, and has nothing to do with how long answers take.
+    /// it adapts even where other waits park, or spin, though it never sleeps then. What it learns is of such waits alone, and has nothing to do with how long answers take.
     #[cold]
     #[inline(never)]
     pub(crate) fn wait_busy(&mut self, words: &HeaderWords, mut deadline: Deadline) -> Result<(), Stop> {
-        if self.policy == WaitPolicy::Spin {
-            return self.wait(words, deadline);
-        }
         if let Some(tie) = &mut self.tie {
             tie.renew().map_err(Stop::System)?;
         }
@@ -131,7 +128,10 @@ impl Transfer {
                 return Ok(());
             }
         }
-        self.park(words, deadline)?;
+        match self.policy {
+            WaitPolicy::Spin => self.spin(words, deadline)?,
+            WaitPolicy::Adaptive | WaitPolicy::Park => self.park(words, deadline)?,
+        }
         self.adaptive.slept(start.elapsed(), budget.is_some());
         Ok(())
     }
