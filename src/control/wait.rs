@@ -38,8 +38,9 @@ impl Transfer {
         result
     }
 
-    /// A [`wait`](Self::wait) in the midst of a transfer, whose other side is at work: a sleep would cost more than what it does, so
-    /// it adapts even where other waits park, or spin, though it never sleeps then. What it learns is of such waits alone, and has nothing to do with how long answers take.
+    /// A [`wait`](Self::wait) in the midst of a transfer, whose other side is at work: a sleep would cost more than what it does, so it
+    /// adapts whatever the policy; under `Spin` it yields as it learned to and never sleeps. What it learns is of such waits alone, and
+    /// has nothing to do with how long answers take.
     #[cold]
     #[inline(never)]
     pub(crate) fn wait_busy(&mut self, words: &HeaderWords, mut deadline: Deadline) -> Result<(), Stop> {

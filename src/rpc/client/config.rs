@@ -54,7 +54,8 @@ impl ClientConfig {
         self
     }
 
-    /// How to wait for answers.
+    /// How to wait for answers. Inside the transfer of a payload that does not fit the window, where the server is at work, waits adapt
+    /// whatever the policy.
     pub fn policy(mut self, policy: WaitPolicy) -> Self {
         self.policy = policy;
         self

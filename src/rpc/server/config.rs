@@ -93,7 +93,8 @@ impl ServerConfig {
         self
     }
 
-    /// How workers wait for the next call.
+    /// How workers wait for the next call. Inside the transfer of a payload that does not fit the window, where the client is at work,
+    /// waits adapt whatever the policy.
     pub fn policy(mut self, policy: WaitPolicy) -> Self {
         self.policy = policy;
         self
