@@ -31,11 +31,12 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 
 use super::closer::{Closer, too_many_stuck};
-use super::framed::DEFAULT_PATIENCE;
+use super::frame_socket::DEFAULT_PATIENCE;
 use super::outbox::send_all;
 use super::readiness;
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
 use crate::sys::socket::receive_with_fds;
-use crate::{Deadline, Error, ErrorKind, Result};
 
 /// What to do with a message that came without a descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

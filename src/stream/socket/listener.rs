@@ -28,9 +28,11 @@ use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen, socket_with,
 };
 
-use super::{FrameSocket, readiness};
+use super::frame_socket::FrameSocket;
+use super::readiness;
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
 use crate::sys::socket::set_pass_rights;
-use crate::{Deadline, Error, ErrorKind, Result};
 
 /// How long accepting pauses when this process or the system has no descriptor left: the connection stays in the backlog.
 const PAUSE: Duration = Duration::from_millis(50);
