@@ -2,6 +2,7 @@
 //!
 //! [`frame_socket`] blocks, [`nonblocking`] serves an event loop; both are shells around [`inbox`] (what comes) and [`outbox`] (what goes).
 
+pub(super) mod access;
 mod beside;
 pub(super) mod closer;
 pub(super) mod ending;

@@ -7,10 +7,10 @@
 //!
 //! ```
 //! use flipcall::Deadline;
-//! use flipcall::stream::{FrameSocket, Listener};
+//! use flipcall::stream::{Access, FrameSocket, Listener};
 //!
 //! let path = std::env::temp_dir().join(format!("flipcall-own-{}.sock", std::process::id()));
-//! let listener = Listener::bind(&path, 0o600)?;
+//! let listener = Listener::bind(&path, Access::Owner)?;
 //! let mut client = FrameSocket::connect(&path, Deadline::NEVER)?;
 //! let mut served = listener.accept_frames(Deadline::NEVER)?;
 //! client.send(7, b"a frame", Deadline::NEVER)?;
