@@ -8,7 +8,7 @@ use crate::{Error, ErrorKind};
 /// What rule the peer broke; the source of a [`Violation`](ErrorKind::Violation) error of this floor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Violation {
+pub enum CallViolation {
     /// A datagram is too short for the header of a message, or not as long as its flags say.
     Datagram(u32),
     /// A message in a window has flags that this version does not know, or that its type may not have.
@@ -27,7 +27,7 @@ pub enum Violation {
     TooLarge(u64),
 }
 
-impl fmt::Display for Violation {
+impl fmt::Display for CallViolation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Datagram(length) => write!(f, "a datagram of {length} bytes is no message"),
@@ -45,11 +45,11 @@ impl fmt::Display for Violation {
     }
 }
 
-impl std::error::Error for Violation {}
+impl std::error::Error for CallViolation {}
 
-impl From<Violation> for Error {
+impl From<CallViolation> for Error {
     #[cold]
-    fn from(violation: Violation) -> Self {
+    fn from(violation: CallViolation) -> Self {
         Self::caused(ErrorKind::Violation, "the peer broke the protocol of calls", violation)
     }
 }
