@@ -5,7 +5,7 @@ use std::fmt;
 use super::wire::RESPONSE;
 use crate::{Error, ErrorKind};
 
-/// What rule the peer broke; the source of a [`Violation`](ErrorKind::Violation) error of this floor.
+/// What rule the peer broke; the source of a [`Violation`](ErrorKind::Violation) error of this layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CallViolation {
