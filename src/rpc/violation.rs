@@ -17,8 +17,9 @@ pub enum CallViolation {
     Descriptors(u8),
     /// A bulk payload is empty, over the maximum, or cut into frames of the wrong size.
     Bulk(u64),
-    /// A part of a payload is too short, too long, or not the one that is due: where in the payload it says that it belongs.
-    Part(u64),
+    /// A fragment of a payload is too short, too long, or not the one that is due. The number is the offset in the payload, in bytes, at
+    /// which it says that it belongs.
+    Fragment(u64),
     /// A message of this type has no place here.
     Unexpected(u16),
     /// A message does not decode, although its sender speaks this protocol.
@@ -34,7 +35,7 @@ impl fmt::Display for CallViolation {
             Self::Flags(flags) => write!(f, "a message has the flags {flags:#04x}"),
             Self::Descriptors(count) => write!(f, "the {count} descriptors of a message are not as announced"),
             Self::Bulk(length) => write!(f, "a bulk payload or frame of {length} bytes"),
-            Self::Part(offset) => write!(f, "a part of a payload, at byte {offset}, that is not the part that is due"),
+            Self::Fragment(offset) => write!(f, "a fragment at byte {offset} of a payload is not the fragment that is due"),
             Self::Unexpected(tag) => write!(f, "a message of type {tag:#06x} has no place here"),
             Self::Malformed(RESPONSE) => {
                 f.write_str("the answer does not decode as the type that is expected of this method (do both sides mean the same service?)")

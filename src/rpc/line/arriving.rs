@@ -102,7 +102,7 @@ impl WindowLine {
         }
         let length = front.last_chunk().map_or(0, |number| u64::from_ne_bytes(*number));
         if zeroes != [0; 4] {
-            return Err(CallViolation::Part(0).into());
+            return Err(CallViolation::Fragment(0).into());
         }
         let fds = self.take_fds(fds)?;
         self.first_part = datagram - PART_HEADER as u32;
@@ -122,7 +122,7 @@ impl WindowLine {
     #[cold]
     fn take_more(&mut self, tag: u16, fds: u8, flags: u8) -> Result<Incoming> {
         if flags == FLAG_PARTS && self.takes_parts && !is_plain(tag) {
-            return Err(CallViolation::Part(0).into());
+            return Err(CallViolation::Fragment(0).into());
         }
         if flags & !FLAG_BULK != 0 || (is_plain(tag) && flags != 0) {
             return Err(CallViolation::Flags(flags).into());

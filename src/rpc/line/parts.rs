@@ -198,7 +198,7 @@ impl WindowLine {
         loop {
             let left = total - at;
             if part > left || (part < left && (part as u64) < LEAST_PART) {
-                return Err(CallViolation::Part(at as u64).into());
+                return Err(CallViolation::Fragment(at as u64).into());
             }
             if keep.is_some() {
                 self.keep_part(at, part, total)?;
@@ -247,7 +247,9 @@ fn refused(head: [u8; PART_HEADER]) -> Error {
     let [a, b, fds, flags, ..] = head;
     let tag = u16::from_ne_bytes([a, b]);
     let violation = match (tag, flags, fds) {
-        (BULK, FLAG_PARTS, 0) => CallViolation::Part(head.last_chunk().map_or(0, |number| u64::from_ne_bytes(*number))),
+        (BULK, FLAG_PARTS, 0) => {
+            CallViolation::Fragment(head.last_chunk().map_or(0, |number| u64::from_ne_bytes(*number)))
+        }
         (BULK, FLAG_PARTS, fds) => CallViolation::Descriptors(fds),
         (BULK, flags, _) => CallViolation::Flags(flags),
         (tag, ..) => CallViolation::Unexpected(tag),
