@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard};
 
 use crate::sys::fork::PerProcess;
-use crate::sys::thread::start_without_signals;
+use crate::sys::thread;
 
 /// Threads that may be stuck in a close at a time. Past that refused descriptors queue up unclosed: a peer can make us keep
 /// descriptors (which their own limit bounds), not threads.
@@ -32,7 +32,7 @@ pub(super) fn close_aside(fd: OwnedFd) {
     let mut state = lock(closer);
     state.queue.push(fd);
     if state.threads < MOST_THREADS {
-        let started = start_without_signals("flipcall-close", || close_queued(closer));
+        let started = thread::spawn("flipcall-close", || close_queued(closer));
         // Without a thread the descriptor waits in the queue for the next one that can be started.
         state.threads += usize::from(started.is_ok());
     }
