@@ -13,7 +13,7 @@ use crate::endpoint;
 use crate::rpc::codec::from_bytes;
 use crate::rpc::line::{Budget, SocketLine, WindowLine, hang_up};
 use crate::rpc::wire::{self, Hello, Open, Opened, VERSION};
-use crate::rpc::{CallError, Code, Violation};
+use crate::rpc::{CallError, CallViolation, Code};
 use crate::stream::{Attachments, FrameSocket};
 use crate::sys::poll;
 use crate::window::Window;
@@ -116,14 +116,14 @@ fn greet(line: &mut SocketLine, config: &ClientConfig, deadline: Deadline) -> Re
     match (answer.tag, answer.payload) {
         (wire::RESPONSE, [wire::OK, fields @ ..]) => match from_bytes::<Hello>(fields) {
             Ok(answer) if answer.agrees_with(&hello) => Ok(Some(answer)),
-            _ => Err(Violation::Malformed(wire::HELLO).into()),
+            _ => Err(CallViolation::Malformed(wire::HELLO).into()),
         },
         (wire::ERROR, payload) => match from_bytes::<crate::rpc::Status>(payload) {
             Ok(status) if status.code == Code::InvalidArgument => Ok(None),
             Ok(status) => Err(Error::caused(ErrorKind::Refused, "the server refused the connection", status)),
-            Err(_) => Err(Violation::Malformed(wire::ERROR).into()),
+            Err(_) => Err(CallViolation::Malformed(wire::ERROR).into()),
         },
-        (tag, _) => Err(Violation::Unexpected(tag).into()),
+        (tag, _) => Err(CallViolation::Unexpected(tag).into()),
     }
 }
 
@@ -145,7 +145,7 @@ pub(super) fn open(
     });
     called.map_err(|failure| *failure)?;
     let session = Arc::clone(&base.session);
-    let (opened, fds) = opened.ok_or_else(|| Failure::Lost(Violation::Malformed(wire::OPEN).into()))?;
+    let (opened, fds) = opened.ok_or_else(|| Failure::Lost(CallViolation::Malformed(wire::OPEN).into()))?;
     let line = build(opened, fds, config, &session, deadline).map_err(|error| Failure::Call(error.into()))?;
     crate::rpc::trace::channel_opened(opened.length);
     Ok(Box::new(Channel { line, session, loan: None }))
@@ -170,10 +170,10 @@ fn build(
     }
     let expected = if opened.length == 0 { 1 } else { 2 };
     if fds.len() != expected {
-        return Err(Violation::Descriptors(fds.len() as u8).into());
+        return Err(CallViolation::Descriptors(fds.len() as u8).into());
     }
     let file = if expected == 2 { fds.take_first() } else { None };
-    let Some(socket) = fds.take_first() else { return Err(Violation::Descriptors(0).into()) };
+    let Some(socket) = fds.take_first() else { return Err(CallViolation::Descriptors(0).into()) };
     let mut socket = FrameSocket::new(socket);
     socket.set_max_frame(config.maximum);
     socket.set_attachments(true)?;
