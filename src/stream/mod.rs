@@ -34,7 +34,7 @@ pub use frame::header::Header;
 pub use frame::violation::{MuxViolation, Violation};
 pub use read_write::{read_frame, write_frame};
 pub use socket::access::Access;
-pub use socket::closer::Attachments;
+pub use socket::attachments::Attachments;
 pub use socket::ending::ShutdownHandle;
 pub use socket::frame_socket::{DEFAULT_MAX_FRAME, DEFAULT_PATIENCE, FrameSocket};
 pub use socket::inbox::Message;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
-use super::closer::Attachments;
+use super::attachments::Attachments;
 use super::frame_socket::FrameSocket;
 use super::outbox::try_send_slices;
 use super::readiness;

@@ -27,7 +27,6 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFlags;
 use rustix::net::Shutdown;
 
-use super::closer::STUCK_AFTER;
 use super::inbox::{Fill, Inbox, Message, Wait};
 use super::outbox::{WriteError, send_all};
 use super::readiness;
@@ -36,6 +35,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::stream::frame::attach::attach_frame;
 use crate::stream::frame::decoder;
 use crate::stream::frame::header::Header;
+use crate::sys::foreign::STUCK_AFTER;
 
 /// The largest payload that a [`FrameSocket`] accepts unless told otherwise, in bytes: the default for RPC messages.
 pub const DEFAULT_MAX_FRAME: u32 = 64 * 1024 * 1024;

@@ -3,8 +3,8 @@
 //! [`frame_socket`] blocks, [`nonblocking`] serves an event loop; both are shells around [`inbox`] (what comes) and [`outbox`] (what goes).
 
 pub(super) mod access;
+pub(super) mod attachments;
 mod beside;
-pub(super) mod closer;
 pub(super) mod ending;
 mod exchange;
 pub(super) mod frame_socket;
