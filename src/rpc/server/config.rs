@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::control::WaitPolicy;
 use crate::rpc::wire;
+use crate::stream::Access;
 
 /// Limits and choices of a [`Server`](super::Server), as a builder: each method takes the configuration and returns it changed; `get_` in
 /// front of its name reads the choice.
@@ -32,7 +33,7 @@ pub struct ServerConfig {
     pub(super) policy: WaitPolicy,
     pub(super) version1: bool,
     pub(super) extensions: bool,
-    pub(super) mode: u32,
+    pub(super) access: Access,
 }
 
 impl Default for ServerConfig {
@@ -51,17 +52,10 @@ impl Default for ServerConfig {
             policy: WaitPolicy::default(),
             version1: true,
             extensions: true,
-            mode: OWNER,
+            access: Access::Owner,
         }
     }
 }
-
-/// Permission bits of a socket file that only the server's user may connect to.
-const OWNER: u32 = 0o600;
-/// Permission bits of a socket file that everybody may connect to.
-const EVERYBODY: u32 = 0o666;
-/// All permission bits; a socket file has no use for the others.
-const PERMISSIONS: u32 = 0o777;
 
 /// How long [`ServerHandle::close`](super::ServerHandle::close) leaves the last answers in their windows: shutting a window down
 /// overtakes an answer that the client has not taken yet.
@@ -212,22 +206,16 @@ impl ServerConfig {
         !self.version1
     }
 
-    /// The permission bits of the socket file that [`Server::bind`](super::Server::bind) makes, `0o600` by default; the process's umask
-    /// has no say. A process that may write to the file may connect. Bits outside of `0o777` do not count.
-    pub fn socket_mode(mut self, mode: u32) -> Self {
-        self.mode = mode & PERMISSIONS;
+    /// Who may connect to the socket file that [`Server::bind`](super::Server::bind) makes: by default this user alone.
+    pub fn access(mut self, access: Access) -> Self {
+        self.access = access;
         self
     }
 
-    /// Every process that can reach the socket file may connect: [`socket_mode`](Self::socket_mode) of `0o666`.
-    pub fn world_connectable(self) -> Self {
-        self.socket_mode(EVERYBODY)
-    }
-
-    /// The permission bits of the socket file.
+    /// Who may connect to the socket file.
     #[must_use]
-    pub fn get_socket_mode(&self) -> u32 {
-        self.mode
+    pub fn get_access(&self) -> Access {
+        self.access
     }
 }
 
@@ -237,10 +225,7 @@ mod tests {
 
     #[test]
     fn numbers_that_make_no_sense_are_clamped() {
-        let config = ServerConfig::new().max_message(0).max_window(u32::MAX).socket_mode(0o100_660);
-        let kept = (config.get_max_message(), config.get_max_window(), config.get_socket_mode());
-        assert_eq!(kept, (4096, 16 << 20, 0o660));
-        assert_eq!(config.world_connectable().get_socket_mode(), 0o666);
-        assert_eq!(ServerConfig::new().get_socket_mode(), 0o600);
+        let config = ServerConfig::new().max_message(0).max_window(u32::MAX);
+        assert_eq!((config.get_max_message(), config.get_max_window()), (4096, 16 << 20));
     }
 }

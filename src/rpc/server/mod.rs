@@ -108,12 +108,12 @@ impl Server {
     }
 
     /// Binds `path` for [`serve`](Self::serve): a file that a dead server left there is replaced, and the file is removed at the end.
-    /// Only this user may connect, unless [`ServerConfig::socket_mode`] or [`ServerConfig::world_connectable`] says otherwise.
+    /// Only this user may connect, unless [`ServerConfig::access`] says otherwise.
     ///
     /// # Errors
     /// As [`Listener::bind`].
     pub fn bind(&self, path: impl AsRef<Path>) -> Result<Listener> {
-        Listener::bind(path, self.shared.config.mode)
+        Listener::bind(path, self.shared.config.access)
     }
 
     /// Accepts and serves connections until the server is [closed](ServerHandle::close).

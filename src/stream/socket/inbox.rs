@@ -8,12 +8,15 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
-use super::attach::{ATTACH, AttachRule};
-use super::closer::{Attachments, Closer, too_many_stuck};
-use super::decode::READ_AHEAD;
-use super::{Decoder, Header, Violation, readiness};
+use super::attachments::Attachments;
+use super::readiness;
+use crate::error::{Error, ErrorKind, Result};
+use crate::stream::frame::attach::{ATTACH, AttachRule};
+use crate::stream::frame::decoder::{self, Decoder};
+use crate::stream::frame::header::Header;
+use crate::stream::frame::violation::Violation;
+use crate::sys::foreign::{self, Account};
 use crate::sys::socket::{receive_with_fds, set_pass_rights};
-use crate::{Error, ErrorKind, Result};
 
 /// A message: a frame and the file descriptors that its ATTACH announced.
 #[derive(Debug)]
@@ -53,7 +56,7 @@ pub(super) struct Inbox {
     decoder: Decoder,
     /// `None`: no descriptor may come, so none is received.
     rule: Option<AttachRule>,
-    closer: Arc<Closer>,
+    account: Arc<Account>,
     /// The announcement of the ATTACH frame just taken: it belongs to the next frame.
     pending: Option<Attachments>,
     /// When the current frame was first seen incomplete.
@@ -63,8 +66,8 @@ pub(super) struct Inbox {
 
 impl Inbox {
     pub(super) fn new(maximum: u32, patience: Duration) -> Self {
-        let (decoder, closer) = (Decoder::new(maximum), Arc::default());
-        Self { decoder, rule: None, closer, pending: None, begun: None, patience }
+        let (decoder, account) = (Decoder::new(maximum), Arc::default());
+        Self { decoder, rule: None, account, pending: None, begun: None, patience }
     }
 
     pub(super) fn decoder(&mut self) -> &mut Decoder {
@@ -73,7 +76,7 @@ impl Inbox {
 
     /// Whether the last frame was a long one, so that the next may be as well.
     pub(super) fn expects_long(&self) -> bool {
-        self.decoder.expected > READ_AHEAD
+        self.decoder.expects_long()
     }
 
     pub(super) fn set_patience(&mut self, patience: Duration) {
@@ -95,7 +98,7 @@ impl Inbox {
             (false, Some(rule)) => {
                 let mut refused = Vec::new();
                 rule.surrender(&mut refused);
-                self.closer.close(refused);
+                self.account.close(refused);
                 self.rule = None;
             }
             _ => {}
@@ -122,14 +125,14 @@ impl Inbox {
         let start = self.decoder.position() + self.decoder.buffered().len() as u64;
         self.decoder.filled(count);
         if let Some(rule) = &mut self.rule {
-            let stuck = !fds.is_empty() && too_many_stuck();
+            let stuck = !fds.is_empty() && foreign::is_exhausted();
             rule.read_brought(start, start + count as u64, fds, truncated);
             let mut refused = Vec::new();
             let verdict = rule.judge(&self.decoder, &mut refused);
             if stuck {
                 rule.surrender(&mut refused);
             }
-            self.closer.close(refused);
+            self.account.close(refused);
             verdict?;
             if stuck {
                 return Err(Error::new(
@@ -153,7 +156,7 @@ impl Inbox {
     }
 
     fn end(&self) -> Result<Fill> {
-        if self.is_inside_message() { Err(super::decode::end_inside_frame()) } else { Ok(Fill::End) }
+        if self.is_inside_message() { Err(decoder::end_inside_frame()) } else { Ok(Fill::End) }
     }
 
     /// Whether part of a message is here that was not taken, or all of it.
@@ -177,7 +180,7 @@ impl Inbox {
             }
             let announced = rule.take();
             let lost = announced.is_none();
-            self.pending = Some(Attachments::new(announced.unwrap_or_default(), lost, &self.closer));
+            self.pending = Some(Attachments::new(announced.unwrap_or_default(), lost, &self.account));
         }
     }
 
@@ -194,7 +197,7 @@ impl Inbox {
     pub(super) fn take(&mut self) -> Result<Option<Message<'_>>> {
         self.begun = None;
         let attachments = self.pending.take();
-        let attachments = attachments.unwrap_or_else(|| Attachments::new(Vec::new(), false, &self.closer));
+        let attachments = attachments.unwrap_or_else(|| Attachments::new(Vec::new(), false, &self.account));
         let frame = self.decoder.next_frame()?;
         Ok(frame.map(|frame| Message { tag: frame.tag, payload: frame.payload, attachments }))
     }
@@ -221,7 +224,7 @@ impl Inbox {
 
     /// An error once this connection may not go on: a frame that takes too long, a received descriptor whose close hangs.
     pub(super) fn check(&mut self) -> Result<()> {
-        if self.closer.is_stuck() {
+        if self.account.is_stuck() {
             return Err(Error::new(ErrorKind::Refused, "closing a descriptor that the peer sent hangs"));
         }
         match self.frame_due() {
@@ -230,9 +233,9 @@ impl Inbox {
         }
     }
 
-    /// Whether [`check`](Self::check) should be asked again within [`STUCK_AFTER`](super::closer::STUCK_AFTER).
+    /// Whether [`check`](Self::check) should be asked again within [`STUCK_AFTER`](foreign::STUCK_AFTER).
     pub(super) fn is_closing(&self) -> bool {
-        self.closer.is_closing()
+        self.account.is_closing()
     }
 }
 
@@ -242,6 +245,6 @@ impl Drop for Inbox {
         if let Some(mut rule) = mem::take(&mut self.rule) {
             rule.surrender(&mut left);
         }
-        self.closer.close(left);
+        self.account.close(left);
     }
 }
