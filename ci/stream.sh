@@ -1,5 +1,5 @@
 #!/bin/sh
-# The socket floor: frames, attachments, mux. Short by default; --full runs the long tests and prints the figures that may be quoted.
+# The stream layer: frames, attachments, mux. Short by default; --full runs the long tests and prints the figures that may be quoted.
 set -eu
 cd "$(dirname "$0")/.."
 full=

@@ -42,4 +42,4 @@ pub use client::{Client, ClientConfig, ClientCounters, Stream, inherited_socket}
 pub use router::Router;
 pub use server::{Answered, CancelToken, Chunks, Context, Reply, Server, ServerConfig, ServerCounters, ServerHandle};
 pub use status::{CallError, Code, Status};
-pub use violation::Violation;
+pub use violation::CallViolation;

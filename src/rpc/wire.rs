@@ -16,7 +16,7 @@ pub(crate) const END: u16 = 0xFF03;
 pub(crate) const OPEN: u16 = 0xFFF0;
 /// Begins version 1.
 pub(crate) const HELLO: u16 = 0xFFF1;
-/// Announces descriptors; only the stream floor deals with it.
+/// Announces descriptors; only the stream layer deals with it.
 pub(crate) const ATTACH: u16 = crate::stream::ATTACH;
 /// A piece of a payload that does not fit the window.
 pub(crate) const BULK: u16 = 0xFFF3;

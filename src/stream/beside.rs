@@ -9,7 +9,7 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 
 use super::attach::MAX_ATTACHMENTS;
-use super::closer::Attachments;
+use super::attachments::Attachments;
 use super::framed::{FrameSocket, attach_frame};
 use super::outbox::try_send_slices;
 use super::readiness;

@@ -27,10 +27,10 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFlags;
 
 use super::attach::{ATTACH, MAX_ATTACHMENTS};
-use super::closer::STUCK_AFTER;
 use super::inbox::{Fill, Inbox, Message, Wait};
 use super::outbox::{WriteError, send_all};
 use super::{Header, readiness};
+use crate::sys::foreign::STUCK_AFTER;
 use crate::{Deadline, Error, ErrorKind, Result};
 
 /// The largest payload that a [`FrameSocket`] accepts unless told otherwise, in bytes: the default for RPC messages.

@@ -9,9 +9,10 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
 use super::attach::{ATTACH, AttachRule};
-use super::closer::{Attachments, Closer, too_many_stuck};
+use super::attachments::Attachments;
 use super::decode::READ_AHEAD;
 use super::{Decoder, Header, Violation, readiness};
+use crate::sys::foreign::{self, Account};
 use crate::sys::socket::{receive_with_fds, set_pass_rights};
 use crate::{Error, ErrorKind, Result};
 
@@ -53,7 +54,7 @@ pub(super) struct Inbox {
     decoder: Decoder,
     /// `None`: no descriptor may come, so none is received.
     rule: Option<AttachRule>,
-    closer: Arc<Closer>,
+    account: Arc<Account>,
     /// The announcement of the ATTACH frame just taken: it belongs to the next frame.
     pending: Option<Attachments>,
     /// When the current frame was first seen incomplete.
@@ -63,8 +64,8 @@ pub(super) struct Inbox {
 
 impl Inbox {
     pub(super) fn new(maximum: u32, patience: Duration) -> Self {
-        let (decoder, closer) = (Decoder::new(maximum), Arc::default());
-        Self { decoder, rule: None, closer, pending: None, begun: None, patience }
+        let (decoder, account) = (Decoder::new(maximum), Arc::default());
+        Self { decoder, rule: None, account, pending: None, begun: None, patience }
     }
 
     pub(super) fn decoder(&mut self) -> &mut Decoder {
@@ -95,7 +96,7 @@ impl Inbox {
             (false, Some(rule)) => {
                 let mut refused = Vec::new();
                 rule.surrender(&mut refused);
-                self.closer.close(refused);
+                self.account.close(refused);
                 self.rule = None;
             }
             _ => {}
@@ -122,14 +123,14 @@ impl Inbox {
         let start = self.decoder.position() + self.decoder.buffered().len() as u64;
         self.decoder.filled(count);
         if let Some(rule) = &mut self.rule {
-            let stuck = !fds.is_empty() && too_many_stuck();
+            let stuck = !fds.is_empty() && foreign::is_exhausted();
             rule.read_brought(start, start + count as u64, fds, truncated);
             let mut refused = Vec::new();
             let verdict = rule.judge(&self.decoder, &mut refused);
             if stuck {
                 rule.surrender(&mut refused);
             }
-            self.closer.close(refused);
+            self.account.close(refused);
             verdict?;
             if stuck {
                 return Err(Error::new(
@@ -177,7 +178,7 @@ impl Inbox {
             }
             let announced = rule.take();
             let lost = announced.is_none();
-            self.pending = Some(Attachments::new(announced.unwrap_or_default(), lost, &self.closer));
+            self.pending = Some(Attachments::new(announced.unwrap_or_default(), lost, &self.account));
         }
     }
 
@@ -194,7 +195,7 @@ impl Inbox {
     pub(super) fn take(&mut self) -> Result<Option<Message<'_>>> {
         self.begun = None;
         let attachments = self.pending.take();
-        let attachments = attachments.unwrap_or_else(|| Attachments::new(Vec::new(), false, &self.closer));
+        let attachments = attachments.unwrap_or_else(|| Attachments::new(Vec::new(), false, &self.account));
         let frame = self.decoder.next_frame()?;
         Ok(frame.map(|frame| Message { tag: frame.tag, payload: frame.payload, attachments }))
     }
@@ -221,7 +222,7 @@ impl Inbox {
 
     /// An error once this connection may not go on: a frame that takes too long, a received descriptor whose close hangs.
     pub(super) fn check(&mut self) -> Result<()> {
-        if self.closer.is_stuck() {
+        if self.account.is_stuck() {
             return Err(Error::new(ErrorKind::Refused, "closing a descriptor that the peer sent hangs"));
         }
         match self.frame_due() {
@@ -230,9 +231,9 @@ impl Inbox {
         }
     }
 
-    /// Whether [`check`](Self::check) should be asked again within [`STUCK_AFTER`](super::closer::STUCK_AFTER).
+    /// Whether [`check`](Self::check) should be asked again within [`STUCK_AFTER`](foreign::STUCK_AFTER).
     pub(super) fn is_closing(&self) -> bool {
-        self.closer.is_closing()
+        self.account.is_closing()
     }
 }
 
@@ -242,6 +243,6 @@ impl Drop for Inbox {
         if let Some(mut rule) = mem::take(&mut self.rule) {
             rule.surrender(&mut left);
         }
-        self.closer.close(left);
+        self.account.close(left);
     }
 }

@@ -24,9 +24,9 @@
 //! ```
 
 mod attach;
+mod attachments;
 mod beside;
 mod bulk;
-mod closer;
 mod decode;
 mod ending;
 mod exchange;
@@ -44,7 +44,7 @@ mod readiness;
 mod violation;
 
 pub use attach::{ATTACH, MAX_ATTACHMENTS};
-pub use closer::Attachments;
+pub use attachments::Attachments;
 pub use decode::{Decoder, Frame, read_frame, write_frame};
 pub use ending::ShutdownHandle;
 pub use framed::{DEFAULT_MAX_FRAME, DEFAULT_PATIENCE, FrameSocket};

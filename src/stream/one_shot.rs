@@ -30,10 +30,10 @@ use std::time::Duration;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
-use super::closer::{Closer, too_many_stuck};
 use super::framed::DEFAULT_PATIENCE;
 use super::outbox::send_all;
 use super::readiness;
+use crate::sys::foreign;
 use crate::sys::socket::receive_with_fds;
 use crate::{Deadline, Error, ErrorKind, Result};
 
@@ -96,7 +96,7 @@ pub fn receive_with_fd(
 ) -> Result<Option<WithFd>> {
     let (socket, mut deadline) = (socket.as_fd(), deadline.into());
     loop {
-        if too_many_stuck() {
+        if foreign::is_exhausted() {
             return Err(Error::new(ErrorKind::Refused, "too many closes of received descriptors hang in this process"));
         }
         let mut fds = Vec::new();
@@ -105,7 +105,7 @@ pub fn receive_with_fd(
             Ok(received) => {
                 let mut fds = fds.into_iter();
                 let first = fds.next();
-                Closer::default().close(fds.collect());
+                foreign::close(fds);
                 match first {
                     Some(fd) => return Ok(Some(WithFd { bytes: received.bytes, fd })),
                     None if received.truncated => {

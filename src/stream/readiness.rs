@@ -6,29 +6,25 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
+use crate::sys::poll;
 use crate::{Error, ErrorKind, Result};
 
 /// Waits until `socket` is ready for one of `events`, has hung up, or failed. `false`: the deadline passed.
 pub(super) fn wait(socket: impl AsFd, events: PollFlags, until: Option<Instant>) -> Result<bool> {
-    Ok(wait_any(&mut [PollFd::from_borrowed_fd(socket.as_fd(), events)], until)? > 0)
+    poll::wait(socket, events, until).map_err(waiting_failed)
 }
 
 /// Waits for any of `fds`; 0: the deadline passed.
 pub(super) fn wait_any(fds: &mut [PollFd<'_>], until: Option<Instant>) -> Result<usize> {
-    loop {
-        let timeout = until.map(|until| {
-            let left = until.saturating_duration_since(Instant::now());
-            Timespec { tv_sec: left.as_secs() as _, tv_nsec: left.subsec_nanos() as _ }
-        });
-        match poll(fds, timeout.as_ref()) {
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(Error::system("waiting for a socket", error)),
-            Ok(count) => return Ok(count),
-        }
-    }
+    poll::wait_any(fds, until).map_err(waiting_failed)
+}
+
+#[cold]
+fn waiting_failed(error: std::io::Error) -> Error {
+    Error::system("waiting for a socket", error)
 }
 
 /// How long a peer on another CPU takes at most for the next piece of a transfer: offering the CPU would cost as much as the wait.
@@ -51,9 +47,8 @@ pub(super) fn lingers(budget: Duration, since: &mut Option<Instant>) -> bool {
 
 /// Whether the other end is gone: both directions are shut down or the socket failed. Does not wait.
 pub(super) fn has_hung_up(socket: BorrowedFd<'_>) -> Result<bool> {
-    let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::empty())];
-    wait_any(&mut fds, Some(Instant::now()))?;
-    Ok(fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR))
+    let state = poll::now(socket, PollFlags::empty()).map_err(waiting_failed)?;
+    Ok(state.intersects(PollFlags::HUP | PollFlags::ERR))
 }
 
 /// How long one receive or send may wait in the kernel on a socket that is ours alone (its `SO_RCVTIMEO` and `SO_SNDTIMEO`): how often

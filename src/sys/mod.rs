@@ -11,14 +11,20 @@
 //! - [`fork`] tells whether this process was forked since
 //! - [`socket`] the socket options and requests that no safe wrapper has
 //! - [`thread`] starts threads that take no signals of the program
+//! - [`lock`] a mutex without poison
+//! - [`poll`] waits for descriptors until a point in time
+//! - [`foreign`] closes descriptors that a peer sent, which may block
 //! - [`try_lock`] a lock that nobody waits for
 //! - [`spawn`] starts a child that inherits chosen descriptors
 
 pub(crate) mod bytes;
 pub(crate) mod cancel;
+pub(crate) mod foreign;
 pub(crate) mod fork;
+pub(crate) mod lock;
 pub(crate) mod mapping;
 pub(crate) mod memfd;
+pub(crate) mod poll;
 pub(crate) mod short;
 pub(crate) mod socket;
 pub(crate) mod spawn;

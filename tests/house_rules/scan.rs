@@ -164,7 +164,7 @@ pub fn functions(code: &str) -> Vec<(String, usize, usize)> {
 }
 
 /// Where the brace that opens at `open` closes.
-fn closing(code: &str, open: usize) -> usize {
+pub fn closing(code: &str, open: usize) -> usize {
     let mut depth = 0;
     for (at, byte) in code.bytes().enumerate().skip(open) {
         match byte {

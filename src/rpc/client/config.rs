@@ -70,7 +70,7 @@ impl ClientConfig {
     }
 
     /// Whether the extensions of version 1 are offered, which they are by default: with a server that knows `parts`, payloads that do not
-    /// fit a window go through it part by part, else over the channel's socket.
+    /// fit a window go through it in fragments, else over the channel's socket.
     pub fn extensions(mut self, offer: bool) -> Self {
         self.extensions = offer;
         self

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::rpc::codec::from_bytes;
 use crate::rpc::line::TooLarge;
 use crate::rpc::wire::{ERROR, RESPONSE};
-use crate::rpc::{CallError, Status, Violation};
+use crate::rpc::{CallError, CallViolation, Status};
 use crate::{Deadline, Error, ErrorKind};
 
 /// Why a call brought no value, and what that means for its channel.
@@ -57,18 +57,18 @@ pub(super) fn expired() -> Failure {
 #[cold]
 pub(super) fn no_response(tag: u16, payload: &[u8], has_fds: bool) -> Failure {
     match tag {
-        _ if has_fds => Failure::Lost(Violation::Descriptors(0).into()),
+        _ if has_fds => Failure::Lost(CallViolation::Descriptors(0).into()),
         ERROR => match from_bytes::<Status>(payload) {
             Ok(status) => Failure::Call(status.into()),
-            Err(_) => Failure::Lost(Violation::Malformed(tag).into()),
+            Err(_) => Failure::Lost(CallViolation::Malformed(tag).into()),
         },
-        RESPONSE => Failure::Lost(Violation::Malformed(tag).into()),
-        _ => Failure::Lost(Violation::Unexpected(tag).into()),
+        RESPONSE => Failure::Lost(CallViolation::Malformed(tag).into()),
+        _ => Failure::Lost(CallViolation::Unexpected(tag).into()),
     }
 }
 
 /// A response whose fields do not decode: that call fails, the channel is in order.
 #[cold]
 pub(super) fn malformed(tag: u16) -> Failure {
-    Failure::Call(Error::from(Violation::Malformed(tag)).into())
+    Failure::Call(Error::from(CallViolation::Malformed(tag)).into())
 }

@@ -11,7 +11,7 @@ use super::channel::{Channel, Line};
 use super::failure::Failure;
 use crate::Deadline;
 use crate::rpc::wire::{ERROR, RESPONSE};
-use crate::rpc::{Violation, trace};
+use crate::rpc::{CallViolation, trace};
 
 /// Sets a channel aside that waits for the answer to a call of type `tag`, for `patience` at most.
 pub(super) fn set_aside(shared: &Arc<Shared>, mut channel: Box<Channel>, tag: u16, patience: Duration) {
@@ -20,7 +20,7 @@ pub(super) fn set_aside(shared: &Arc<Shared>, mut channel: Box<Channel>, tag: u1
     let wait = move || {
         let answered = channel.receive(Deadline::after(patience), &mut |tag, _, _| match tag {
             RESPONSE | ERROR => Ok(()),
-            _ => Err(Failure::Lost(Violation::Unexpected(tag).into())),
+            _ => Err(Failure::Lost(CallViolation::Unexpected(tag).into())),
         });
         match answered {
             Ok(()) => give_back(&shared, channel),

@@ -54,11 +54,11 @@ struct Shared {
     /// The server had no more channels, and is not asked again before this.
     full_until: Mutex<Option<Instant>>,
     closed: AtomicBool,
-    tally: Tally,
+    counters: CounterCells,
 }
 
 #[derive(Debug, Default)]
-struct Tally {
+struct CounterCells {
     channels_opened: AtomicU64,
     fallbacks: AtomicU64,
     timeouts: AtomicU64,
@@ -94,7 +94,7 @@ impl Client {
             window: AtomicU32::new(config.window),
             full_until: Mutex::default(),
             closed: AtomicBool::new(false),
-            tally: Tally::default(),
+            counters: CounterCells::default(),
             config,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -220,14 +220,14 @@ impl Client {
 
     /// What the client did so far.
     pub fn counters(&self) -> ClientCounters {
-        let tally = &self.shared.tally;
+        let counters = &self.shared.counters;
         ClientCounters {
             calls: self.shared.pool.calls(),
-            channels_opened: tally.channels_opened.load(Ordering::Relaxed),
-            fallbacks: tally.fallbacks.load(Ordering::Relaxed),
-            timeouts: tally.timeouts.load(Ordering::Relaxed),
-            lost: tally.lost.load(Ordering::Relaxed),
-            reconnects: tally.reconnects.load(Ordering::Relaxed),
+            channels_opened: counters.channels_opened.load(Ordering::Relaxed),
+            fallbacks: counters.fallbacks.load(Ordering::Relaxed),
+            timeouts: counters.timeouts.load(Ordering::Relaxed),
+            lost: counters.lost.load(Ordering::Relaxed),
+            reconnects: counters.reconnects.load(Ordering::Relaxed),
         }
     }
 
@@ -348,12 +348,12 @@ impl Shared {
                 error
             }
             Failure::Unsent(error) | Failure::Lost(error) => {
-                self.tally.lost.fetch_add(1, Ordering::Relaxed);
+                self.counters.lost.fetch_add(1, Ordering::Relaxed);
                 self.discard(place, &error);
                 error.into()
             }
             Failure::Late => {
-                self.tally.timeouts.fetch_add(1, Ordering::Relaxed);
+                self.counters.timeouts.fetch_add(1, Ordering::Relaxed);
                 if let Some(channel) = take(place) {
                     late::set_aside(self, channel, tag, wire::LATE);
                 }

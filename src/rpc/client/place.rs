@@ -95,7 +95,7 @@ impl Shared {
             let window = self.window.load(Ordering::Relaxed);
             match session::open(base, window, &self.config, deadline) {
                 Ok(channel) => {
-                    self.tally.channels_opened.fetch_add(1, Ordering::Relaxed);
+                    self.counters.channels_opened.fetch_add(1, Ordering::Relaxed);
                     return Ok(channel);
                 }
                 Err(Failure::Call(error)) if session::is_full(&error) && tries < session::RETRIES => {
@@ -105,7 +105,7 @@ impl Shared {
                 Err(Failure::Call(CallError::Failed(error))) if window > 0 && error.kind() != ErrorKind::Timeout => {
                     // The channel came and its window cannot be used here: no further one will be any better.
                     trace::fell_back(&error);
-                    self.tally.fallbacks.fetch_add(1, Ordering::Relaxed);
+                    self.counters.fallbacks.fetch_add(1, Ordering::Relaxed);
                     self.window.store(0, Ordering::Relaxed);
                 }
                 Err(failure) => return Err(failure),
@@ -144,7 +144,7 @@ impl Shared {
         let until = deadline.resolve().map_or(patience, |due| due.min(patience));
         let socket = FrameSocket::connect(path, until)?;
         *current = Session::begin(socket, &self.config, Deadline::at(until))?;
-        self.tally.reconnects.fetch_add(1, Ordering::Relaxed);
+        self.counters.reconnects.fetch_add(1, Ordering::Relaxed);
         *self.full_until.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(Some(Arc::clone(&current)))
     }

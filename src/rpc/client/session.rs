@@ -4,8 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::event::PollFlags;
 
 use super::ClientConfig;
 use super::channel::{Channel, Line, Request};
@@ -14,8 +13,9 @@ use crate::endpoint;
 use crate::rpc::codec::from_bytes;
 use crate::rpc::line::{Budget, SocketLine, WindowLine, hang_up};
 use crate::rpc::wire::{self, Hello, Open, Opened, VERSION};
-use crate::rpc::{CallError, Code, Violation};
+use crate::rpc::{CallError, CallViolation, Code};
 use crate::stream::{Attachments, FrameSocket};
+use crate::sys::poll;
 use crate::window::Window;
 use crate::{Deadline, Error, ErrorKind, Options, Result};
 
@@ -61,11 +61,7 @@ impl Session {
     pub(super) fn is_alive(&self) -> bool {
         // Not a look at the next byte: what was sent before the end would hide it, ours as well.
         let ended = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
-        let mut fds = [PollFd::new(&self.socket, PollFlags::RDHUP)];
-        match poll(&mut fds, Some(&Timespec::default())) {
-            Ok(_) => !fds[0].revents().intersects(ended),
-            Err(errno) => errno == Errno::INTR,
-        }
+        poll::now(&self.socket, PollFlags::RDHUP).is_ok_and(|state| !state.intersects(ended))
     }
 
     /// Ends the connection, and with it its channels.
@@ -120,14 +116,14 @@ fn greet(line: &mut SocketLine, config: &ClientConfig, deadline: Deadline) -> Re
     match (answer.tag, answer.payload) {
         (wire::RESPONSE, [wire::OK, fields @ ..]) => match from_bytes::<Hello>(fields) {
             Ok(answer) if answer.agrees_with(&hello) => Ok(Some(answer)),
-            _ => Err(Violation::Malformed(wire::HELLO).into()),
+            _ => Err(CallViolation::Malformed(wire::HELLO).into()),
         },
         (wire::ERROR, payload) => match from_bytes::<crate::rpc::Status>(payload) {
             Ok(status) if status.code == Code::InvalidArgument => Ok(None),
             Ok(status) => Err(Error::caused(ErrorKind::Refused, "the server refused the connection", status)),
-            Err(_) => Err(Violation::Malformed(wire::ERROR).into()),
+            Err(_) => Err(CallViolation::Malformed(wire::ERROR).into()),
         },
-        (tag, _) => Err(Violation::Unexpected(tag).into()),
+        (tag, _) => Err(CallViolation::Unexpected(tag).into()),
     }
 }
 
@@ -149,7 +145,7 @@ pub(super) fn open(
     });
     called.map_err(|failure| *failure)?;
     let session = Arc::clone(&base.session);
-    let (opened, fds) = opened.ok_or_else(|| Failure::Lost(Violation::Malformed(wire::OPEN).into()))?;
+    let (opened, fds) = opened.ok_or_else(|| Failure::Lost(CallViolation::Malformed(wire::OPEN).into()))?;
     let line = build(opened, fds, config, &session, deadline).map_err(|error| Failure::Call(error.into()))?;
     crate::rpc::trace::channel_opened(opened.length);
     Ok(Box::new(Channel { line, session, loan: None }))
@@ -174,10 +170,10 @@ fn build(
     }
     let expected = if opened.length == 0 { 1 } else { 2 };
     if fds.len() != expected {
-        return Err(Violation::Descriptors(fds.len() as u8).into());
+        return Err(CallViolation::Descriptors(fds.len() as u8).into());
     }
     let file = if expected == 2 { fds.take_first() } else { None };
-    let Some(socket) = fds.take_first() else { return Err(Violation::Descriptors(0).into()) };
+    let Some(socket) = fds.take_first() else { return Err(CallViolation::Descriptors(0).into()) };
     let mut socket = FrameSocket::new(socket);
     socket.set_max_frame(config.maximum);
     socket.set_attachments(true)?;
@@ -185,10 +181,7 @@ fn build(
     let window = Window::receive_and_seal(file, opened.offset, opened.length)?;
     let options = Options::new().policy(config.policy).watch_shared(socket.shared());
     let client = endpoint::Client::new(window, options)?;
-    let mut deadline = deadline;
-    let patience = std::time::Instant::now() + wire::HANDSHAKE;
-    let until = deadline.resolve().map_or(patience, |due| due.min(patience));
-    let endpoint = client.connect(Deadline::at(until))?;
+    let endpoint = client.connect(deadline.capped(wire::HANDSHAKE))?;
     Ok(Line::Window(WindowLine::new(endpoint, socket, session.parts, &session.kept)))
 }
 

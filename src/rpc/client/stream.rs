@@ -8,7 +8,7 @@ use super::{Client, Shared};
 use crate::rpc::codec::{DecodeOwned, from_bytes};
 use crate::rpc::line::{Outgoing, Prefix};
 use crate::rpc::wire::{CHUNK, CONTINUE, END, RESPONSE};
-use crate::rpc::{CallError, Violation};
+use crate::rpc::{CallError, CallViolation};
 use crate::{Deadline, Error, ErrorKind};
 
 /// The answer to a streaming call, chunk by chunk: an iterator of payloads, after which [`end`](Self::end) has the last one.
@@ -46,7 +46,7 @@ impl Stream {
         let Some(end) = &self.end else {
             return Err(Error::invalid("the stream has not ended").into());
         };
-        from_bytes(end).map_err(|_| Error::from(Violation::Malformed(END)).into())
+        from_bytes(end).map_err(|_| Error::from(CallViolation::Malformed(END)).into())
     }
 
     fn piece(channel: &mut Channel, asks: bool, deadline: Deadline) -> Result<Piece, Failure> {
@@ -60,12 +60,12 @@ impl Stream {
             piece = Some(match tag {
                 CHUNK if fds.is_none() => Piece::Chunk(payload.to_vec()),
                 END if fds.is_none() => Piece::End(payload.to_vec()),
-                RESPONSE => return Err(Failure::Lost(Violation::Unexpected(tag).into())),
+                RESPONSE => return Err(Failure::Lost(CallViolation::Unexpected(tag).into())),
                 _ => return Err(no_response(tag, payload, fds.is_some())),
             });
             Ok(())
         })?;
-        piece.ok_or_else(|| Failure::Lost(Violation::Malformed(CHUNK).into()))
+        piece.ok_or_else(|| Failure::Lost(CallViolation::Malformed(CHUNK).into()))
     }
 
     /// The stream is over, and its channel is in order.

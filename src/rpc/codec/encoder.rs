@@ -19,7 +19,7 @@ impl Sink for Vec<u8> {
 
 /// A value that can be written into a message.
 ///
-/// A message that turns out too long for a window is encoded once more, part by part or straight into the socket beside it: encoding
+/// A message that turns out too long for a window is encoded once more, fragment by fragment or straight into the socket beside it: encoding
 /// twice must write the same bytes. If it writes more or fewer the second time, its call fails, and its channel may end. The second
 /// time may take as long as the peer takes to read: do not hold a lock in it that others wait for.
 pub trait Encode {
@@ -68,10 +68,10 @@ impl<'a> Encoder<'a> {
     /// All of the message, as words in the order of memory, and its length in bytes: if it fits so many words, and nothing of it went
     /// to the sink.
     #[inline(always)]
-    pub(crate) fn short<const N: usize>(&self) -> Option<([u64; N], usize)> {
+    pub(crate) fn as_words<const N: usize>(&self) -> Option<([u64; N], usize)> {
         const { assert!(N <= STAGE_WORDS) };
-        let short = self.flushed == 0 && self.staged <= N * 8 && !self.unencodable;
-        short.then(|| (std::array::from_fn(|at| self.words[at].to_le()), self.staged))
+        let is_whole = self.flushed == 0 && self.staged <= N * 8 && !self.unencodable;
+        is_whole.then(|| (std::array::from_fn(|at| self.words[at].to_le()), self.staged))
     }
 
     fn flush(&mut self) {

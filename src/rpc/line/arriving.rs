@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{Incoming, WindowLine};
 use crate::endpoint::{SHORT, SHORT_BYTES, SHORT_HEAD};
-use crate::rpc::Violation;
+use crate::rpc::CallViolation;
 use crate::rpc::wire::{self, FLAG_BULK, FLAG_PARTS, LEAST_PART, PART_HEADER, WINDOW_HEADER};
 use crate::stream::{Attachments, MAX_ATTACHMENTS};
 use crate::{ErrorKind, Result};
@@ -74,7 +74,9 @@ impl WindowLine {
             }
             _ => self.endpoint.read(0, copy)?,
         }
-        let Some(&[a, b, fds, flags]) = copy.first_chunk() else { return Err(Violation::Datagram(datagram).into()) };
+        let Some(&[a, b, fds, flags]) = copy.first_chunk() else {
+            return Err(CallViolation::Datagram(datagram).into());
+        };
         self.take_apart(u16::from_ne_bytes([a, b]), fds, flags)
     }
 
@@ -87,7 +89,7 @@ impl WindowLine {
         if flags & FLAG_PARTS == 0 {
             let length = u64::from(datagram) - WINDOW_HEADER as u64;
             if length > maximum {
-                return Err(Violation::TooLarge(length).into());
+                return Err(CallViolation::TooLarge(length).into());
             }
             let copy = filled(&mut self.buffer, &mut self.filled, datagram);
             let (head, rest) = copy.split_at_mut(PART_HEADER);
@@ -96,11 +98,11 @@ impl WindowLine {
             return self.take_apart(tag, fds, flags);
         }
         if flags != FLAG_PARTS || !self.takes_parts || is_plain(tag) {
-            return Err(Violation::Flags(flags).into());
+            return Err(CallViolation::Flags(flags).into());
         }
         let length = front.last_chunk().map_or(0, |number| u64::from_ne_bytes(*number));
         if zeroes != [0; 4] {
-            return Err(Violation::Part(0).into());
+            return Err(CallViolation::Fragment(0).into());
         }
         let fds = self.take_fds(fds)?;
         self.first_part = datagram - PART_HEADER as u32;
@@ -120,20 +122,20 @@ impl WindowLine {
     #[cold]
     fn take_more(&mut self, tag: u16, fds: u8, flags: u8) -> Result<Incoming> {
         if flags == FLAG_PARTS && self.takes_parts && !is_plain(tag) {
-            return Err(Violation::Part(0).into());
+            return Err(CallViolation::Fragment(0).into());
         }
         if flags & !FLAG_BULK != 0 || (is_plain(tag) && flags != 0) {
-            return Err(Violation::Flags(flags).into());
+            return Err(CallViolation::Flags(flags).into());
         }
         if is_plain(tag) {
-            return Err(Violation::Descriptors(fds).into());
+            return Err(CallViolation::Descriptors(fds).into());
         }
         let fds = self.take_fds(fds)?;
         if flags == 0 {
             return Ok(Incoming { tag, fds, bulk: 0 });
         }
         let Ok(length) = <[u8; 8]>::try_from(self.payload()) else {
-            return Err(Violation::Datagram(self.filled as u32).into());
+            return Err(CallViolation::Datagram(self.filled as u32).into());
         };
         self.first_part = 0;
         announced(tag, fds, u64::from_ne_bytes(length))
@@ -145,15 +147,15 @@ impl WindowLine {
             return Ok(None);
         }
         if usize::from(count) > MAX_ATTACHMENTS {
-            return Err(Violation::Descriptors(count).into());
+            return Err(CallViolation::Descriptors(count).into());
         }
         let came = self.socket.take_attach().map_err(|error| match error.kind() {
             // What was announced is always there when the pen comes.
-            ErrorKind::Timeout => Violation::Descriptors(count).into(),
+            ErrorKind::Timeout => CallViolation::Descriptors(count).into(),
             _ => error,
         })?;
         if came.len() != usize::from(count) && !came.lost() {
-            return Err(Violation::Descriptors(count).into());
+            return Err(CallViolation::Descriptors(count).into());
         }
         Ok(Some(Box::new(came)))
     }
@@ -200,7 +202,7 @@ fn is_plain(tag: u16) -> bool {
 /// A message whose payload is yet to be received.
 fn announced(tag: u16, fds: Option<Box<Attachments>>, length: u64) -> Result<Incoming> {
     if length == 0 {
-        return Err(Violation::Bulk(0).into());
+        return Err(CallViolation::Bulk(0).into());
     }
     Ok(Incoming { tag, fds, bulk: length })
 }

@@ -7,7 +7,7 @@ use super::pieces::Pieces;
 use super::window::Leaving;
 use super::{Outgoing, Prefix, RETAINED, Staged, WindowLine};
 use crate::endpoint::Halted;
-use crate::rpc::Violation;
+use crate::rpc::CallViolation;
 use crate::rpc::codec::{Encode, Raw};
 use crate::rpc::wire::{self, BULK, BULK_FRAME};
 use crate::{Deadline, Endpoint, Error, ErrorKind, Result};
@@ -178,8 +178,10 @@ impl WindowLine {
                     }
                     return Ok(());
                 }
-                Ok(Some(frame)) if frame.tag == BULK => return Err(Violation::Bulk(frame.payload.len() as u64).into()),
-                Ok(Some(frame)) => return Err(Violation::Unexpected(frame.tag).into()),
+                Ok(Some(frame)) if frame.tag == BULK => {
+                    return Err(CallViolation::Bulk(frame.payload.len() as u64).into());
+                }
+                Ok(Some(frame)) => return Err(CallViolation::Unexpected(frame.tag).into()),
                 Ok(None) => return Err(Error::new(ErrorKind::PeerGone, "the peer closed the socket inside a payload")),
                 Err(error) if error.kind() == ErrorKind::Timeout && due.is_none_or(|due| Instant::now() < due) => {
                     look(&self.endpoint)?;
@@ -193,7 +195,7 @@ impl WindowLine {
 /// The length of a payload as this machine counts, unless it is over the maximum.
 pub(super) fn within(length: u64, maximum: u64) -> Result<usize> {
     let fits = usize::try_from(length).ok().filter(|_| length <= maximum);
-    fits.ok_or_else(|| Violation::TooLarge(length).into())
+    fits.ok_or_else(|| CallViolation::TooLarge(length).into())
 }
 
 /// An error once either side shut the window down.

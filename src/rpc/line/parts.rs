@@ -15,7 +15,7 @@ use std::time::Instant;
 use super::WindowLine;
 use super::bulk::{encoded_twice, overdue, within};
 use crate::endpoint::{Halted, SHORT_BYTES};
-use crate::rpc::Violation;
+use crate::rpc::CallViolation;
 use crate::rpc::codec::Sink;
 use crate::rpc::wire::{BULK, CONTINUE, FLAG_PARTS, LEAST_PART, PART_HEADER, WINDOW_HEADER};
 use crate::{Deadline, Endpoint, Error, Result};
@@ -164,12 +164,12 @@ impl Sink for Parts<'_> {
 /// An error unless the datagram that came with the pen is CONTINUE.
 fn expect_continue(endpoint: &Endpoint, datagram: u32) -> Result<()> {
     let violation = match endpoint.read_short(&mut [0; SHORT_BYTES]) {
-        Some(_) if (datagram as usize) < WINDOW_HEADER => Violation::Datagram(datagram),
+        Some(_) if (datagram as usize) < WINDOW_HEADER => CallViolation::Datagram(datagram),
         Some([a, b, 0, 0]) if datagram as usize == WINDOW_HEADER && u16::from_ne_bytes([a, b]) == CONTINUE => {
             return Ok(());
         }
-        Some([a, b, ..]) => Violation::Unexpected(u16::from_ne_bytes([a, b])),
-        None => Violation::Datagram(datagram),
+        Some([a, b, ..]) => CallViolation::Unexpected(u16::from_ne_bytes([a, b])),
+        None => CallViolation::Datagram(datagram),
     };
     Err(violation.into())
 }
@@ -198,7 +198,7 @@ impl WindowLine {
         loop {
             let left = total - at;
             if part > left || (part < left && (part as u64) < LEAST_PART) {
-                return Err(Violation::Part(at as u64).into());
+                return Err(CallViolation::Fragment(at as u64).into());
             }
             if keep.is_some() {
                 self.keep_part(at, part, total)?;
@@ -233,7 +233,7 @@ impl WindowLine {
         let deadline = due.map_or(Deadline::NEVER, Deadline::at);
         let datagram = self.endpoint.call_busy(WINDOW_HEADER as u32, deadline).map_err(Halted::into_error)?;
         let Some(part) = (datagram as usize).checked_sub(PART_HEADER) else {
-            return Err(Violation::Datagram(datagram).into());
+            return Err(CallViolation::Datagram(datagram).into());
         };
         let mut head = [0; PART_HEADER];
         self.endpoint.read(0, &mut head)?;
@@ -247,10 +247,12 @@ fn refused(head: [u8; PART_HEADER]) -> Error {
     let [a, b, fds, flags, ..] = head;
     let tag = u16::from_ne_bytes([a, b]);
     let violation = match (tag, flags, fds) {
-        (BULK, FLAG_PARTS, 0) => Violation::Part(head.last_chunk().map_or(0, |number| u64::from_ne_bytes(*number))),
-        (BULK, FLAG_PARTS, fds) => Violation::Descriptors(fds),
-        (BULK, flags, _) => Violation::Flags(flags),
-        (tag, ..) => Violation::Unexpected(tag),
+        (BULK, FLAG_PARTS, 0) => {
+            CallViolation::Fragment(head.last_chunk().map_or(0, |number| u64::from_ne_bytes(*number)))
+        }
+        (BULK, FLAG_PARTS, fds) => CallViolation::Descriptors(fds),
+        (BULK, flags, _) => CallViolation::Flags(flags),
+        (tag, ..) => CallViolation::Unexpected(tag),
     };
     violation.into()
 }

@@ -134,7 +134,7 @@ impl WindowLine {
         let mut sink = WindowSink { endpoint: &mut self.endpoint, at: WINDOW_HEADER as u32, full: false };
         let mut encoder = Encoder::new(&mut sink);
         message.encode(&mut encoder);
-        let Some((words, length)) = encoder.short::<SHORT_WORDS>().filter(|&(_, length)| length as u64 <= maximum)
+        let Some((words, length)) = encoder.as_words::<SHORT_WORDS>().filter(|&(_, length)| length as u64 <= maximum)
         else {
             let length = encoder.finish().filter(|&length| length <= maximum).ok_or(TooLarge)?;
             let (datagram, full) = (sink.at, sink.full);

@@ -59,15 +59,15 @@ impl ServerHandle {
     pub fn counters(&self) -> ServerCounters {
         let Some(shared) = self.0.upgrade() else { return ServerCounters::default() };
         let running: u64 = workers(&shared).iter().map(|worker| worker.calls()).sum();
-        let tally = &shared.tally;
+        let counters = &shared.counters;
         ServerCounters {
-            connections: tally.connections.load(Ordering::Relaxed),
-            refused: tally.refused.load(Ordering::Relaxed),
-            channels_opened: tally.channels_opened.load(Ordering::Relaxed),
-            calls: tally.calls.load(Ordering::Relaxed) + running,
-            errors: tally.errors.load(Ordering::Relaxed),
-            panics: tally.panics.load(Ordering::Relaxed),
-            broken: tally.broken.load(Ordering::Relaxed),
+            connections: counters.connections.load(Ordering::Relaxed),
+            refused: counters.refused.load(Ordering::Relaxed),
+            channels_opened: counters.channels_opened.load(Ordering::Relaxed),
+            calls: counters.calls.load(Ordering::Relaxed) + running,
+            errors: counters.errors.load(Ordering::Relaxed),
+            panics: counters.panics.load(Ordering::Relaxed),
+            broken: counters.broken.load(Ordering::Relaxed),
         }
     }
 }

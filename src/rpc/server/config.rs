@@ -100,8 +100,8 @@ impl ServerConfig {
         self
     }
 
-    /// Whether the extensions of version 1 are accepted, which they are by default: payloads that do not fit a window go through it part by
-    /// part, if the client offers that, else over the channel's socket.
+    /// Whether the extensions of version 1 are accepted, which they are by default: payloads that do not fit a window go through it in
+    /// fragments, if the client offers that, else over the channel's socket.
     pub fn extensions(mut self, accept: bool) -> Self {
         self.extensions = accept;
         self

@@ -77,13 +77,13 @@ impl Connection {
 
     pub(super) fn add(&self, worker: &Arc<Worker>) {
         self.channels().push(Arc::clone(worker));
-        self.shared.tally.channels_opened.fetch_add(1, Ordering::Relaxed);
+        self.shared.counters.channels_opened.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A channel's thread is done, and its window unmapped.
     pub(super) fn remove(&self, worker: &Arc<Worker>) {
         self.channels().retain(|other| !Arc::ptr_eq(other, worker));
-        self.shared.tally.calls.fetch_add(worker.calls(), Ordering::Relaxed);
+        self.shared.counters.calls.fetch_add(worker.calls(), Ordering::Relaxed);
     }
 
     /// A channel's thread was started. Those that are done need nobody to wait for them.

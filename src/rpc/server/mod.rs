@@ -5,12 +5,12 @@ mod closing;
 mod config;
 mod connection;
 mod context;
+mod counters;
 mod limits;
 mod open;
 mod quota;
 mod reply;
 mod socket;
-mod tally;
 mod window;
 mod worker;
 
@@ -20,15 +20,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use connection::{Connection, ending};
+use counters::CounterCells;
 use quota::{Kind, Lease, Quotas};
 use socket::SocketServer;
-use tally::Tally;
 
 pub use closing::ServerHandle;
 pub use config::ServerConfig;
 pub use context::{CancelToken, Context};
+pub use counters::ServerCounters;
 pub use reply::{Answered, Chunks, Reply};
-pub use tally::ServerCounters;
 
 use super::line::{Budget, SocketLine};
 use super::{Code, Router, Status};
@@ -71,7 +71,7 @@ struct Shared {
     connections: Mutex<Vec<Arc<Connection>>>,
     /// The sockets that are accepted from.
     listeners: Mutex<Vec<Arc<Listener>>>,
-    tally: Tally,
+    counters: CounterCells,
     /// What its window lines may keep of large messages.
     kept: Arc<Budget>,
 }
@@ -88,7 +88,7 @@ impl Server {
             closing: AtomicBool::new(false),
             connections: Mutex::default(),
             listeners: Mutex::default(),
-            tally: Tally::default(),
+            counters: CounterCells::default(),
             kept: Arc::default(),
         };
         Self { shared: Arc::new(shared) }
@@ -150,7 +150,7 @@ impl Shared {
     /// A connection came: serves it on a thread of its own. One over the quota is closed.
     fn accepted(self: &Arc<Self>, socket: FrameSocket) {
         let Ok((connection, socket)) = self.admit(socket) else {
-            self.tally.refused.fetch_add(1, Ordering::Relaxed);
+            self.counters.refused.fetch_add(1, Ordering::Relaxed);
             return;
         };
         let shared = Arc::clone(self);
@@ -170,7 +170,7 @@ impl Shared {
         let connection = Connection::new(self, &socket, peer, lease);
         connection.prepare(&mut socket, false)?;
         locked(&self.connections).push(Arc::clone(&connection));
-        self.tally.connections.fetch_add(1, Ordering::Relaxed);
+        self.counters.connections.fetch_add(1, Ordering::Relaxed);
         Ok((connection, socket))
     }
 
@@ -196,21 +196,21 @@ impl Shared {
 
     fn forget(&self, connection: &Arc<Connection>) {
         locked(&self.connections).retain(|other| !Arc::ptr_eq(other, connection));
-        self.tally.calls.fetch_add(connection.base.calls(), Ordering::Relaxed);
+        self.counters.calls.fetch_add(connection.base.calls(), Ordering::Relaxed);
     }
 
     #[cold]
     fn count_error(&self, status: &Status) {
-        self.tally.errors.fetch_add(1, Ordering::Relaxed);
+        self.counters.errors.fetch_add(1, Ordering::Relaxed);
         if status.code == Code::Unknown {
-            self.tally.panics.fetch_add(1, Ordering::Relaxed);
+            self.counters.panics.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// A line ended; an error means that its client broke the protocol, or that the system failed.
     fn note_end(&self, error: Option<Error>) {
         if let Some(error) = error {
-            self.tally.broken.fetch_add(1, Ordering::Relaxed);
+            self.counters.broken.fetch_add(1, Ordering::Relaxed);
             super::trace::line_ended(&error);
         }
     }

@@ -47,7 +47,7 @@ impl Reply<'_> {
     }
 
     /// Answers the call, and an answer that does not fit the window leaves at once and is never copied together: it is encoded into the
-    /// window part by part, or into the socket, while the caller reads it, who may take 30 s for that. So the method must not hold
+    /// window in fragments, or into the socket, while the caller reads it, who may take 30 s for that. So the method must not hold
     /// anything that others wait for, and what it does after it changes nothing any more.
     ///
     /// # Errors

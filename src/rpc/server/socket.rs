@@ -14,7 +14,7 @@ use super::worker::Worker;
 use crate::rpc::line::{Outgoing, Prefix, QUIET, SocketLine, TooLarge};
 use crate::rpc::router::Method;
 use crate::rpc::wire::{self, ERROR, HELLO, OPEN, RESPONSE};
-use crate::rpc::{Code, Status, Violation};
+use crate::rpc::{CallViolation, Code, Status};
 use crate::stream::{Attachments, Header};
 use crate::{Deadline, ErrorKind, Result};
 
@@ -50,7 +50,7 @@ impl SocketServer {
                 return Ok(());
             }
             if wire::is_forbidden_request(header.tag) {
-                return Err(Violation::Unexpected(header.tag).into());
+                return Err(CallViolation::Unexpected(header.tag).into());
             }
             // The clock is only worth reading where the rest of the frame may take long.
             let is_large = u64::from(header.length) > LARGE;
@@ -158,7 +158,7 @@ impl SocketServer {
         let status = call::fitting(status, maximum);
         let message = Outgoing { tag: ERROR, prefix: Prefix::None, value: &status, fds: 0 };
         let sent = self.line.send(&message, &[], maximum, Deadline::NEVER)?;
-        sent.map_err(|TooLarge| Violation::TooLarge(0).into())
+        sent.map_err(|TooLarge| CallViolation::TooLarge(0).into())
     }
 }
 

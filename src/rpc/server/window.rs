@@ -15,7 +15,7 @@ use crate::endpoint::Halted;
 use crate::rpc::line::{Incoming, Outgoing, Prefix, QUIET, Short, Staged, TooLarge, WindowLine};
 use crate::rpc::router::Route;
 use crate::rpc::wire::{self, ERROR, TRANSFER};
-use crate::rpc::{Code, Status, Violation};
+use crate::rpc::{CallViolation, Code, Status};
 use crate::stream::Attachments;
 use crate::{Deadline, Error, ErrorKind, Result};
 
@@ -122,7 +122,7 @@ impl WindowServer {
         let maximum = u64::from(self.connection.shared.config.maximum);
         let mut incoming = self.line.take(datagram, short, maximum)?;
         if wire::is_forbidden_request(incoming.tag) {
-            return Err(Violation::Unexpected(incoming.tag).into());
+            return Err(CallViolation::Unexpected(incoming.tag).into());
         }
         let mut begun = None;
         let mut lease = None;
@@ -238,7 +238,7 @@ impl WindowServer {
         let room = u64::from(self.line.room()).min(self.connection.maximum());
         let status = call::fitting(status, room);
         let message = Outgoing { tag: ERROR, prefix: Prefix::None, value: &status, fds: 0 };
-        let staged = self.line.stage(&message, room, false).map_err(|TooLarge| Violation::TooLarge(0))?;
+        let staged = self.line.stage(&message, room, false).map_err(|TooLarge| CallViolation::TooLarge(0))?;
         self.line.flip(staged)
     }
 }

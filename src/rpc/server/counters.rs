@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicU64;
 
 /// The counters themselves. Calls of lines that still run are counted by their workers.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct CounterCells {
     pub(super) connections: AtomicU64,
     pub(super) refused: AtomicU64,
     pub(super) channels_opened: AtomicU64,
