@@ -14,7 +14,7 @@ use flipcall::rpc::{CallError, Client, ClientConfig, Code, Router, Server, Serve
 use flipcall::stream::{Access, Listener};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::peer::PATIENCE;
+use super::PATIENCE;
 
 const LARGE: usize = 3 << 20;
 
