@@ -9,7 +9,6 @@
 //! - [`short`] the same for what lies in the first cache line
 //! - [`memfd`] sealed shared-memory files
 //! - [`fork`] tells whether this process was forked since
-//! - `raw` the bare limits that the benchmark compares with (feature `cli`)
 //! - [`socket`] the socket options and requests that no safe wrapper has
 //! - [`thread`] starts threads that take no signals of the program
 //! - [`lock`] a mutex without poison
@@ -26,8 +25,6 @@ pub(crate) mod lock;
 pub(crate) mod mapping;
 pub(crate) mod memfd;
 pub(crate) mod poll;
-#[cfg(feature = "cli")]
-pub mod raw;
 pub(crate) mod short;
 pub(crate) mod socket;
 pub(crate) mod spawn;
