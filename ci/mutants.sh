@@ -16,7 +16,7 @@ mutants=(
   'parked-word|src/control/wait.rs|s/word\.store\(1, Ordering::Relaxed\); \/\/ W1//|red|'
   'flip-release|src/control/transfer.rs|s/theirs, Ordering::SeqCst, Ordering::Relaxed/theirs, Ordering::Relaxed, Ordering::Relaxed/|red|'
   'spin-acquire|src/control/transfer.rs|s/(fn spin_hot.*?)Ordering::Acquire/$1Ordering::Relaxed/s|red|'
-  'death-order|src/control/wait.rs|s/(        let gone = .*?;\n)(        let pen = .*?;\n)/$2$1/|red|'
+  'death-order|src/control/wait.rs|s/(        let gone = .*?;\n)(        let control = .*?;\n)/$2$1/|red|'
   'look-acquire|src/control/wait.rs|s/(fn look.*?)Ordering::Acquire/$1Ordering::Relaxed/s|red|'
   'cancel-wake|src/sys/cancel.rs|s/        wake_private\(&self\.0\);//|red|'
   'shutdown-wake|src/control/transfer.rs|s/(SHUT_DOWN, Ordering::AcqRel\);\n\s*if )wake_shared\(&words\.state\)/$1Ok::<(), Errno>(())/|red|'

@@ -46,7 +46,7 @@ pub(crate) struct Tally {
     pub(crate) bytes_received: Count,
     pub(crate) yield_hits: Count,
     pub(crate) parks: Count,
-    /// Waits that slept and then got the pen.
+    /// Waits that slept and then got control.
     pub(crate) woken: Count,
     pub(crate) wakes_sent: Count,
     pub(crate) spurious_wakes: Count,

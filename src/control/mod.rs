@@ -1,4 +1,4 @@
-//! Who holds the pen: the state word, how control is transferred, and how long and how to wait for it.
+//! Who holds control: the state word, how control is transferred, and how long and how to wait for it.
 //!
 //! - `state` the pure table: what each of the 2^32 values of the word means to each side
 //! - [`WaitPolicy`] and `adaptive` how to wait: spin, park, or learn which is cheaper

@@ -58,7 +58,7 @@ fn shut_down_from((words, cancel): &(Arc<HeaderWords>, Arc<CancelWord>)) {
     shut_down(words, cancel, &Tally::default());
 }
 
-/// Two calls, each with a datagram of its own both ways: nobody hangs, and every datagram arrives with the pen.
+/// Two calls, each with a datagram of its own both ways: nobody hangs, and every datagram arrives with control.
 fn calls(park: bool, hot_spins: u32) {
     explore(move || {
         let (mut client, mut server) = pair(park);
@@ -82,7 +82,7 @@ fn calls_with_wake_elision() {
     calls(true, 0);
 }
 
-/// The fast path takes the pen with a load of its own.
+/// The fast path takes control with a load of its own.
 #[test]
 fn calls_that_spin_first() {
     calls(true, 1);

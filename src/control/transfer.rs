@@ -1,8 +1,8 @@
-//! Handing the pen over, and the argument for its memory order.
+//! Handing control over, and the argument for its memory order.
 //!
 //! Two things have to hold between honest peers, on any machine.
 //!
-//! **The datagram arrives with the pen.** Whoever flips wrote the datagram and its length before the compare-exchange, which is a
+//! **The datagram arrives with control.** Whoever flips wrote the datagram and its length before the compare-exchange, which is a
 //! *release*; whoever sees the new state saw it with an *acquire* load. So every byte written before the flip is visible after the wait.
 //! The way back is the same pair, so a byte of the next datagram is never written before the last one was read.
 //!
@@ -47,7 +47,7 @@ use crate::sys::sync::{
     AtomicU32, HeaderWords, Ordering, breath, fence_after_exchange, pause, prefetch_to_write, wake_shared,
 };
 
-/// Why a flip or a wait did not lead to the pen.
+/// Why a flip or a wait did not lead to control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stop {
     /// The deadline passed. The wait can be taken up again.
@@ -116,7 +116,7 @@ impl Transfer {
         self.park
     }
 
-    /// Hands the pen and a datagram of `length` bytes to the peer. The wake is elided if `park` was agreed on before. An error is the
+    /// Hands control and a datagram of `length` bytes to the peer. The wake is elided if `park` was agreed on before. An error is the
     /// state that was found in the place of ours, and nothing was handed over: [`refused_flip`](Self::refused_flip) tells why.
     #[inline(always)]
     pub(crate) fn flip(&self, words: &HeaderWords, length: u32) -> Result<(), u32> {
@@ -135,7 +135,7 @@ impl Transfer {
         Ok(())
     }
 
-    /// Spins for as long as it takes no clock: whether the pen is ours.
+    /// Spins for as long as it takes no clock: whether control is ours.
     #[inline(always)]
     pub(crate) fn spin_hot(&mut self, words: &HeaderWords) -> bool {
         let ours = self.side.active();
@@ -156,7 +156,7 @@ impl Transfer {
         false
     }
 
-    /// Takes the datagram that came with the pen and returns its length. It is read once: the peer may change it as soon as it was
+    /// Takes the datagram that came with control and returns its length. It is read once: the peer may change it as soon as it was
     /// checked.
     #[inline(always)]
     pub(crate) fn take(&self, words: &HeaderWords, capacity: u32) -> Result<u32, Violation> {

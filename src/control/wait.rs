@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::WaitPolicy;
 use super::adaptive::HOT_SPINS;
-use super::state::{self, Pen, Violation};
+use super::state::{self, Control, Violation};
 use super::transfer::{Stop, Transfer};
 use crate::Deadline;
 use crate::sys::cancel::Cancel;
@@ -20,7 +20,7 @@ const STORM: u32 = 64;
 const STORM_SLICE: Duration = Duration::from_millis(1);
 
 impl Transfer {
-    /// Waits until the pen is ours, as the policy says.
+    /// Waits until control is ours, as the policy says.
     #[cold]
     #[inline(never)]
     pub(crate) fn wait(&mut self, words: &HeaderWords, mut deadline: Deadline) -> Result<(), Stop> {
@@ -53,23 +53,23 @@ impl Transfer {
         result
     }
 
-    /// Whether the pen is ours, or why it never will be. A local shutdown comes first, since its caller is waiting for it; an answer
+    /// Whether control is ours, or why it never will be. A local shutdown comes first, since its caller is waiting for it; an answer
     /// or a shutdown that a peer left before it died comes before its death.
     ///
     /// The order of the three loads matters. Death is loaded before the state: whatever the peer did before it died is seen then. Our
     /// own shutdown is raised before the state is written, so it is loaded after it: the state then never looks like the peer's work.
     fn look(&self, words: &HeaderWords) -> Result<bool, Stop> {
         let gone = self.cancel.has(Cancel::PeerGone);
-        let pen = state::read(words.state.load(Ordering::Acquire), self.side);
+        let control = state::read(words.state.load(Ordering::Acquire), self.side);
         if self.cancel.has(Cancel::Shutdown) {
             return Err(Stop::LocalShutdown);
         }
-        match pen {
-            Pen::Ours => Ok(true),
-            Pen::Down => Err(Stop::PeerShutdown),
-            Pen::Invalid(word) => Err(Stop::Violation(Violation::State(word))),
-            Pen::Theirs if gone => Err(Stop::PeerGone),
-            Pen::Theirs => Ok(false),
+        match control {
+            Control::Ours => Ok(true),
+            Control::Down => Err(Stop::PeerShutdown),
+            Control::Invalid(word) => Err(Stop::Violation(Violation::State(word))),
+            Control::Theirs if gone => Err(Stop::PeerGone),
+            Control::Theirs => Ok(false),
         }
     }
 
@@ -137,7 +137,7 @@ impl Transfer {
         Ok(())
     }
 
-    /// Spins for at most `budget` from `start`; whether the pen is ours.
+    /// Spins for at most `budget` from `start`; whether control is ours.
     fn spin_for(
         &self,
         words: &HeaderWords,
@@ -161,7 +161,7 @@ impl Transfer {
         }
     }
 
-    /// Sleeps until the pen is ours.
+    /// Sleeps until control is ours.
     fn park(&self, words: &HeaderWords, deadline: &mut Deadline) -> Result<(), Stop> {
         let _parked = self.park.then(|| Parked::say(self.parked_word(words, self.side)));
         // W3 is this look, and the kernel's comparison behind it.

@@ -1,6 +1,6 @@
 //! Notices that a peer died.
 //!
-//! A dead peer never flips the pen back, and nothing in the shared memory tells it from one that thinks. So each endpoint may be tied to a
+//! A dead peer never flips control back, and nothing in the shared memory tells it from one that thinks. So each endpoint may be tied to a
 //! socket or a pidfd, and one thread per process waits for all of them; a hang-up raises the cancel words of the endpoints tied to
 //! it. A forked child starts a thread of its own when one of its endpoints next waits.
 

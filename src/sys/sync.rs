@@ -21,7 +21,7 @@ pub(crate) use machine::{explore, thread};
 /// The four words at the start of a packet window. The peer can change each of them at any time.
 #[repr(C)]
 pub(crate) struct HeaderWords {
-    /// Who holds the pen: 0 the client, 1 the server, 2 nobody any more.
+    /// Who holds control: 0 the client, 1 the server, 2 nobody any more.
     pub(crate) state: AtomicU32,
     /// The length of the datagram in bytes.
     pub(crate) length: AtomicU32,
