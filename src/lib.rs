@@ -4,9 +4,9 @@
 //! somebody sleeps. The peer may do anything to the shared memory: a call returns an answer or an error by its deadline, and this
 //! side stays sound.
 //!
-//! The floors, each using only the ones under it:
+//! The layers, each using only the ones under it:
 //!
-//! | floor | module | what it is |
+//! | layer | module | what it is |
 //! |---|---|---|
 //! | 0 | `sys` (private) | the only unsafe code: futex, memfd, mapping, bytes that a peer can change |
 //! | 1 | [`window`] | bytes on the page: layout, allocator, checks on a received window |

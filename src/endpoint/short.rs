@@ -1,4 +1,4 @@
-//! Datagrams of a cache line, moved without a branch on their length: for the floor of typed calls, whose layout they have.
+//! Datagrams of a cache line, moved without a branch on their length: for the layer of typed calls, whose layout they have.
 
 use super::Endpoint;
 use super::core::Core;

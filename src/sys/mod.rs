@@ -1,6 +1,6 @@
-//! Floor 0: what the hardware and the kernel offer, behind functions that are safe to call.
+//! Layer 0: what the hardware and the kernel offer, behind functions that are safe to call.
 //!
-//! This is the only floor with unsafe code. Each file opens the door for itself with one `allow`, and each block carries its proof.
+//! This is the only layer with unsafe code. Each file opens the door for itself with one `allow`, and each block carries its proof.
 //!
 //! - [`sync`] atomics, fences and the two-word futex sleep; the one file that knows `cfg(loom)`
 //! - [`cancel`] the process-private word through which local events reach a sleeper

@@ -1,4 +1,4 @@
-//! The primitives that the control floor is written with, and the only file that knows `cfg(loom)`.
+//! The primitives that the control layer is written with, and the only file that knows `cfg(loom)`.
 //!
 //! In a normal build they are the machine's atomics and the kernel's futex (`native.rs`). Under `--cfg loom` they are loom's atomics
 //! and a model of the futex (`model.rs`), so that loom explores every interleaving of the very code that ships.
