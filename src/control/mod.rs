@@ -2,7 +2,7 @@
 //!
 //! - `state` the pure table: what each of the 2^32 values of the word means to each side
 //! - [`WaitPolicy`] and `adaptive` how to wait: spin, park, or learn which is cheaper
-//! - `pace` when to look for the next answer
+//! - `pace` when to poll for the next answer
 //! - `transfer` flip and wait, with the argument for their memory order
 //! - `watchdog` notices the death of peers
 //! - [`Counters`] what an endpoint did so far

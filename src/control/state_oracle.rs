@@ -90,7 +90,7 @@ impl Table {
         transfer.flip(words, 0).map_err(|found| transfer.refused_flip(found))
     }
 
-    /// One look at the word.
+    /// One poll of the word.
     fn wait(&mut self, side: Side) -> Result<u32, Stop> {
         let (words, transfer) = self.side(side);
         transfer.wait(words, Deadline::after(Duration::ZERO))?;
@@ -129,7 +129,7 @@ fn flipped(lies: Lies, side: Side) -> (Lies, Result<(), Stop>) {
     }
 }
 
-/// A flip that finds the window shut down says who did it: our own shutdown may come between the last look at the cancel word and the
+/// A flip that finds the window shut down says who did it: our own shutdown may come between the last poll of the cancel word and the
 /// exchange, and leaves the same state as the peer's.
 #[test]
 fn a_flip_tells_our_own_shutdown_from_the_peers() {

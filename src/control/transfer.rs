@@ -6,8 +6,8 @@
 //! *release*; whoever sees the new state saw it with an *acquire* load. So every byte written before the flip is visible after the wait.
 //! The way back is the same pair, so a byte of the next datagram is never written before the last one was read.
 //!
-//! **A sleeper is woken** (extension `park`). The waiter says that it sleeps and then looks at the state once more; the waker flips
-//! and then looks whether the other one sleeps:
+//! **A sleeper is woken** (extension `park`). The waiter says that it sleeps and then polls the state once more; the waker flips
+//! and then checks whether the other one sleeps:
 //!
 //! ```text
 //!   waiter                               waker
@@ -143,12 +143,12 @@ impl Transfer {
             (0..self.pace.breaths()).for_each(|_| breath());
         }
         let far = self.pace.is_far();
-        for look in 0..self.hot_spins {
+        for polls in 0..self.hot_spins {
             if far {
                 prefetch_to_write(&words.state);
             }
             if words.state.load(Ordering::Acquire) == ours {
-                self.pace.answered(look);
+                self.pace.answered(polls);
                 return true;
             }
             pause();

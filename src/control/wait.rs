@@ -10,13 +10,13 @@ use crate::Deadline;
 use crate::sys::cancel::Cancel;
 use crate::sys::sync::{self, AtomicU32, HeaderWords, Ordering, Slept, fence, pause, prefetch_to_write, yield_cpu};
 
-/// Spins between two looks at the clock and the cancel word, about 3 µs.
+/// Spins between two polls of the clock and the cancel word, about 3 µs.
 const SPIN_BATCH: u32 = 64;
 /// How long policy `Spin` keeps the CPU before it yields it once: on one CPU the peer would otherwise wait for a whole time slice.
 const SPIN_YIELD: Duration = Duration::from_micros(50);
 /// Spurious wakes of one wait after which the shared word is no longer slept on.
 const STORM: u32 = 64;
-/// How long to sleep between two looks at the shared word during a wake storm: 2% of a core instead of 25 to 44%.
+/// How long to sleep between two polls of the shared word during a wake storm: 2% of a core instead of 25 to 44%.
 const STORM_SLICE: Duration = Duration::from_millis(1);
 
 impl Transfer {
@@ -58,7 +58,7 @@ impl Transfer {
     ///
     /// The order of the three loads matters. Death is loaded before the state: whatever the peer did before it died is seen then. Our
     /// own shutdown is raised before the state is written, so it is loaded after it: the state then never looks like the peer's work.
-    fn look(&self, words: &HeaderWords) -> Result<bool, Stop> {
+    fn poll(&self, words: &HeaderWords) -> Result<bool, Stop> {
         let gone = self.cancel.has(Cancel::PeerGone);
         let control = state::read(words.state.load(Ordering::Acquire), self.side);
         if self.cancel.has(Cancel::Shutdown) {
@@ -89,7 +89,7 @@ impl Transfer {
     fn spin(&self, words: &HeaderWords, deadline: &mut Deadline) -> Result<(), Stop> {
         let until = deadline.resolve();
         let mut last_yield = Instant::now();
-        while !self.look(words)? {
+        while !self.poll(words)? {
             let now = Instant::now();
             if until.is_some_and(|until| now >= until) {
                 return Err(Stop::TimedOut);
@@ -104,7 +104,7 @@ impl Transfer {
     }
 
     fn adapt(&mut self, words: &HeaderWords, deadline: &mut Deadline) -> Result<(), Stop> {
-        if self.look(words)? {
+        if self.poll(words)? {
             return Ok(());
         }
         // A yield may take long: the time counts from before it.
@@ -122,7 +122,7 @@ impl Transfer {
             // Without a spin no time has passed since the start.
             let before = if budget.is_some() { Instant::now() } else { start };
             yield_cpu();
-            let answered = self.look(words)?;
+            let answered = self.poll(words)?;
             self.adaptive.yielded(before.elapsed(), answered);
             if answered {
                 self.tally.yield_hits.add(1);
@@ -148,7 +148,7 @@ impl Transfer {
         let until = deadline.resolve();
         loop {
             self.spin_batch(words);
-            if self.look(words)? {
+            if self.poll(words)? {
                 return Ok(true);
             }
             let now = Instant::now();
@@ -164,15 +164,15 @@ impl Transfer {
     /// Sleeps until control is ours.
     fn park(&self, words: &HeaderWords, deadline: &mut Deadline) -> Result<(), Stop> {
         let _parked = self.park.then(|| Parked::say(self.parked_word(words, self.side)));
-        // W3 is this look, and the kernel's comparison behind it.
-        if self.look(words)? {
+        // W3 is this poll, and the kernel's comparison behind it.
+        if self.poll(words)? {
             return Ok(());
         }
         self.tally.parks.add(1);
         let mut spurious = 0;
         loop {
             let woken = self.sleep_once(words, deadline.resolve(), spurious)?;
-            if self.look(words)? {
+            if self.poll(words)? {
                 self.tally.woken.add(1);
                 return Ok(());
             }
@@ -194,7 +194,7 @@ impl Transfer {
             Slept::Woken | Slept::Changed => Ok(!storm),
             Slept::Interrupted => Ok(false),
             // A slice ends like a deadline; only the clock tells them apart. An answer that came at the last moment still counts.
-            Slept::TimedOut if until.is_some_and(|until| Instant::now() >= until) && !self.look(words)? => {
+            Slept::TimedOut if until.is_some_and(|until| Instant::now() >= until) && !self.poll(words)? => {
                 Err(Stop::TimedOut)
             }
             Slept::TimedOut => Ok(false),

@@ -49,7 +49,7 @@ impl HeaderWords {
     }
 }
 
-/// Why a sleep ended. None of the variants says what the words hold now: the sleeper looks again.
+/// Why a sleep ended. None of the variants says what the words hold now: the sleeper polls again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(loom, allow(dead_code, reason = "in a model no time passes and no signal comes"))]
 pub(crate) enum Slept {
