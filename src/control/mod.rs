@@ -27,4 +27,4 @@ pub use state::Violation;
 pub(crate) use counters::Tally;
 pub(crate) use state::Side;
 pub(crate) use transfer::{Stop, Transfer, shut_down};
-pub(crate) use watchdog::{Tie, Watched};
+pub(crate) use watchdog::{Watch, Watched};

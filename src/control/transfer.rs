@@ -41,7 +41,7 @@ use rustix::io::Errno;
 use super::adaptive::{Adaptive, HOT_SPINS};
 use super::pace::Pace;
 use super::state::{self, Side, Violation};
-use super::{Tally, Tie, WaitPolicy, Watched};
+use super::{Tally, WaitPolicy, Watch, Watched};
 use crate::sys::cancel::{Cancel, CancelWord};
 use crate::sys::sync::{
     AtomicU32, HeaderWords, Ordering, breath, fence_after_exchange, pause, prefetch_to_write, wake_shared,
@@ -79,7 +79,7 @@ pub(crate) struct Transfer {
     pub(super) busy: Box<Adaptive>,
     pub(super) cancel: Arc<CancelWord>,
     /// Has the peer watched, where there is something to watch.
-    pub(super) tie: Option<Tie>,
+    pub(super) watch: Option<Watch>,
     pub(super) tally: Arc<CachePadded<Tally>>,
 }
 
@@ -95,14 +95,14 @@ impl Transfer {
             adaptive: Adaptive::default(),
             busy: Box::default(),
             cancel,
-            tie: None,
+            watch: None,
             tally,
         }
     }
 
     /// Raises the cancel word when what is `watched` dies.
     pub(crate) fn watch(&mut self, watched: Watched) -> Result<(), Errno> {
-        self.tie = Some(Tie::new(watched, &self.cancel)?);
+        self.watch = Some(Watch::new(watched, &self.cancel)?);
         Ok(())
     }
 

@@ -24,8 +24,8 @@ impl Transfer {
     #[cold]
     #[inline(never)]
     pub(crate) fn wait(&mut self, words: &HeaderWords, mut deadline: Deadline) -> Result<(), Stop> {
-        if let Some(tie) = &mut self.tie {
-            tie.renew().map_err(Stop::System)?;
+        if let Some(watch) = &mut self.watch {
+            watch.renew().map_err(Stop::System)?;
         }
         let result = match self.policy {
             WaitPolicy::Spin => self.spin(words, &mut deadline),
@@ -44,8 +44,8 @@ impl Transfer {
     #[cold]
     #[inline(never)]
     pub(crate) fn wait_busy(&mut self, words: &HeaderWords, mut deadline: Deadline) -> Result<(), Stop> {
-        if let Some(tie) = &mut self.tie {
-            tie.renew().map_err(Stop::System)?;
+        if let Some(watch) = &mut self.watch {
+            watch.renew().map_err(Stop::System)?;
         }
         std::mem::swap(&mut self.adaptive, &mut self.busy);
         let result = self.adapt(words, &mut deadline);
