@@ -39,7 +39,7 @@ impl Counters {
 
 /// The counters where they are counted: one writer, any number of readers.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct CounterCells {
     pub(crate) flips: Count,
     pub(crate) receives: Count,
     pub(crate) bytes_sent: Count,
@@ -69,7 +69,7 @@ impl Count {
     }
 }
 
-impl Tally {
+impl CounterCells {
     /// The counters now.
     pub(crate) fn snapshot(&self) -> Counters {
         Counters {

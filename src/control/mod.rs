@@ -24,7 +24,7 @@ pub use counters::Counters;
 pub use policy::WaitPolicy;
 pub use state::Violation;
 
-pub(crate) use counters::Tally;
+pub(crate) use counters::CounterCells;
 pub(crate) use state::Side;
 pub(crate) use transfer::{Stop, Transfer, shut_down};
 pub(crate) use watchdog::{Watch, Watched};

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::transfer::{Stop, Transfer, shut_down};
-use super::{Side, Tally, WaitPolicy};
+use super::{CounterCells, Side, WaitPolicy};
 use crate::Deadline;
 use crate::sys::cancel::{Cancel, CancelWord};
 use crate::sys::sync::{HeaderWords, Ordering, explore, sleep, thread, wake_shared};
@@ -55,7 +55,7 @@ fn pair(park: bool) -> (End, End) {
 }
 
 fn shut_down_from((words, cancel): &(Arc<HeaderWords>, Arc<CancelWord>)) {
-    shut_down(words, cancel, &Tally::default());
+    shut_down(words, cancel, &CounterCells::default());
 }
 
 /// Two calls, each with a datagram of its own both ways: nobody hangs, and every datagram arrives with control.

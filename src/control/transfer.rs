@@ -41,7 +41,7 @@ use rustix::io::Errno;
 use super::adaptive::{Adaptive, HOT_SPINS};
 use super::pace::Pace;
 use super::state::{self, Side, Violation};
-use super::{Tally, WaitPolicy, Watch, Watched};
+use super::{CounterCells, WaitPolicy, Watch, Watched};
 use crate::sys::cancel::{Cancel, CancelWord};
 use crate::sys::sync::{
     AtomicU32, HeaderWords, Ordering, breath, fence_after_exchange, pause, prefetch_to_write, wake_shared,
@@ -80,11 +80,16 @@ pub(crate) struct Transfer {
     pub(super) cancel: Arc<CancelWord>,
     /// Has the peer watched, where there is something to watch.
     pub(super) watch: Option<Watch>,
-    pub(super) tally: Arc<CachePadded<Tally>>,
+    pub(super) counters: Arc<CachePadded<CounterCells>>,
 }
 
 impl Transfer {
-    pub(crate) fn new(side: Side, policy: WaitPolicy, cancel: Arc<CancelWord>, tally: Arc<CachePadded<Tally>>) -> Self {
+    pub(crate) fn new(
+        side: Side,
+        policy: WaitPolicy,
+        cancel: Arc<CancelWord>,
+        counters: Arc<CachePadded<CounterCells>>,
+    ) -> Self {
         let hot_spins = if policy == WaitPolicy::Park { 0 } else { HOT_SPINS };
         Self {
             side,
@@ -96,7 +101,7 @@ impl Transfer {
             busy: Box::default(),
             cancel,
             watch: None,
-            tally,
+            counters,
         }
     }
 
@@ -130,8 +135,8 @@ impl Transfer {
         if !awake {
             self.wake_peer(words);
         }
-        self.tally.flips.add(1);
-        self.tally.bytes_sent.add(u64::from(length));
+        self.counters.flips.add(1);
+        self.counters.bytes_sent.add(u64::from(length));
         Ok(())
     }
 
@@ -164,8 +169,8 @@ impl Transfer {
         if length > capacity {
             return Err(Violation::Length { length, capacity });
         }
-        self.tally.receives.add(1);
-        self.tally.bytes_received.add(u64::from(length));
+        self.counters.receives.add(1);
+        self.counters.bytes_received.add(u64::from(length));
         Ok(length)
     }
 
@@ -173,9 +178,9 @@ impl Transfer {
     #[cold]
     #[inline(never)]
     fn wake_peer(&self, words: &HeaderWords) {
-        self.tally.wakes_sent.add(1);
+        self.counters.wakes_sent.add(1);
         if wake_shared(&words.state).is_err() {
-            self.tally.wakes_failed.fetch_add(1, Ordering::Relaxed);
+            self.counters.wakes_failed.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -204,12 +209,12 @@ impl Transfer {
 /// The cancel word goes first: a waiter of ours that sees the new state then knows whose shutdown it was. One waiter of the shared
 /// word is woken, never all of them, since a peer can queue thousands; its own waiter, if it is honest, is the only one. Ours is woken
 /// through the cancel word.
-pub(crate) fn shut_down(words: &HeaderWords, cancel: &CancelWord, tally: &Tally) {
+pub(crate) fn shut_down(words: &HeaderWords, cancel: &CancelWord, counters: &CounterCells) {
     if !cancel.raise(Cancel::Shutdown) {
         return;
     }
     words.state.swap(state::SHUT_DOWN, Ordering::AcqRel);
     if wake_shared(&words.state).is_err() {
-        tally.wakes_failed.fetch_add(1, Ordering::Relaxed);
+        counters.wakes_failed.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -125,7 +125,7 @@ impl Transfer {
             let answered = self.poll(words)?;
             self.adaptive.yielded(before.elapsed(), answered);
             if answered {
-                self.tally.yield_hits.add(1);
+                self.counters.yield_hits.add(1);
                 return Ok(());
             }
         }
@@ -168,16 +168,16 @@ impl Transfer {
         if self.poll(words)? {
             return Ok(());
         }
-        self.tally.parks.add(1);
+        self.counters.parks.add(1);
         let mut spurious = 0;
         loop {
             let woken = self.sleep_once(words, deadline.resolve(), spurious)?;
             if self.poll(words)? {
-                self.tally.woken.add(1);
+                self.counters.woken.add(1);
                 return Ok(());
             }
             spurious += u32::from(woken);
-            self.tally.spurious_wakes.add(u64::from(woken));
+            self.counters.spurious_wakes.add(u64::from(woken));
         }
     }
 

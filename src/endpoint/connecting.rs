@@ -76,7 +76,7 @@ impl Client {
 
     /// What the endpoint did so far.
     pub fn counters(&self) -> Counters {
-        self.core.shared.tally.snapshot()
+        self.core.shared.counters.snapshot()
     }
 }
 
@@ -136,7 +136,7 @@ impl Server {
 
     /// What the endpoint did so far.
     pub fn counters(&self) -> Counters {
-        self.core.shared.tally.snapshot()
+        self.core.shared.counters.snapshot()
     }
 }
 

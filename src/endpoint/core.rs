@@ -39,7 +39,7 @@ pub(super) struct Core {
 impl Core {
     pub(super) fn new(window: Window, side: Side, options: Options) -> Result<Box<Self>> {
         let shared = Shared::new(window);
-        let mut transfer = Transfer::new(side, options.policy, shared.cancel.clone(), shared.tally.clone());
+        let mut transfer = Transfer::new(side, options.policy, shared.cancel.clone(), shared.counters.clone());
         if let Some(watched) = options.watched {
             transfer.watch(watched).map_err(|errno| Error::system("watching the peer", errno))?;
         }
