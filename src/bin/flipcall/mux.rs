@@ -7,8 +7,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use clap::Args;
-use flipcall::stream::Listener;
 use flipcall::stream::mux::{Channel, ChannelSender, Mux, MuxConfig, Offer, PlainMux, Reason, Role};
+use flipcall::stream::{Access, Listener};
 use flipcall::{Deadline, ErrorKind, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         // The only failure is a signal that cannot be caught, and these can.
         let _ = signal_hook::flag::register(signal, Arc::clone(&stop));
     }
-    let listener = Listener::bind(&arguments.socket, 0o600)?;
+    let listener = Listener::bind(&arguments.socket, Access::Owner)?;
     println!("listening {}", arguments.socket.display());
     let muxes: Arc<Mutex<Vec<Mux>>> = Arc::default();
     let mut threads: Vec<JoinHandle<()>> = Vec::new();

@@ -10,9 +10,10 @@ use rustix::event::{PollFd, PollFlags};
 use super::intake::{Intake, Intook};
 use super::reader::{self, Guard};
 use super::shared::{Inner, Shared};
-use crate::stream::readiness;
+use crate::deadline::Deadline;
+use crate::error::Result;
+use crate::stream::socket::readiness;
 use crate::sys::lock;
-use crate::{Deadline, Result};
 
 /// A condition variable that knows whether anybody waits: waking nobody costs no system call.
 #[derive(Debug, Default)]

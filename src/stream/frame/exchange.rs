@@ -2,13 +2,12 @@
 
 use std::ops::Range;
 
-use super::FrameSocket;
-use super::decode::Decoder;
+use super::decoder::Decoder;
 
 impl Decoder {
     /// Hands over the buffer, in which the payload of the frame that was taken last fills the returned range, and goes on with `other`,
     /// whose bytes mean nothing. `length` is that payload's.
-    fn exchange(&mut self, length: usize, other: &mut Vec<u8>) -> Range<usize> {
+    pub(in crate::stream) fn exchange(&mut self, length: usize, other: &mut Vec<u8>) -> Range<usize> {
         let next = self.start..self.end;
         if !next.is_empty() {
             // What else it holds stays: shortened, it would have to be zeroed again as it grows.
@@ -21,25 +20,17 @@ impl Decoder {
         (self.start, self.end) = (0, next.len());
         next.start - length..next.start
     }
-}
 
-impl FrameSocket {
-    /// Exchanges the buffer that the last message came in for `other`: its payload, of `length` bytes, then lies there in the returned
-    /// range.
-    pub(crate) fn exchange(&mut self, length: usize, other: &mut Vec<u8>) -> Range<usize> {
-        self.inbox.decoder().exchange(length, other)
-    }
-
-    /// Bytes of the buffer that messages come in.
-    pub(crate) fn buffer_size(&mut self) -> usize {
-        self.inbox.decoder().buffer.len()
+    /// Bytes of the buffer.
+    pub(in crate::stream) fn buffer_size(&self) -> usize {
+        self.buffer.len()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stream::write_frame;
+    use crate::stream::read_write::write_frame;
 
     #[test]
     fn what_follows_an_exchanged_payload_is_not_lost() {

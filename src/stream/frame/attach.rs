@@ -14,7 +14,10 @@
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
-use super::{Decoder, Header, Violation};
+use super::decoder::Decoder;
+use super::header::Header;
+use super::violation::Violation;
+use crate::error::{Error, Result};
 
 /// The tag of the frame that announces file descriptors.
 pub const ATTACH: u16 = 0xFFF2;
@@ -24,7 +27,19 @@ pub const ATTACH: u16 = 0xFFF2;
 pub const MAX_ATTACHMENTS: usize = 16;
 
 /// Bytes of an ATTACH frame.
-pub(super) const ATTACH_SIZE: usize = Header::SIZE + 1;
+pub(in crate::stream) const ATTACH_SIZE: usize = Header::SIZE + 1;
+
+/// The ATTACH frame that announces `count` descriptors.
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`](crate::error::ErrorKind::InvalidInput) for none or over [`MAX_ATTACHMENTS`] descriptors.
+pub(in crate::stream) fn attach_frame(count: usize) -> Result<[u8; ATTACH_SIZE]> {
+    if count == 0 || count > MAX_ATTACHMENTS {
+        return Err(Error::invalid(format!("a message carries 1 to {MAX_ATTACHMENTS} descriptors, not {count}")));
+    }
+    let [a, b, c, d, e, f] = Header { tag: ATTACH, length: 1 }.encode();
+    Ok([a, b, c, d, e, f, count as u8])
+}
 
 /// Descriptors of one read, until every header that could account for them has been seen.
 struct Batch {
@@ -36,11 +51,11 @@ struct Batch {
 }
 
 /// What an ATTACH announced: its descriptors, or `None` if our own limit kept some from coming.
-pub(super) type Announced = Option<Vec<OwnedFd>>;
+pub(in crate::stream) type Announced = Option<Vec<OwnedFd>>;
 
 /// The rule, applied to a stream as its bytes come. No input or output.
 #[derive(Default)]
-pub(super) struct AttachRule {
+pub(in crate::stream) struct AttachRule {
     /// Where in the stream the next header begins that has not been judged.
     next: u64,
     /// Whether the frame before `next` was an ATTACH.
@@ -53,19 +68,19 @@ pub(super) struct AttachRule {
 
 impl AttachRule {
     /// The read of stream bytes `start..end` brought `fds`.
-    pub(super) fn read_brought(&mut self, start: u64, end: u64, fds: Vec<OwnedFd>, truncated: bool) {
+    pub(in crate::stream) fn read_brought(&mut self, start: u64, end: u64, fds: Vec<OwnedFd>, truncated: bool) {
         if !fds.is_empty() || truncated {
             self.batches.push_back(Batch { start, end, fds, truncated, matched: false });
         }
     }
 
     /// A rule for a stream from `position` on, where a frame begins.
-    pub(super) fn from_position(position: u64) -> Self {
+    pub(in crate::stream) fn from_position(position: u64) -> Self {
         Self { next: position, ..Self::default() }
     }
 
     /// Judges all headers that `decoder` holds now. Descriptors that nobody will want are moved to `refused`: on an error all.
-    pub(super) fn judge(&mut self, decoder: &Decoder, refused: &mut Vec<OwnedFd>) -> Result<(), Violation> {
+    pub(in crate::stream) fn judge(&mut self, decoder: &Decoder, refused: &mut Vec<OwnedFd>) -> Result<(), Violation> {
         let verdict = self.walk(decoder);
         refused.append(&mut self.useless);
         if verdict.is_err() {
@@ -75,17 +90,17 @@ impl AttachRule {
     }
 
     /// The announcement that the ATTACH frame now taken from the decoder made.
-    pub(super) fn take(&mut self) -> Announced {
+    pub(in crate::stream) fn take(&mut self) -> Announced {
         self.announced.pop_front().flatten()
     }
 
     /// The ATTACH before the next frame belongs to a message that travels another way, so the next frame may be an ATTACH again.
-    pub(super) fn stands_alone(&mut self) {
+    pub(in crate::stream) fn stands_alone(&mut self) {
         self.after_attach = false;
     }
 
     /// Moves every descriptor that nobody took to `refused`.
-    pub(super) fn surrender(&mut self, refused: &mut Vec<OwnedFd>) {
+    pub(in crate::stream) fn surrender(&mut self, refused: &mut Vec<OwnedFd>) {
         refused.extend(self.batches.drain(..).flat_map(|batch| batch.fds));
         refused.extend(self.announced.drain(..).flatten().flatten());
     }

@@ -15,13 +15,12 @@
 //! # Ok::<(), flipcall::Error>(())
 //! ```
 
-use std::io::{self, IoSlice, Read, Write};
-
-use super::{Header, Violation};
-use crate::{Error, ErrorKind, Result};
+use super::header::Header;
+use super::violation::Violation;
+use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes that are read at once where no longer frame is expected: many small frames for one system call.
-pub(super) const READ_AHEAD: usize = 16 * 1024;
+pub(in crate::stream) const READ_AHEAD: usize = 16 * 1024;
 
 /// A buffer that grew beyond this many bytes is given back once it is empty, so that one long message does not pin memory on every
 /// connection. Twice the 1 MiB frames that bulk transfers consist of.
@@ -79,6 +78,11 @@ impl Decoder {
     /// Where [`buffered`](Self::buffered) begins in the stream: the bytes of all frames taken so far.
     pub fn position(&self) -> u64 {
         self.position
+    }
+
+    /// Whether the last frame was a long one, so that the next may be as well.
+    pub(in crate::stream) fn expects_long(&self) -> bool {
+        self.expected > READ_AHEAD
     }
 
     /// Appends bytes that came.
@@ -197,55 +201,9 @@ impl Decoder {
     }
 }
 
-/// Reads the next frame from anything that can be read: a vsock or TCP stream, a pipe, a file. `None` is an end of file between frames.
-///
-/// A reader without a deadline of its own makes this wait for ever; on a socket of this host use
-/// [`FrameSocket`](super::FrameSocket).
-///
-/// # Errors
-/// [`ErrorKind::PeerGone`] at an end of file inside a frame, [`ErrorKind::Violation`] for a frame over the maximum,
-/// [`ErrorKind::System`] if reading failed.
-pub fn read_frame<'a>(reader: &mut impl Read, decoder: &'a mut Decoder) -> Result<Option<Frame<'a>>> {
-    while !decoder.has_frame()? {
-        match reader.read(decoder.space()) {
-            Ok(0) if decoder.is_inside_frame() => return Err(end_inside_frame()),
-            Ok(0) => return Ok(None),
-            Ok(count) => decoder.filled(count),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Error::system("reading a frame", error)),
-        }
-    }
-    decoder.next_frame()
-}
-
-/// Writes a frame to anything that can be written, header and payload in one call where the writer takes both.
-///
-/// # Errors
-/// [`ErrorKind::InvalidInput`] for a payload of 4 GiB or more, [`ErrorKind::System`] if writing failed; part of the frame may have
-/// been written then.
-pub fn write_frame(writer: &mut impl Write, tag: u16, payload: &[u8]) -> Result<()> {
-    let length = u32::try_from(payload.len()).map_err(|_| Error::invalid("a payload has less than 4 GiB"))?;
-    let header = Header { tag, length }.encode();
-    let mut slices = [IoSlice::new(&header), IoSlice::new(payload)];
-    let mut rest = &mut slices[..];
-    while !rest.is_empty() {
-        match writer.write_vectored(rest) {
-            Ok(0) => return Err(Error::system("writing a frame", io::ErrorKind::WriteZero)),
-            Ok(count) => IoSlice::advance_slices(&mut rest, count),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Error::system("writing a frame", error)),
-        }
-        // An empty payload leaves an empty slice behind; `advance_slices` keeps it.
-        if rest.iter().all(|slice| slice.is_empty()) {
-            break;
-        }
-    }
-    Ok(())
-}
-
 /// The error for an end of file inside a frame.
 #[cold]
-pub(super) fn end_inside_frame() -> Error {
+pub(in crate::stream) fn end_inside_frame() -> Error {
     Error::new(ErrorKind::PeerGone, "the peer closed the socket inside a frame")
 }
 
@@ -258,7 +216,8 @@ mod tests {
     fn encode(frames: &[(u16, Vec<u8>)]) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (tag, payload) in frames {
-            write_frame(&mut bytes, *tag, payload).unwrap();
+            bytes.extend(Header { tag: *tag, length: payload.len() as u32 }.encode());
+            bytes.extend(payload);
         }
         bytes
     }
@@ -320,24 +279,6 @@ mod tests {
         }
     }
 
-    fn unhex(text: &str) -> Vec<u8> {
-        let digits = text.trim_matches('-');
-        (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
-    }
-
-    #[test]
-    fn the_committed_vectors_decode_and_encode() {
-        let lines = include_str!("../../tests/vectors/frames.txt").lines().filter(|line| !line.starts_with('#'));
-        for line in lines {
-            let [tag, payload, frame] = line.split(' ').collect::<Vec<_>>().try_into().unwrap();
-            let (tag, payload, bytes) = (u16::from_str_radix(tag, 16).unwrap(), unhex(payload), unhex(frame));
-            assert_eq!(encode(&[(tag, payload.clone())]), bytes);
-            let mut decoder = Decoder::new(100);
-            decoder.push(&bytes);
-            assert_eq!(decoder.next_frame().unwrap(), Some(Frame { tag, payload: &payload }));
-        }
-    }
-
     #[test]
     fn a_long_frame_is_refused_by_its_header_alone() {
         let mut decoder = Decoder::new(1000);
@@ -379,20 +320,5 @@ mod tests {
         assert!(decoder.next_frame().unwrap().is_some());
         decoder.space();
         assert!(decoder.buffer.len() <= RETAINED + CACHE_LINE);
-    }
-
-    #[test]
-    fn an_end_inside_a_frame_is_an_error_and_between_frames_none() {
-        let whole = encode(&[(1, vec![7; 10])]);
-        for cut in 0..=whole.len() {
-            let mut decoder = Decoder::new(100);
-            let mut reader = &whole[..cut];
-            let result = read_frame(&mut reader, &mut decoder).map(|frame| frame.is_some());
-            match cut {
-                0 => assert!(!result.unwrap()),
-                16 => assert!(result.unwrap()),
-                _ => assert_eq!(result.unwrap_err().kind(), ErrorKind::PeerGone),
-            }
-        }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use crate::error::{Error, Result};
 use crate::sys::socket::{peer_credentials, peer_pidfd};
-use crate::{Error, Result};
 
 /// The identity of the process that connected, as the kernel recorded it at that moment.
 ///

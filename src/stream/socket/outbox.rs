@@ -9,28 +9,30 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
-use super::attach::MAX_ATTACHMENTS;
-use super::{Violation, readiness};
-use crate::{Deadline, Result};
+use super::readiness;
+use crate::deadline::Deadline;
+use crate::error::{Error, Result};
+use crate::stream::frame::attach::MAX_ATTACHMENTS;
+use crate::stream::frame::violation::Violation;
 
 /// A write must move this many bytes, or its rest, within the deadline for writes. Small enough that an honest slow reader passes,
 /// large enough that a peer which takes a byte now and then does not.
-pub(super) const PROGRESS_BYTES: usize = 64 * 1024;
+pub(in crate::stream) const PROGRESS_BYTES: usize = 64 * 1024;
 
 /// What one write may wait for in the kernel: a frame of 1 MiB, 22 buffers of 48 KiB, each of which may take a slice of 100 ms if the
 /// peer wants it so. That is why a deadline is far only from 3 s on.
 const PATIENT_BYTES: usize = 1024 * 1024 + 64;
 
 /// How a write ended that did not finish.
-pub(super) struct WriteError {
+pub(in crate::stream) struct WriteError {
     /// What to tell the caller.
-    pub(super) error: crate::Error,
+    pub(in crate::stream) error: Error,
     /// Whether nothing at all was sent, so that the stream is as it was.
-    pub(super) untouched: bool,
+    pub(in crate::stream) untouched: bool,
 }
 
 /// Sends what it can of `bytes` without waiting.
-pub(super) fn try_send(socket: impl AsFd, bytes: &[u8]) -> Result<usize, Errno> {
+pub(in crate::stream) fn try_send(socket: impl AsFd, bytes: &[u8]) -> Result<usize, Errno> {
     loop {
         match rustix::net::send(socket.as_fd(), bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
             Err(Errno::INTR) => {}
@@ -40,7 +42,7 @@ pub(super) fn try_send(socket: impl AsFd, bytes: &[u8]) -> Result<usize, Errno> 
 }
 
 /// Sends what it can of `slices` without waiting.
-pub(super) fn try_send_slices(socket: impl AsFd, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
+pub(in crate::stream) fn try_send_slices(socket: impl AsFd, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
     try_send_with_fds(socket.as_fd(), slices, &[], SendFlags::DONTWAIT)
 }
 
@@ -73,7 +75,7 @@ fn try_send_with_fds(
 }
 
 /// Sends all of `slices`, waiting where the socket is full: until `deadline`, and for each 64 KiB at most `patience`.
-pub(super) fn send_all(
+pub(in crate::stream) fn send_all(
     socket: BorrowedFd<'_>,
     mut slices: &mut [IoSlice<'_>],
     mut fds: &[BorrowedFd<'_>],

@@ -1,10 +1,10 @@
 //! The socket file that a service listens on.
 //!
 //! ```
-//! use flipcall::stream::Listener;
+//! use flipcall::stream::{Access, Listener};
 //!
 //! let path = std::env::temp_dir().join(format!("flipcall-listener-{}.sock", std::process::id()));
-//! let listener = Listener::bind(&path, 0o600)?;
+//! let listener = Listener::bind(&path, Access::Owner)?;
 //! let client = std::os::unix::net::UnixStream::connect(&path)?;
 //! let accepted = listener.accept(std::time::Duration::from_secs(5))?;
 //! drop(listener);
@@ -28,9 +28,12 @@ use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen, socket_with,
 };
 
-use super::{FrameSocket, readiness};
+use super::access::Access;
+use super::frame_socket::FrameSocket;
+use super::readiness;
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
 use crate::sys::socket::set_pass_rights;
-use crate::{Deadline, Error, ErrorKind, Result};
 
 /// How long accepting pauses when this process or the system has no descriptor left: the connection stays in the backlog.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -54,19 +57,19 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on `path`, with `mode` as the permissions of the socket file: who may write to it may connect.
+    /// Listens on `path`; `access` says which processes may connect.
     ///
     /// Connections are accepted with `SO_PASSRIGHTS` off where the kernel has it: nobody sends descriptors before they are wanted.
     ///
     /// # Errors
     /// [`ErrorKind::System`], whose source says why: the address is in use, the path is no socket, or is over 107 bytes long.
-    pub fn bind(path: impl AsRef<Path>, mode: u32) -> Result<Self> {
+    pub fn bind(path: impl AsRef<Path>, access: Access) -> Result<Self> {
         let path = path.as_ref();
         let failed = |error| Error::system(format!("listening on {}", path.display()), error);
-        Self::bind_locked(path, mode).map_err(failed)
+        Self::bind_locked(path, access).map_err(failed)
     }
 
-    fn bind_locked(path: &Path, mode: u32) -> io::Result<Self> {
+    fn bind_locked(path: &Path, access: Access) -> io::Result<Self> {
         let _lock = lock(path)?;
         remove_stale(path)?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -75,7 +78,7 @@ impl Listener {
         bind(&socket, &SocketAddrUnix::new(path)?)?;
         let metadata = fs::symlink_metadata(path)?;
         // Nobody can connect before the permissions are right, because nobody listens yet.
-        fs::set_permissions(path, Permissions::from_mode(mode))?;
+        fs::set_permissions(path, Permissions::from_mode(access.mode()))?;
         listen(&socket, BACKLOG)?;
         Ok(Self { socket, path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) })
     }

@@ -25,13 +25,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
+use rustix::net::Shutdown;
 
-use super::attach::{ATTACH, MAX_ATTACHMENTS};
 use super::inbox::{Fill, Inbox, Message, Wait};
 use super::outbox::{WriteError, send_all};
-use super::{Header, readiness};
+use super::readiness;
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+use crate::stream::frame::attach::attach_frame;
+use crate::stream::frame::decoder;
+use crate::stream::frame::header::Header;
 use crate::sys::foreign::STUCK_AFTER;
-use crate::{Deadline, Error, ErrorKind, Result};
 
 /// The largest payload that a [`FrameSocket`] accepts unless told otherwise, in bytes: the default for RPC messages.
 pub const DEFAULT_MAX_FRAME: u32 = 64 * 1024 * 1024;
@@ -97,9 +101,9 @@ impl FrameSocket {
     }
 
     /// Allows the peer to attach descriptors to its messages, or takes that back. At first they are not taken: the kernel drops what
-    /// comes, and the frame that announces it is a message of tag [`ATTACH`](super::ATTACH) like any other. Where the kernel can
+    /// comes, and the frame that announces it is a message of tag [`ATTACH`](crate::stream::ATTACH) like any other. Where the kernel can
     /// (`SO_PASSRIGHTS`, Linux 6.16), the peer's `sendmsg` fails with `EPERM` instead once this was called with `false`, and from the
-    /// beginning on a socket of a [`Listener`](super::Listener). So allow them first, and then let the peer know that it may.
+    /// beginning on a socket of a [`Listener`](crate::stream::Listener). So allow them first, and then let the peer know that it may.
     ///
     /// # Errors
     /// [`ErrorKind::System`] if the socket refuses the option.
@@ -122,13 +126,13 @@ impl FrameSocket {
     /// # Errors
     /// As [`send`](Self::send).
     pub fn send_parts(&mut self, tag: u16, parts: &[&[u8]], deadline: impl Into<Deadline>) -> Result<()> {
-        self.send_message(tag, parts, &[], deadline.into())
+        self.send_message(tag, parts, &[], &[], deadline.into())
     }
 
     /// Sends a message with descriptors: an ATTACH frame and the message, in one system call if the socket has room.
     ///
     /// # Errors
-    /// As [`send`](Self::send). [`ErrorKind::InvalidInput`] for none or over [`MAX_ATTACHMENTS`] descriptors. [`ErrorKind::System`] if
+    /// As [`send`](Self::send). [`ErrorKind::InvalidInput`] for none or over [`MAX_ATTACHMENTS`](crate::stream::MAX_ATTACHMENTS) descriptors. [`ErrorKind::System`] if
     /// the kernel refuses the descriptors (`EPERM`: the peer does not take any; `ETOOMANYREFS`: too many are under way): nothing was
     /// sent then.
     pub fn send_with_fds(
@@ -138,21 +142,21 @@ impl FrameSocket {
         fds: &[BorrowedFd<'_>],
         deadline: impl Into<Deadline>,
     ) -> Result<()> {
-        if fds.is_empty() || fds.len() > MAX_ATTACHMENTS {
-            return Err(Error::invalid(format!(
-                "a message carries 1 to {MAX_ATTACHMENTS} descriptors, not {}",
-                fds.len()
-            )));
-        }
-        self.send_message(tag, parts, fds, deadline.into())
+        let attach = attach_frame(fds.len())?;
+        self.send_message(tag, parts, &attach, fds, deadline.into())
     }
 
-    fn send_message(&mut self, tag: u16, parts: &[&[u8]], fds: &[BorrowedFd<'_>], deadline: Deadline) -> Result<()> {
+    fn send_message(
+        &mut self,
+        tag: u16,
+        parts: &[&[u8]],
+        attach: &[u8],
+        fds: &[BorrowedFd<'_>],
+        deadline: Deadline,
+    ) -> Result<()> {
         let length: usize = parts.iter().map(|part| part.len()).sum();
         let length = u32::try_from(length).map_err(|_| Error::invalid("a payload has less than 4 GiB"))?;
         let header = Header { tag, length }.encode();
-        let attach = attach_frame(fds);
-        let attach: &[u8] = if fds.is_empty() { &[] } else { &attach };
         let heads = [attach, &header];
         if fds.is_empty() && length as usize <= COPIED {
             let mut frame = [0; Header::SIZE + COPIED];
@@ -251,7 +255,7 @@ impl FrameSocket {
             }
             match self.fill(&mut deadline) {
                 Ok(true) => {}
-                Ok(false) => return Err(self.poison(super::decode::end_inside_frame())),
+                Ok(false) => return Err(self.poison(decoder::end_inside_frame())),
                 Err(error) => return Err(self.cut(error)),
             }
         }
@@ -320,7 +324,8 @@ impl FrameSocket {
     pub(super) fn poison(&mut self, error: Error) -> Error {
         if self.poison.is_none() {
             self.poison = Some(error.clone());
-            self.shutdown_handle().shutdown();
+            // The only failure is that the connection is over already.
+            let _ = rustix::net::shutdown(&self.socket, Shutdown::Both);
         }
         error
     }
@@ -352,10 +357,4 @@ impl std::fmt::Debug for FrameSocket {
             .field("poison", &self.poison)
             .finish_non_exhaustive()
     }
-}
-
-/// The ATTACH frame that announces `fds`, at most [`MAX_ATTACHMENTS`] of them.
-pub(super) fn attach_frame(fds: &[BorrowedFd<'_>]) -> [u8; super::attach::ATTACH_SIZE] {
-    let [a, b, c, d, e, f] = Header { tag: ATTACH, length: 1 }.encode();
-    [a, b, c, d, e, f, fds.len() as u8]
 }

@@ -7,10 +7,10 @@
 //!
 //! ```
 //! use flipcall::Deadline;
-//! use flipcall::stream::{FrameSocket, Listener};
+//! use flipcall::stream::{Access, FrameSocket, Listener};
 //!
 //! let path = std::env::temp_dir().join(format!("flipcall-own-{}.sock", std::process::id()));
-//! let listener = Listener::bind(&path, 0o600)?;
+//! let listener = Listener::bind(&path, Access::Owner)?;
 //! let mut client = FrameSocket::connect(&path, Deadline::NEVER)?;
 //! let mut served = listener.accept_frames(Deadline::NEVER)?;
 //! client.send(7, b"a frame", Deadline::NEVER)?;
@@ -27,9 +27,10 @@ use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
-use super::FrameSocket;
+use super::frame_socket::FrameSocket;
 use super::readiness::SLICE;
-use crate::{Deadline, Error, ErrorKind, Result};
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
 
 /// How long a listener with a full backlog is left alone between two attempts.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -85,7 +86,7 @@ impl FrameSocket {
     }
 
     /// Says that the open file description of this socket is this process's alone: nobody else holds a duplicate of it. Sockets that
-    /// this type or a [`Listener`](super::Listener) makes are so from the beginning; one given to [`new`](Self::new) is if this process
+    /// this type or a [`Listener`](crate::stream::Listener) makes are so from the beginning; one given to [`new`](Self::new) is if this process
     /// made it and gave no duplicate away. Then waits need one system call instead of three, because the socket's own timeouts can be
     /// relied on, and [`send_file`](Self::send_file) and [`send_pipe_bytes`](Self::send_pipe_bytes) let the kernel move the bytes.
     ///

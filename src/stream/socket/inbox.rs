@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
-use super::attach::{ATTACH, AttachRule};
 use super::attachments::Attachments;
-use super::decode::READ_AHEAD;
-use super::{Decoder, Header, Violation, readiness};
+use super::readiness;
+use crate::error::{Error, ErrorKind, Result};
+use crate::stream::frame::attach::{ATTACH, AttachRule};
+use crate::stream::frame::decoder::{self, Decoder};
+use crate::stream::frame::header::Header;
+use crate::stream::frame::violation::Violation;
 use crate::sys::foreign::{self, Account};
 use crate::sys::socket::{receive_with_fds, set_pass_rights};
-use crate::{Error, ErrorKind, Result};
 
 /// A message: a frame and the file descriptors that its ATTACH announced.
 #[derive(Debug)]
@@ -74,7 +76,7 @@ impl Inbox {
 
     /// Whether the last frame was a long one, so that the next may be as well.
     pub(super) fn expects_long(&self) -> bool {
-        self.decoder.expected > READ_AHEAD
+        self.decoder.expects_long()
     }
 
     pub(super) fn set_patience(&mut self, patience: Duration) {
@@ -154,7 +156,7 @@ impl Inbox {
     }
 
     fn end(&self) -> Result<Fill> {
-        if self.is_inside_message() { Err(super::decode::end_inside_frame()) } else { Ok(Fill::End) }
+        if self.is_inside_message() { Err(decoder::end_inside_frame()) } else { Ok(Fill::End) }
     }
 
     /// Whether part of a message is here that was not taken, or all of it.

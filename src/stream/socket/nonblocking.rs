@@ -26,11 +26,13 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use super::framed::DEFAULT_PATIENCE;
+use super::frame_socket::DEFAULT_PATIENCE;
 use super::inbox::{Fill, Inbox, Message, Wait};
 use super::outbox::{PROGRESS_BYTES, try_send};
-use super::{Header, Violation, readiness};
-use crate::{Error, Result};
+use super::readiness;
+use crate::error::{Error, Result};
+use crate::stream::frame::header::Header;
+use crate::stream::frame::violation::Violation;
 
 /// What one look at a socket brought.
 #[derive(Debug)]
@@ -90,7 +92,7 @@ impl NonBlockingReader {
     }
 
     /// Receives once and says whether a message is here; `None`: the peer closed.
-    pub(super) fn fill(&mut self, socket: impl AsFd) -> Result<Option<bool>> {
+    pub(in crate::stream) fn fill(&mut self, socket: impl AsFd) -> Result<Option<bool>> {
         Ok(match self.advance(socket)? {
             Fill::Bytes => Some(true),
             Fill::Nothing => Some(false),

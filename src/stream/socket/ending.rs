@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use rustix::net::Shutdown;
 
-use super::{FrameSocket, Peer, readiness};
+use super::frame_socket::FrameSocket;
+use super::peer::Peer;
+use super::readiness;
+use crate::error::{Error, Result};
 use crate::sys::socket::unreceived;
-use crate::{Error, Result};
 
 /// Shuts a [`FrameSocket`] down from any thread: whoever waits in it returns at once.
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// What the peer did on a socket that the protocol does not allow: the source of an error of kind
 /// [`ErrorKind::Violation`].

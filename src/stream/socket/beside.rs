@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
-use super::attach::MAX_ATTACHMENTS;
 use super::attachments::Attachments;
-use super::framed::{FrameSocket, attach_frame};
+use super::frame_socket::FrameSocket;
 use super::outbox::try_send_slices;
 use super::readiness;
-use crate::{Deadline, Error, Result};
+use crate::deadline::Deadline;
+use crate::error::Result;
+use crate::stream::frame::attach::attach_frame;
+use crate::stream::frame::decoder;
 
 impl FrameSocket {
     /// Sends an ATTACH frame alone, for a message that travels another way.
@@ -21,13 +23,7 @@ impl FrameSocket {
     /// # Errors
     /// As [`send_with_fds`](Self::send_with_fds).
     pub fn send_attach(&mut self, fds: &[BorrowedFd<'_>], deadline: impl Into<Deadline>) -> Result<()> {
-        if fds.is_empty() || fds.len() > MAX_ATTACHMENTS {
-            return Err(Error::invalid(format!(
-                "a message carries 1 to {MAX_ATTACHMENTS} descriptors, not {}",
-                fds.len()
-            )));
-        }
-        let attach = attach_frame(fds);
+        let attach = attach_frame(fds.len())?;
         self.write(&mut [IoSlice::new(&attach)], fds, deadline.into())
     }
 
@@ -43,7 +39,7 @@ impl FrameSocket {
                 return Ok(attachments);
             }
             if !self.fill(&mut Deadline::after(Duration::ZERO))? {
-                return Err(self.poison(super::decode::end_inside_frame()));
+                return Err(self.poison(decoder::end_inside_frame()));
             }
         }
     }

@@ -30,12 +30,13 @@ use std::time::Duration;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
-use super::framed::DEFAULT_PATIENCE;
+use super::frame_socket::DEFAULT_PATIENCE;
 use super::outbox::send_all;
 use super::readiness;
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
 use crate::sys::foreign;
 use crate::sys::socket::receive_with_fds;
-use crate::{Deadline, Error, ErrorKind, Result};
 
 /// What to do with a message that came without a descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

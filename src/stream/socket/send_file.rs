@@ -13,10 +13,13 @@ use rustix::fs::sendfile;
 use rustix::io::{Errno, ioctl_fionbio, pread};
 use rustix::pipe::{SpliceFlags, splice};
 
-use super::framed::FrameSocket;
+use super::frame_socket::FrameSocket;
 use super::outbox::{PROGRESS_BYTES, WriteError, send_all};
-use super::{Header, Violation, readiness};
-use crate::{Deadline, Error, ErrorKind, Result};
+use super::readiness;
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+use crate::stream::frame::header::Header;
+use crate::stream::frame::violation::Violation;
 
 /// What is read at once where the kernel cannot move bytes itself.
 const COPY_BYTES: usize = 64 * 1024;
