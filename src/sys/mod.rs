@@ -6,7 +6,7 @@
 //! - [`cancel`] the process-private word through which local events reach a sleeper
 //! - [`bytes`] copies to and from memory that the peer can change meanwhile
 //! - [`mapping`] a mapped window: bounds-checked bytes and four header words
-//! - [`short`] the same for what lies in the first cache line
+//! - [`inline`] copies of a datagram that lies in the first cache line
 //! - [`memfd`] sealed shared-memory files
 //! - [`fork`] tells whether this process was forked since
 //! - `raw` the bare limits that the benchmark compares with (feature `cli`)
@@ -22,13 +22,13 @@ pub(crate) mod bytes;
 pub(crate) mod cancel;
 pub(crate) mod foreign;
 pub(crate) mod fork;
+pub(crate) mod inline;
 pub(crate) mod lock;
 pub(crate) mod mapping;
 pub(crate) mod memfd;
 pub(crate) mod poll;
 #[cfg(feature = "cli")]
 pub mod raw;
-pub(crate) mod short;
 pub(crate) mod socket;
 pub(crate) mod spawn;
 pub(crate) mod sync;
