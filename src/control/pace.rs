@@ -36,8 +36,8 @@ pub(super) struct Pace {
     delay: u32,
     /// Waits for which the peer is taken for far.
     far: u32,
-    /// Polls for which the last answer was too late, the delay in front of them included; 0 if it was there at the first one.
-    late: u32,
+    /// Polls that the last answer took, the delay in front of them included; 0 if it was there at the first one.
+    overshoot: u32,
 }
 
 impl Pace {
@@ -59,7 +59,7 @@ impl Pace {
         if self.far > 0 {
             self.far -= 1;
         } else if polls == 0 {
-            (self.delay, self.late) = (self.delay.saturating_sub(1), 0);
+            (self.delay, self.overshoot) = (self.delay.saturating_sub(1), 0);
         } else {
             self.missed(polls);
         }
@@ -67,10 +67,10 @@ impl Pace {
 
     /// Polls were too early.
     fn missed(&mut self, polls: u32) {
-        let late = polls + self.delay / STEPS_A_POLL;
-        let before = std::mem::replace(&mut self.late, late);
-        if before >= NEAR_POLLS && late >= NEAR_POLLS {
-            *self = Self { far: FAR_WAITS, late, delay: 0 };
+        let overshoot = polls + self.delay / STEPS_A_POLL;
+        let before = std::mem::replace(&mut self.overshoot, overshoot);
+        if before >= NEAR_POLLS && overshoot >= NEAR_POLLS {
+            *self = Self { far: FAR_WAITS, overshoot, delay: 0 };
         } else if polls == 1 {
             self.delay = (self.delay + STEPS).min(LONGEST);
         } else if before > 0 && polls <= JUST_MISSED {
