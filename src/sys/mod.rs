@@ -9,7 +9,6 @@
 //! - [`inline`] copies of a datagram that lies in the first cache line
 //! - [`memfd`] sealed shared-memory files
 //! - [`fork`] tells whether this process was forked since
-//! - `raw` the bare limits that the benchmark compares with (feature `cli`)
 //! - [`socket`] the socket options and requests that no safe wrapper has
 //! - [`thread`] starts threads that take no signals of the program
 //! - [`lock`] a mutex without poison
@@ -27,8 +26,6 @@ pub(crate) mod lock;
 pub(crate) mod mapping;
 pub(crate) mod memfd;
 pub(crate) mod poll;
-#[cfg(feature = "cli")]
-pub mod raw;
 pub(crate) mod socket;
 pub(crate) mod spawn;
 pub(crate) mod sync;

@@ -54,12 +54,6 @@ impl Window {
         self.mapping.capacity()
     }
 
-    /// The same memory without any protocol, for the bare limits of the benchmark.
-    #[cfg(feature = "cli")]
-    pub fn into_raw(self) -> crate::raw::SharedMemory {
-        crate::raw::SharedMemory::new(self.mapping)
-    }
-
     #[inline(always)]
     pub(crate) fn mapping(&self) -> &Mapping {
         &self.mapping

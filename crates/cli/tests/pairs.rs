@@ -1,5 +1,8 @@
 //! `flipcall endpoint` against itself over an inherited memfd.
 
+#[path = "../../../tests/attacker/mod.rs"]
+mod attacker;
+
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -9,7 +12,7 @@ use flipcall::window::Allocator;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use crate::attacker::{PAGE, alone, arena, full, measured, skip};
+use attacker::{PAGE, alone, arena, full, measured, skip};
 
 const POLICIES: [&str; 3] = ["spin", "adaptive", "park"];
 const PAYLOADS: [u32; 4] = [0, 1, 48, 4080];

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use flipcall::raw::{SharedMemory, Word};
-
 use super::{Answerer, Caller, Fallible, Inherited, Prepared, Preparing, payload_bytes, work};
 use crate::Outcome;
+use crate::sys::shared_memory::{SharedMemory, Word};
 
 /// What the word says while it is the caller's turn.
 const CALLER: u32 = 0;
@@ -28,26 +27,26 @@ struct Futex {
 }
 
 pub(super) fn spin(link: &mut Preparing<'_>, payload: u32) -> Fallible<Prepared> {
-    let (window, numbers) = link.window(payload)?;
+    let (memory, numbers) = link.memory(payload)?;
     let payload = payload_bytes(payload);
-    let caller = Spin { memory: window.into_raw(), answer: payload.clone(), payload };
+    let caller = Spin { memory, answer: payload.clone(), payload };
     Ok(Prepared { caller: Box::new(caller), numbers })
 }
 
 pub(super) fn futex(link: &mut Preparing<'_>, payload: u32) -> Fallible<Prepared> {
-    let (window, numbers) = link.window(payload)?;
+    let (memory, numbers) = link.memory(payload)?;
     let payload = payload_bytes(payload);
-    let caller = Futex { memory: window.into_raw(), answer: payload.clone(), payload, calls: 0 };
+    let caller = Futex { memory, answer: payload.clone(), payload, calls: 0 };
     Ok(Prepared { caller: Box::new(caller), numbers })
 }
 
 pub(super) fn answer_spin(link: &Inherited<'_>) -> Fallible<Box<dyn Answerer>> {
-    let memory = link.window(0)?.into_raw();
+    let memory = link.memory(0)?;
     Ok(Box::new(Spin { memory, payload: Vec::new(), answer: link.buffer() }))
 }
 
 pub(super) fn answer_futex(link: &Inherited<'_>) -> Fallible<Box<dyn Answerer>> {
-    let memory = link.window(0)?.into_raw();
+    let memory = link.memory(0)?;
     Ok(Box::new(Futex { memory, payload: Vec::new(), answer: link.buffer(), calls: 0 }))
 }
 

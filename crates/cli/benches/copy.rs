@@ -1,11 +1,16 @@
 //! Copies into and out of a window, against `memcpy` on the same kind of memory: what it costs that the peer may write meanwhile.
 
+#[expect(dead_code, reason = "the copies are all that is measured here")]
+#[path = "../src/sys/mod.rs"]
+mod sys;
+
 use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use flipcall::window::{Allocator, HEADER_LEN, Window};
 use flipcall::{Client, Deadline, Endpoint, Interrupted, Options, Server, Waiting};
+use sys::shared_memory::SharedMemory;
 
 /// From a cache line up to what no cache of one core holds twice.
 const SIZES: [u32; 6] = [48, 256, 1024, 4096, 65_536, 1 << 20];
@@ -36,7 +41,8 @@ fn copies(criterion: &mut Criterion) {
         let (mut endpoint, _server) = connected(size).expect("both sides keep to the protocol");
         let allocator = Allocator::with_size(u64::from(size + HEADER_LEN)).expect("a memfd can be made");
         let descriptor = allocator.allocate(size + HEADER_LEN).expect("the file is large enough");
-        let plain = Window::map(&descriptor).expect("it can be mapped").into_raw();
+        let plain =
+            SharedMemory::map(descriptor.fd(), descriptor.offset(), descriptor.length()).expect("it can be mapped");
         let mut bytes = vec![7; size as usize];
         group.throughput(Throughput::Bytes(u64::from(size)));
         group.bench_function(BenchmarkId::new("window-in", size), |bencher| {

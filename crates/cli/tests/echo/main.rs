@@ -1,21 +1,9 @@
 //! Calls between two real processes: this one and `flipcall echo`.
 
-#[path = "rpc/bulk.rs"]
-mod bulk;
-#[path = "rpc/crowd.rs"]
 mod crowd;
-#[path = "rpc/hostile_server.rs"]
-mod hostile_server;
-#[path = "rpc/peer.rs"]
 mod peer;
-#[path = "rpc/python.rs"]
 mod python;
-#[path = "rpc/timing.rs"]
 mod timing;
-#[path = "rpc/transfers.rs"]
-mod transfers;
-#[path = "rpc/vectors.rs"]
-mod vectors;
 
 use std::io::Read;
 use std::os::fd::AsFd;

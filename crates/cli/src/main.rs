@@ -5,6 +5,7 @@ mod doctor;
 mod echo;
 mod endpoint;
 mod mux;
+mod sys;
 
 use std::process::ExitCode;
 

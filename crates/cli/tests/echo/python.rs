@@ -5,7 +5,7 @@ use std::process::Command;
 use super::peer::Echo;
 
 fn run(script: &str, echo: &Echo, arguments: &[&str]) {
-    let root = env!("CARGO_MANIFEST_DIR");
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
     let output = Command::new("python3")
         .arg(format!("{root}/tests/{script}"))
         .arg(echo.path())

@@ -14,6 +14,7 @@ use flipcall::endpoint::{pass_descriptor, take_descriptor};
 use flipcall::window::{Allocator, Seals, Window};
 
 use crate::Outcome;
+use crate::sys::shared_memory::SharedMemory;
 
 /// A fallible result of the command line.
 pub(super) type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
@@ -207,6 +208,13 @@ impl Preparing<'_> {
         Ok((Window::map(&descriptor)?, numbers))
     }
 
+    /// Shared memory as long as that window, without its protocol.
+    fn memory(&self, payload: u32) -> Fallible<(SharedMemory, Vec<u64>)> {
+        let descriptor = self.memory.allocate(window_length(payload))?;
+        let (fd, offset, length) = (descriptor.fd(), descriptor.offset(), descriptor.length());
+        Ok((SharedMemory::map(fd, offset, length)?, vec![offset, u64::from(length)]))
+    }
+
     fn pass(&mut self, fd: impl AsFd) -> Fallible<u64> {
         Ok(u64::try_from(pass_descriptor(self.command, fd)?)?)
     }
@@ -229,10 +237,21 @@ impl Inherited<'_> {
         Ok(*self.numbers.get(index).ok_or("the benchmark passed too few numbers to its peer")?)
     }
 
+    /// Offset and length, which stand from `index` on.
+    fn range(&self, index: usize) -> Fallible<(u64, u32)> {
+        Ok((self.number(index)?, u32::try_from(self.number(index + 1)?)?))
+    }
+
     /// The window whose offset and length stand from `index` on.
     fn window(&self, index: usize) -> Fallible<Window> {
-        let (offset, length) = (self.number(index)?, u32::try_from(self.number(index + 1)?)?);
+        let (offset, length) = self.range(index)?;
         Ok(Window::receive(self.memory.try_clone()?, offset, length, Seals::Strict)?)
+    }
+
+    /// The shared memory whose offset and length stand from `index` on.
+    fn memory(&self, index: usize) -> Fallible<SharedMemory> {
+        let (offset, length) = self.range(index)?;
+        Ok(SharedMemory::map(self.memory.as_fd(), offset, length)?)
     }
 
     fn descriptor(&self, index: usize) -> Fallible<std::os::fd::OwnedFd> {

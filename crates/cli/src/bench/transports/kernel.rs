@@ -7,12 +7,12 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use flipcall::raw::SharedMemory;
 use rustix::event::EventfdFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::{Answerer, Caller, Fallible, Inherited, Prepared, Preparing, Transport, payload_bytes, work};
 use crate::Outcome;
+use crate::sys::shared_memory::SharedMemory;
 
 /// Two files, one for each direction; they may be the same socket.
 struct Duplex {
@@ -119,24 +119,18 @@ impl Answerer for Events {
 }
 
 pub(super) fn eventfd(link: &mut Preparing<'_>, payload: u32) -> Fallible<Prepared> {
-    let (window, mut numbers) = link.window(payload)?;
+    let (memory, mut numbers) = link.memory(payload)?;
     let there = rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?;
     let back = rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?;
     numbers.extend([link.pass(&there)?, link.pass(&back)?]);
     let payload = payload_bytes(payload);
-    let caller = Events {
-        input: back.into(),
-        output: there.into(),
-        memory: window.into_raw(),
-        answer: payload.clone(),
-        payload,
-    };
+    let caller = Events { input: back.into(), output: there.into(), memory, answer: payload.clone(), payload };
     Ok(Prepared { caller: Box::new(caller), numbers })
 }
 
 pub(super) fn answer_eventfd(link: &Inherited<'_>) -> Fallible<Box<dyn Answerer>> {
     Ok(Box::new(Events {
-        memory: link.window(0)?.into_raw(),
+        memory: link.memory(0)?,
         input: link.descriptor(2)?.into(),
         output: link.descriptor(3)?.into(),
         payload: Vec::new(),
