@@ -67,7 +67,7 @@ pub(super) fn take_in(shared: &Shared, inner: &mut Inner, intake: &mut Intake) -
     );
     inner.spare.append(&mut spare);
     taken?;
-    if inner.core.outgoing_bytes() + inner.pen.unsent() > 2 * MAX_UNSENT_CONTROL
+    if inner.core.outgoing_bytes() + inner.write_queue.unsent() > 2 * MAX_UNSENT_CONTROL
         || inner.core.outgoing_bytes() > MAX_UNSENT_CONTROL
     {
         return Err(Violation::WriteTooSlow.into());

@@ -42,7 +42,6 @@ mod handle;
 mod intake;
 mod owner;
 mod payload;
-mod pen;
 mod plain;
 mod protocol;
 mod queue;
@@ -51,6 +50,7 @@ mod sending;
 mod shared;
 mod signal;
 mod waiting;
+mod write_queue;
 mod writer;
 
 pub use bridge::Bridge;

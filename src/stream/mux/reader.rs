@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::stream::frame::violation::{MuxViolation, Violation};
 use crate::stream::socket::readiness;
 
-/// How many receives may follow each other before sleeping programs are woken and the pen is looked at. Waking a program for each frame
+/// How many receives may follow each other before sleeping programs are woken and this thread looks at the write queue. Waking a program for each frame
 /// of a stream would cost two switches a frame; four frames of the default size are half of the default credit.
 const BURST: usize = 4;
 
@@ -45,7 +45,7 @@ pub(super) fn run(shared: &Shared, handshake: Duration) {
 
 /// What ends the mux between two receives.
 fn judge(shared: &Shared, inner: &mut Inner, hello_due: Option<Instant>) -> Result<()> {
-    if let Some(error) = inner.pen.broken.clone() {
+    if let Some(error) = inner.write_queue.broken.clone() {
         let Some(mut intake) = inner.lead.take() else {
             // Whoever leads looks for the last words.
             shared.nudge_leader(inner);
@@ -56,18 +56,18 @@ fn judge(shared: &Shared, inner: &mut Inner, hello_due: Option<Instant>) -> Resu
     if inner.core.peer_max_frame().is_none() && hello_due.is_some_and(|due| Instant::now() >= due) {
         return Err(Violation::from(MuxViolation::LateHello).into());
     }
-    if inner.pen.stalled_since().is_some_and(|since| since.elapsed() >= shared.patience) {
+    if inner.write_queue.stalled_since().is_some_and(|since| since.elapsed() >= shared.patience) {
         return Err(Violation::WriteTooSlow.into());
     }
     if let Some(reason) = inner.closing
-        && inner.pen.is_between_frames()
+        && inner.write_queue.is_between_frames()
     {
         // The socket may be full of what was due before: then the next turns of this thread write the rest.
         if !std::mem::replace(&mut inner.said_goodbye, true) {
-            inner.pen.append(&Control::Goodbye { reason, text: "" });
+            inner.write_queue.append(&Control::Goodbye { reason, text: "" });
             shared.flush(inner);
         }
-        if inner.pen.is_between_frames() {
+        if inner.write_queue.is_between_frames() {
             let error = Error::new(ErrorKind::LocalShutdown, "this side has closed the mux");
             shared.fail(inner, error, None);
         }
@@ -87,9 +87,9 @@ fn sleep(shared: &Shared, mut inner: MutexGuard<'_, Inner>, hello_due: Option<In
         (Watch::ShortLease, _) => (PollFlags::empty(), Instant::now().checked_add(SHORT_LEASE), None),
         _ => (PollFlags::empty(), None, None),
     };
-    let writing = if inner.pen.needs_reader() { PollFlags::OUT } else { PollFlags::empty() };
+    let writing = if inner.write_queue.needs_reader() { PollFlags::OUT } else { PollFlags::empty() };
     let hello_due = hello_due.filter(|_| inner.core.peer_max_frame().is_none());
-    let write_due = inner.pen.stalled_since().and_then(|since| since.checked_add(shared.patience));
+    let write_due = inner.write_queue.stalled_since().and_then(|since| since.checked_add(shared.patience));
     let due = std::mem::take(&mut inner.due_wakes);
     drop(inner);
     // Without the lock: who wakes up on this CPU would find it taken and go back to sleep.

@@ -93,7 +93,7 @@ impl Shared {
                 Ok(woken) => late = woken == Woken::Late,
                 Err(error) => delivery::end(self, &mut inner, &error),
             }
-            if let Some(error) = inner.pen.broken.clone().filter(|_| inner.error.is_none()) {
+            if let Some(error) = inner.write_queue.broken.clone().filter(|_| inner.error.is_none()) {
                 let error = delivery::last_words(self, &mut inner, &mut intake).unwrap_or(error);
                 delivery::end(self, &mut inner, &error);
             }

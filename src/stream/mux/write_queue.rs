@@ -1,10 +1,10 @@
-//! Who may write to the socket.
+//! Whose turn it is to write to the socket.
 //!
 //! Frames must not mix, and a program's threads write their own data: no writer thread stands between them and the socket, because a
-//! switch to it would cost more than the write. So there is one pen, and whoever wants to write waits in a queue for it: a frame
-//! each, in turn, which is what makes channels share the socket fairly. Control frames go out in front of the frame of whoever has
-//! the pen, or at once if nobody has. If the socket is full, the reader thread, which is the only one that never waits for a program,
-//! writes the rest when there is room; so a sender that has reached its deadline leaves the rest of its frame to it.
+//! switch to it would cost more than the write. So they wait in a queue for their turn, a frame each, which is what makes channels share
+//! the socket fairly. Control frames go out in front of the frame of the thread whose turn it is, or at once if nobody writes. If the
+//! socket is full, the reader thread, which is the only one that never waits for a program, writes the rest when there is room; so a
+//! sender that has reached its deadline leaves the rest of its frame to it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::stream::socket::outbox::PROGRESS_BYTES;
 
 #[derive(Default)]
-pub(super) struct Pen {
+pub(super) struct WriteQueue {
     /// Somebody is writing without the lock.
     pub(super) held: bool,
     /// Who waits, in order.
@@ -29,11 +29,11 @@ pub(super) struct Pen {
     pub(super) stalled: Option<(Instant, usize)>,
     /// Writing failed: the peer does not take anything any more.
     pub(super) broken: Option<Error>,
-    /// The goodbye that whoever holds the pen sends behind its frame, once the mux has ended.
+    /// The goodbye that the thread whose turn it is sends behind its frame, once the mux has ended.
     pub(super) last_words: Vec<u8>,
 }
 
-impl Pen {
+impl WriteQueue {
     pub(super) fn is_free(&self) -> bool {
         !self.held && self.rest.is_empty()
     }
@@ -71,7 +71,7 @@ impl Pen {
         self.queue.iter().for_each(|(_, signal)| signal.notify());
     }
 
-    /// Whose turn it is, if the pen is free.
+    /// Whose turn it is, if nobody writes.
     pub(super) fn next(&self) -> Option<&Arc<Signal>> {
         self.queue.front().filter(|_| self.is_free()).map(|(_, signal)| signal)
     }
