@@ -58,34 +58,27 @@ impl Shared {
         signal: &Arc<Signal>,
         deadline: &mut Deadline,
     ) -> Result<MutexGuard<'a, Inner>> {
-        if !(inner.write_queue.is_free() && inner.write_queue.queue.is_empty()) {
-            inner.write_queue.tickets += 1;
-            let ticket = inner.write_queue.tickets;
-            inner.write_queue.queue.push_back((ticket, Arc::clone(signal)));
-            loop {
-                let is_next = inner.write_queue.queue.front().is_some_and(|(first, _)| *first == ticket);
-                let failed = inner.check(key).and_then(|()| inner.write_queue.broken.clone().map_or(Ok(()), Err)).err();
-                if let Some(error) = failed {
-                    inner.write_queue.leave_queue(ticket);
-                    return Err(error);
-                }
-                if inner.write_queue.is_free() && is_next {
-                    inner.write_queue.queue.pop_front();
-                    break;
-                }
-                match signal.wait(inner, deadline) {
-                    Ok(guard) => inner = guard,
-                    Err(mut guard) => {
-                        guard.write_queue.leave_queue(ticket);
-                        return Err(readiness::timeout("the deadline passed before a frame could be sent"));
-                    }
+        let broken = |inner: &Inner| inner.write_queue.broken.clone().map_or(Ok(()), Err);
+        broken(&inner)?;
+        if inner.write_queue.begin_at_once() {
+            return Ok(inner);
+        }
+        let ticket = inner.write_queue.join(signal);
+        loop {
+            if let Err(error) = inner.check(key).and_then(|()| broken(&inner)) {
+                inner.write_queue.leave(ticket);
+                return Err(error);
+            }
+            if inner.write_queue.begin(ticket) {
+                return Ok(inner);
+            }
+            match signal.wait(inner, deadline) {
+                Ok(guard) => inner = guard,
+                Err(mut guard) => {
+                    guard.write_queue.leave(ticket);
+                    return Err(readiness::timeout("the deadline passed before a frame could be sent"));
                 }
             }
         }
-        if let Some(error) = &inner.write_queue.broken {
-            return Err(error.clone());
-        }
-        inner.write_queue.held = true;
-        Ok(inner)
     }
 }

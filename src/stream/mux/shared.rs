@@ -168,7 +168,7 @@ impl Shared {
         }
         inner.error = Some(error);
         self.failing.store(true, Ordering::Relaxed);
-        if inner.write_queue.is_held() {
+        if inner.write_queue.is_writing() {
             // Whoever writes a frame at this moment says goodbye behind it. If it waits for room, this makes it give up.
             inner.write_queue.last_words = words;
             let _ = rustix::net::shutdown(&self.socket, Shutdown::Read);

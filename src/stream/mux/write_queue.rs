@@ -18,15 +18,15 @@ use crate::stream::socket::outbox::PROGRESS_BYTES;
 #[derive(Default)]
 pub(super) struct WriteQueue {
     /// Somebody is writing without the lock.
-    pub(super) held: bool,
+    is_writing: bool,
     /// Who waits, in order.
-    pub(super) queue: VecDeque<(u64, Arc<Signal>)>,
-    pub(super) tickets: u64,
+    waiting: VecDeque<(u64, Arc<Signal>)>,
+    tickets: u64,
     /// Bytes that must go out before anything else, from `rest_at` on.
-    pub(super) rest: Vec<u8>,
-    pub(super) rest_at: usize,
+    rest: Vec<u8>,
+    rest_at: usize,
     /// Since when `rest` has not moved [`PROGRESS_BYTES`], and what it moved since.
-    pub(super) stalled: Option<(Instant, usize)>,
+    stalled: Option<(Instant, usize)>,
     /// Writing failed: the peer does not take anything any more.
     pub(super) broken: Option<Error>,
     /// The goodbye that the thread whose turn it is sends behind its frame, once the mux has ended.
@@ -34,12 +34,13 @@ pub(super) struct WriteQueue {
 }
 
 impl WriteQueue {
-    pub(super) fn is_free(&self) -> bool {
-        !self.held && self.rest.is_empty()
+    fn is_free(&self) -> bool {
+        !self.is_writing && self.rest.is_empty()
     }
 
-    pub(super) fn is_held(&self) -> bool {
-        self.held
+    /// Whether somebody is writing without the lock.
+    pub(super) fn is_writing(&self) -> bool {
+        self.is_writing
     }
 
     /// Whether a frame written now would begin behind a whole one.
@@ -54,7 +55,7 @@ impl WriteQueue {
 
     /// Whether there is something that the reader thread should write once the socket has room.
     pub(super) fn needs_reader(&self) -> bool {
-        !self.held && !self.rest.is_empty() && self.broken.is_none()
+        !self.is_writing && !self.rest.is_empty() && self.broken.is_none()
     }
 
     /// Since when the rest has not made the progress that it must.
@@ -68,19 +69,65 @@ impl WriteQueue {
     }
 
     pub(super) fn notify_all(&self) {
-        self.queue.iter().for_each(|(_, signal)| signal.notify());
+        self.waiting.iter().for_each(|(_, signal)| signal.notify());
+    }
+
+    /// Joins the queue; `signal` is notified when the turn comes.
+    pub(super) fn join(&mut self, signal: &Arc<Signal>) -> u64 {
+        self.tickets += 1;
+        self.waiting.push_back((self.tickets, Arc::clone(signal)));
+        self.tickets
+    }
+
+    /// The turn of the caller, who is not in the queue: if nobody is, and nobody writes.
+    pub(super) fn begin_at_once(&mut self) -> bool {
+        let begins = self.is_free() && self.waiting.is_empty();
+        self.is_writing |= begins;
+        begins
+    }
+
+    /// The turn of whoever joined with `ticket`: if it has come.
+    pub(super) fn begin(&mut self, ticket: u64) -> bool {
+        let is_first = self.waiting.front().is_some_and(|(first, _)| *first == ticket);
+        if !self.is_free() || !is_first {
+            return false;
+        }
+        self.waiting.pop_front();
+        self.is_writing = true;
+        true
+    }
+
+    /// Gives the place of `ticket` up.
+    pub(super) fn leave(&mut self, ticket: u64) {
+        self.waiting.retain(|(other, _)| *other != ticket);
+        if let Some(next) = self.next() {
+            next.notify();
+        }
+    }
+
+    /// Ends the turn of whoever wrote.
+    pub(super) fn end(&mut self) {
+        self.is_writing = false;
     }
 
     /// Whose turn it is, if nobody writes.
     pub(super) fn next(&self) -> Option<&Arc<Signal>> {
-        self.queue.front().filter(|_| self.is_free()).map(|(_, signal)| signal)
+        self.waiting.front().filter(|_| self.is_free()).map(|(_, signal)| signal)
     }
 
-    pub(super) fn leave_queue(&mut self, ticket: u64) {
-        self.queue.retain(|(other, _)| *other != ticket);
-        if let Some(next) = self.next() {
-            next.notify();
-        }
+    /// Whether the reader thread, or whoever has the lock, may write.
+    pub(super) fn may_flush(&self) -> bool {
+        !self.is_writing && self.broken.is_none()
+    }
+
+    /// What goes out before anything else.
+    pub(super) fn rest(&self) -> &[u8] {
+        &self.rest[self.rest_at..]
+    }
+
+    /// Where new bytes go that are written before anything else. Only while nothing is left.
+    pub(super) fn refill(&mut self) -> &mut Vec<u8> {
+        &mut self.rest
     }
 
     /// `count` bytes of the rest went out.

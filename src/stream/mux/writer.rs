@@ -18,14 +18,14 @@ impl Shared {
     /// Writes what is due, without waiting. If something is left, the reader thread has to be told unless it is the caller. Whose turn
     /// it is now is among the due wakes, which the caller sees to once it has given the lock back.
     pub(super) fn flush(&self, inner: &mut Inner) {
-        while !inner.write_queue.held && inner.write_queue.broken.is_none() && inner.error.is_none() {
-            if inner.write_queue.rest.is_empty() {
-                inner.core.take_outgoing(&mut inner.write_queue.rest);
-                if inner.write_queue.rest.is_empty() {
+        while inner.write_queue.may_flush() && inner.error.is_none() {
+            if inner.write_queue.rest().is_empty() {
+                inner.core.take_outgoing(inner.write_queue.refill());
+                if inner.write_queue.rest().is_empty() {
                     break;
                 }
             }
-            match try_send(&self.socket, &inner.write_queue.rest[inner.write_queue.rest_at..]) {
+            match try_send(&self.socket, inner.write_queue.rest()) {
                 Ok(count) => inner.write_queue.advance(count),
                 Err(Errno::AGAIN) => {
                     inner.write_queue.advance(0);
@@ -90,7 +90,7 @@ impl Shared {
 
     /// Ends the turn of the thread that wrote. `written`: what is left to write, for the reader thread.
     pub(super) fn end_turn(&self, inner: &mut Inner, written: Result<Vec<u8>>) -> Result<()> {
-        inner.write_queue.held = false;
+        inner.write_queue.end();
         if let Some(error) = inner.error.clone() {
             if written.as_ref().is_ok_and(|rest| rest.is_empty()) {
                 self.say_goodbye(&inner.write_queue.last_words);
@@ -100,7 +100,7 @@ impl Shared {
         }
         match written {
             Ok(rest) => {
-                inner.write_queue.rest = rest;
+                *inner.write_queue.refill() = rest;
                 self.flush(inner);
                 self.wake_reader_if_needed(inner);
                 Ok(())
