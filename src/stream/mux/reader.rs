@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags};
 use super::delivery::{Guard, end, last_words, peer_closed, take_in};
 use super::intake::Intook;
 use super::protocol::control::Control;
-use super::protocol::lead::{LEASE, SHORT_LEASE, Watch};
+use super::protocol::leadership::{LEASE, SHORT_LEASE, Watch};
 use super::shared::{Inner, Shared};
 use crate::error::{Error, ErrorKind, Result};
 use crate::stream::frame::violation::{MuxViolation, Violation};
@@ -46,8 +46,8 @@ pub(super) fn run(shared: &Shared, handshake: Duration) {
 /// What ends the mux between two receives.
 fn judge(shared: &Shared, inner: &mut Inner, hello_due: Option<Instant>) -> Result<()> {
     if let Some(error) = inner.write_queue.broken.clone() {
-        let Some(mut intake) = inner.lead.take() else {
-            // Whoever leads looks for the last words.
+        let Some(mut intake) = inner.leadership.become_leader() else {
+            // The leader looks for the last words.
             shared.nudge_leader(inner);
             return Ok(());
         };
@@ -77,8 +77,8 @@ fn judge(shared: &Shared, inner: &mut Inner, hello_due: Option<Instant>) -> Resu
 
 /// Sleeps until the socket or another thread has something to do. Whether there may be something to read.
 fn sleep(shared: &Shared, mut inner: MutexGuard<'_, Inner>, hello_due: Option<Instant>) -> Result<bool> {
-    let watch = inner.lead.look();
-    let (reading, lease_due, frame_due) = match (watch, inner.lead.intake()) {
+    let watch = inner.leadership.look();
+    let (reading, lease_due, frame_due) = match (watch, inner.leadership.intake()) {
         (Watch::Socket, Some(intake)) => {
             intake.check()?;
             (PollFlags::IN, None, intake.frame_due())
@@ -97,7 +97,7 @@ fn sleep(shared: &Shared, mut inner: MutexGuard<'_, Inner>, hello_due: Option<In
     let until = [lease_due, frame_due, hello_due, write_due].into_iter().flatten().min();
     let events = reading | writing;
     let mut fds = [PollFd::new(&shared.wake, PollFlags::IN), PollFd::new(&shared.socket, events)];
-    // A hang-up is reported whatever was asked for, and it is not this thread's business while a program leads.
+    // A hang-up is reported whatever was asked for, and it is not this thread's business while a program is the leader.
     let watched = if events.is_empty() { 1 } else { 2 };
     readiness::wait_any(&mut fds[..watched], until)?;
     if fds[0].revents().contains(PollFlags::IN) {
@@ -107,9 +107,9 @@ fn sleep(shared: &Shared, mut inner: MutexGuard<'_, Inner>, hello_due: Option<In
     Ok(reading == PollFlags::IN && !fds[1].revents().is_empty())
 }
 
-/// Receives until the socket has no more for now, if the lead can be had.
+/// Receives until the socket has no more for now, if there is no other leader.
 fn receive_burst(shared: &Shared) {
-    let Some(mut intake) = shared.lock().lead.take_over() else { return };
+    let Some(mut intake) = shared.lock().leadership.take_over() else { return };
     for _ in 0..BURST {
         let intook = match intake.fill(shared.socket.as_fd()) {
             Ok(Intook::Nothing) => break,
@@ -125,11 +125,11 @@ fn receive_burst(shared: &Shared) {
             Ok(Intook::More) => {}
             Ok(_) => break,
             Err(error) => {
-                // Under the lock: a program that leads next would find the end of the stream, and take that for the reason.
+                // Under the lock: the next leader would find the end of the stream, and take that for the reason.
                 end(shared, &mut inner, &error);
                 break;
             }
         }
     }
-    shared.lock().lead.hand_over(intake);
+    shared.lock().leadership.return_from_reading(intake);
 }

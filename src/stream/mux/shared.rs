@@ -10,7 +10,7 @@ use rustix::net::Shutdown;
 
 use super::intake::Intake;
 use super::protocol::control::{Control, Reason};
-use super::protocol::lead::Lead;
+use super::protocol::leadership::Leadership;
 use super::protocol::state::{Core, Key};
 use super::queue::Queue;
 use super::signal::Signal;
@@ -48,7 +48,7 @@ pub(super) struct Inner {
     pub(super) offers: VecDeque<(Key, String)>,
     pub(super) write_queue: WriteQueue,
     /// Who reads the socket.
-    pub(super) lead: Lead<Intake>,
+    pub(super) leadership: Leadership<Intake>,
     /// Why the mux ended.
     pub(super) error: Option<Error>,
     /// Somebody asked for an orderly end, with this reason: what is due goes out first.
@@ -122,7 +122,7 @@ impl Shared {
             slots: BTreeMap::new(),
             offers: VecDeque::new(),
             write_queue: WriteQueue::default(),
-            lead: Lead::new(intake),
+            leadership: Leadership::new(intake),
             error: None,
             closing: None,
             said_goodbye: false,

@@ -1,4 +1,4 @@
-//! How a program waits on a mux: at the socket itself if it can lead, else until the thread that does wakes it. See `protocol/lead.rs`.
+//! How a program waits on a mux: at the socket itself as the leader, else until the leader wakes it. See `protocol/leadership.rs`.
 
 use std::os::fd::AsFd;
 use std::sync::MutexGuard;
@@ -16,16 +16,16 @@ use crate::error::Result;
 use crate::stream::socket::readiness;
 
 /// Waits for `signal` as one of the followers, until notified.
-fn follow<'a>(
+fn wait_as_follower<'a>(
     inner: MutexGuard<'a, Inner>,
     signal: &Signal,
     deadline: &mut Deadline,
 ) -> Result<MutexGuard<'a, Inner>, MutexGuard<'a, Inner>> {
-    let unfollow = |mut inner: MutexGuard<'a, Inner>| {
-        inner.lead.unfollow();
+    let no_follower = |mut inner: MutexGuard<'a, Inner>| {
+        inner.leadership.remove_follower();
         inner
     };
-    signal.wait(inner, deadline).map(unfollow).map_err(unfollow)
+    signal.wait(inner, deadline).map(no_follower).map_err(no_follower)
 }
 
 /// What a leader that waited has.
@@ -57,17 +57,17 @@ impl Shared {
         signal: &Signal,
         deadline: &mut Deadline,
     ) -> Result<MutexGuard<'a, Inner>, MutexGuard<'a, Inner>> {
-        // The reader thread keeps the deadline of the HELLO, so until that came it leads.
-        let may_lead = inner.error.is_none() && inner.core.peer_max_frame().is_some();
-        if let Some(intake) = may_lead.then(|| inner.lead.take()).flatten() {
-            return self.lead(inner, intake, signal, deadline);
+        // The reader thread keeps the deadline of the HELLO, so until that came no program is the leader.
+        let may_be_leader = inner.error.is_none() && inner.core.peer_max_frame().is_some();
+        if let Some(intake) = may_be_leader.then(|| inner.leadership.become_leader()).flatten() {
+            return self.wait_as_leader(inner, intake, signal, deadline);
         }
-        inner.lead.follow();
-        follow(inner, signal, deadline)
+        inner.leadership.add_follower();
+        wait_as_follower(inner, signal, deadline)
     }
 
     /// Reads the socket for all until `signal` is notified.
-    fn lead<'a>(
+    fn wait_as_leader<'a>(
         &'a self,
         inner: MutexGuard<'a, Inner>,
         mut intake: Intake,
@@ -75,7 +75,7 @@ impl Shared {
         deadline: &mut Deadline,
     ) -> Result<MutexGuard<'a, Inner>, MutexGuard<'a, Inner>> {
         signal.marked.store(false, Ordering::Relaxed);
-        signal.leading.store(true, Ordering::Relaxed);
+        signal.has_leader.store(true, Ordering::Relaxed);
         drop(inner);
         // If this panics, nobody can read the socket any more.
         let guard = Guard(self);
@@ -107,14 +107,15 @@ impl Shared {
             }
         };
         std::mem::forget(guard);
-        signal.leading.store(false, Ordering::Relaxed);
+        signal.has_leader.store(false, Ordering::Relaxed);
         let done = late || signal.marked.load(Ordering::Relaxed) || inner.error.is_some();
-        let calls = if done { inner.lead.give_back(intake) } else { inner.lead.hand_on(intake) };
+        let calls =
+            if done { inner.leadership.step_down(intake) } else { inner.leadership.step_down_to_follower(intake) };
         if calls {
             self.wake_reader();
         }
         if !done {
-            return follow(inner, signal, deadline);
+            return wait_as_follower(inner, signal, deadline);
         }
         // What came for this thread, or the end of the mux, counts more than the deadline.
         let for_nothing = late && !signal.marked.load(Ordering::Relaxed) && inner.error.is_none();
@@ -163,7 +164,7 @@ impl Shared {
 
     /// Wakes a program that sleeps at the socket, to look at its signal: for changes that no frame made.
     pub(super) fn nudge_leader(&self, inner: &Inner) {
-        if !inner.lead.is_free() {
+        if !inner.leadership.has_no_leader() {
             // Only fails when the counter is full: then it is readable as well.
             let _ = rustix::io::write(&self.nudge, &1u64.to_ne_bytes());
         }
