@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::delivery::{Guard, end, last_words, peer_closed, take_in};
-use super::intake::Intook;
+use super::delivery::{Guard, deliver_received, end, last_words, peer_closed};
+use super::frame_receiver::Received;
 use super::protocol::control::Control;
 use super::protocol::leadership::{LEASE, SHORT_LEASE, Watch};
 use super::shared::{Inner, Shared};
@@ -46,12 +46,12 @@ pub(super) fn run(shared: &Shared, handshake: Duration) {
 /// What ends the mux between two receives.
 fn judge(shared: &Shared, inner: &mut Inner, hello_due: Option<Instant>) -> Result<()> {
     if let Some(error) = inner.write_queue.broken.clone() {
-        let Some(mut intake) = inner.leadership.become_leader() else {
+        let Some(mut receiver) = inner.leadership.become_leader() else {
             // The leader looks for the last words.
             shared.nudge_leader(inner);
             return Ok(());
         };
-        return Err(last_words(shared, inner, &mut intake).unwrap_or(error));
+        return Err(last_words(shared, inner, &mut receiver).unwrap_or(error));
     }
     if inner.core.peer_max_frame().is_none() && hello_due.is_some_and(|due| Instant::now() >= due) {
         return Err(Violation::from(MuxViolation::LateHello).into());
@@ -78,10 +78,10 @@ fn judge(shared: &Shared, inner: &mut Inner, hello_due: Option<Instant>) -> Resu
 /// Sleeps until the socket or another thread has something to do. Whether there may be something to read.
 fn sleep(shared: &Shared, mut inner: MutexGuard<'_, Inner>, hello_due: Option<Instant>) -> Result<bool> {
     let watch = inner.leadership.look();
-    let (reading, lease_due, frame_due) = match (watch, inner.leadership.intake()) {
-        (Watch::Socket, Some(intake)) => {
-            intake.check()?;
-            (PollFlags::IN, None, intake.frame_due())
+    let (reading, lease_due, frame_due) = match (watch, inner.leadership.receiver()) {
+        (Watch::Socket, Some(receiver)) => {
+            receiver.check()?;
+            (PollFlags::IN, None, receiver.frame_due())
         }
         (Watch::Lease, _) => (PollFlags::empty(), Instant::now().checked_add(LEASE), None),
         (Watch::ShortLease, _) => (PollFlags::empty(), Instant::now().checked_add(SHORT_LEASE), None),
@@ -109,20 +109,21 @@ fn sleep(shared: &Shared, mut inner: MutexGuard<'_, Inner>, hello_due: Option<In
 
 /// Receives until the socket has no more for now, if there is no other leader.
 fn receive_burst(shared: &Shared) {
-    let Some(mut intake) = shared.lock().leadership.take_over() else { return };
+    let Some(mut receiver) = shared.lock().leadership.take_over() else { return };
     for _ in 0..BURST {
-        let intook = match intake.fill(shared.socket.as_fd()) {
-            Ok(Intook::Nothing) => break,
-            Ok(Intook::End) => Err(peer_closed()),
+        let received = match receiver.fill(shared.socket.as_fd()) {
+            Ok(Received::Nothing) => break,
+            Ok(Received::End) => Err(peer_closed()),
             other => other,
         };
         let mut inner = shared.lock();
-        let taken = intook.and_then(|intook| take_in(shared, &mut inner, &mut intake).map(|()| intook));
+        let taken =
+            received.and_then(|received| deliver_received(shared, &mut inner, &mut receiver).map(|()| received));
         if inner.core.has_outgoing() {
             shared.flush(&mut inner);
         }
         match taken {
-            Ok(Intook::More) => {}
+            Ok(Received::More) => {}
             Ok(_) => break,
             Err(error) => {
                 // Under the lock: the next leader would find the end of the stream, and take that for the reason.
@@ -131,5 +132,5 @@ fn receive_burst(shared: &Shared) {
             }
         }
     }
-    shared.lock().leadership.return_from_reading(intake);
+    shared.lock().leadership.return_from_reading(receiver);
 }

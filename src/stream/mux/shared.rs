@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::net::Shutdown;
 
-use super::intake::Intake;
+use super::frame_receiver::FrameReceiver;
 use super::protocol::control::{Control, Reason};
 use super::protocol::leadership::Leadership;
 use super::protocol::state::{Core, Key};
@@ -48,7 +48,7 @@ pub(super) struct Inner {
     pub(super) offers: VecDeque<(Key, String)>,
     pub(super) write_queue: WriteQueue,
     /// Who reads the socket.
-    pub(super) leadership: Leadership<Intake>,
+    pub(super) leadership: Leadership<FrameReceiver>,
     /// Why the mux ended.
     pub(super) error: Option<Error>,
     /// Somebody asked for an orderly end, with this reason: what is due goes out first.
@@ -115,14 +115,14 @@ impl Shared {
         [wake, nudge]: [OwnedFd; 2],
         patience: Duration,
         core: Core,
-        intake: Intake,
+        receiver: FrameReceiver,
     ) -> Self {
         let inner = Inner {
             core,
             slots: BTreeMap::new(),
             offers: VecDeque::new(),
             write_queue: WriteQueue::default(),
-            leadership: Leadership::new(intake),
+            leadership: Leadership::new(receiver),
             error: None,
             closing: None,
             said_goodbye: false,

@@ -8,7 +8,7 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags};
 
 use super::delivery::{self, Guard};
-use super::intake::{Intake, Intook};
+use super::frame_receiver::{FrameReceiver, Received};
 use super::shared::{Inner, Shared};
 use super::signal::Signal;
 use crate::deadline::Deadline;
@@ -59,8 +59,8 @@ impl Shared {
     ) -> Result<MutexGuard<'a, Inner>, MutexGuard<'a, Inner>> {
         // The reader thread keeps the deadline of the HELLO, so until that came no program is the leader.
         let may_be_leader = inner.error.is_none() && inner.core.peer_max_frame().is_some();
-        if let Some(intake) = may_be_leader.then(|| inner.leadership.become_leader()).flatten() {
-            return self.wait_as_leader(inner, intake, signal, deadline);
+        if let Some(receiver) = may_be_leader.then(|| inner.leadership.become_leader()).flatten() {
+            return self.wait_as_leader(inner, receiver, signal, deadline);
         }
         inner.leadership.add_follower();
         wait_as_follower(inner, signal, deadline)
@@ -70,7 +70,7 @@ impl Shared {
     fn wait_as_leader<'a>(
         &'a self,
         inner: MutexGuard<'a, Inner>,
-        mut intake: Intake,
+        mut receiver: FrameReceiver,
         signal: &Signal,
         deadline: &mut Deadline,
     ) -> Result<MutexGuard<'a, Inner>, MutexGuard<'a, Inner>> {
@@ -81,11 +81,11 @@ impl Shared {
         let guard = Guard(self);
         let (mut late, mut woke) = (false, false);
         let mut inner = loop {
-            let woken = self.sleep_at_the_socket(&mut intake, deadline);
+            let woken = self.sleep_at_the_socket(&mut receiver, deadline);
             let mut inner = self.lock();
             match woken {
                 Ok(Woken::Fed) if inner.error.is_none() => {
-                    if let Err(error) = delivery::take_in(self, &mut inner, &mut intake) {
+                    if let Err(error) = delivery::deliver_received(self, &mut inner, &mut receiver) {
                         delivery::end(self, &mut inner, &error);
                     }
                     (inner, woke) = self.tell_others(inner);
@@ -94,7 +94,7 @@ impl Shared {
                 Err(error) => delivery::end(self, &mut inner, &error),
             }
             if let Some(error) = inner.write_queue.broken.clone().filter(|_| inner.error.is_none()) {
-                let error = delivery::last_words(self, &mut inner, &mut intake).unwrap_or(error);
+                let error = delivery::last_words(self, &mut inner, &mut receiver).unwrap_or(error);
                 delivery::end(self, &mut inner, &error);
             }
             if signal.marked.load(Ordering::Relaxed) || inner.error.is_some() {
@@ -110,7 +110,7 @@ impl Shared {
         signal.has_leader.store(false, Ordering::Relaxed);
         let done = late || signal.marked.load(Ordering::Relaxed) || inner.error.is_some();
         let calls =
-            if done { inner.leadership.step_down(intake) } else { inner.leadership.step_down_to_follower(intake) };
+            if done { inner.leadership.step_down(receiver) } else { inner.leadership.step_down_to_follower(receiver) };
         if calls {
             self.wake_reader();
         }
@@ -139,18 +139,18 @@ impl Shared {
     }
 
     /// Receives, after a sleep if nothing is there.
-    fn sleep_at_the_socket(&self, intake: &mut Intake, deadline: &mut Deadline) -> Result<Woken> {
+    fn sleep_at_the_socket(&self, receiver: &mut FrameReceiver, deadline: &mut Deadline) -> Result<Woken> {
         loop {
-            if !intake.is_dry() {
-                match intake.fill(self.socket.as_fd())? {
-                    Intook::More | Intook::Drained => return Ok(Woken::Fed),
-                    Intook::End => return Err(delivery::peer_closed()),
-                    Intook::Nothing => {}
+            if !receiver.is_dry() {
+                match receiver.fill(self.socket.as_fd())? {
+                    Received::More | Received::Drained => return Ok(Woken::Fed),
+                    Received::End => return Err(delivery::peer_closed()),
+                    Received::Nothing => {}
                 }
             }
-            intake.check()?;
+            receiver.check()?;
             let caller = deadline.resolve();
-            let until = [caller, intake.frame_due()].into_iter().flatten().min();
+            let until = [caller, receiver.frame_due()].into_iter().flatten().min();
             let mut fds = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&self.nudge, PollFlags::IN)];
             if readiness::wait_any(&mut fds, until)? == 0 && caller.is_some() && until == caller {
                 return Ok(Woken::Late);

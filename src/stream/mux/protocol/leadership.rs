@@ -47,7 +47,7 @@ pub(in crate::stream::mux) enum Watch {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(in crate::stream::mux) struct Leadership<T> {
     /// `None`: the leader has it.
-    intake: Option<T>,
+    receiver: Option<T>,
     /// How many threads wait for what somebody else reads.
     followers: usize,
     /// Whether a program has been the leader since the reader thread looked.
@@ -56,21 +56,21 @@ pub(in crate::stream::mux) struct Leadership<T> {
 }
 
 impl<T> Leadership<T> {
-    pub(in crate::stream::mux) fn new(intake: T) -> Self {
-        Self { intake: Some(intake), followers: 0, lately: false, watch: Watch::Socket }
+    pub(in crate::stream::mux) fn new(receiver: T) -> Self {
+        Self { receiver: Some(receiver), followers: 0, lately: false, watch: Watch::Socket }
     }
 
     /// A program that must wait becomes the leader, if there is none.
     pub(in crate::stream::mux) fn become_leader(&mut self) -> Option<T> {
-        let intake = self.intake.take()?;
+        let receiver = self.receiver.take()?;
         self.lately = true;
-        Some(intake)
+        Some(receiver)
     }
 
     /// A program steps down. `true`: call the reader thread.
     #[must_use]
-    pub(in crate::stream::mux) fn step_down(&mut self, intake: T) -> bool {
-        self.intake = Some(intake);
+    pub(in crate::stream::mux) fn step_down(&mut self, receiver: T) -> bool {
+        self.receiver = Some(receiver);
         self.lately = true;
         let calls = match self.watch {
             Watch::Socket | Watch::ShortLease => false,
@@ -85,10 +85,10 @@ impl<T> Leadership<T> {
 
     /// A leader that has woken a follower steps down and becomes a follower. `true`: call the reader thread.
     #[must_use]
-    pub(in crate::stream::mux) fn step_down_to_follower(&mut self, intake: T) -> bool {
+    pub(in crate::stream::mux) fn step_down_to_follower(&mut self, receiver: T) -> bool {
         // First: the follower that was woken may be gone by now, and a follower without a leader needs the short lease.
         self.add_follower();
-        self.step_down(intake)
+        self.step_down(receiver)
     }
 
     /// A program begins to wait for what others read, because there is a leader: that one sees the follower when it steps down.
@@ -114,19 +114,19 @@ impl<T> Leadership<T> {
 
     /// The reader thread, which the socket has woken, becomes the leader: unless a program was faster, and may be again.
     pub(in crate::stream::mux) fn take_over(&mut self) -> Option<T> {
-        if self.lately { None } else { self.intake.take() }
+        if self.lately { None } else { self.receiver.take() }
     }
 
     /// The reader thread steps down. It asks before it sleeps.
-    pub(in crate::stream::mux) fn return_from_reading(&mut self, intake: T) {
-        self.intake = Some(intake);
+    pub(in crate::stream::mux) fn return_from_reading(&mut self, receiver: T) {
+        self.receiver = Some(receiver);
     }
 
     pub(in crate::stream::mux) fn has_no_leader(&self) -> bool {
-        self.intake.is_some()
+        self.receiver.is_some()
     }
 
-    pub(in crate::stream::mux) fn intake(&mut self) -> Option<&mut T> {
-        self.intake.as_mut()
+    pub(in crate::stream::mux) fn receiver(&mut self) -> Option<&mut T> {
+        self.receiver.as_mut()
     }
 }
