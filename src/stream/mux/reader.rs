@@ -28,11 +28,11 @@ pub(super) fn run(shared: &Shared, handshake: Duration) {
     loop {
         let mut inner = shared.lock();
         shared.flush(&mut inner);
-        let judged = outcome.and_then(|()| judge(shared, &mut inner, hello_due));
+        let checked = outcome.and_then(|()| check_for_an_end(shared, &mut inner, hello_due));
         if inner.error.is_some() {
             return;
         }
-        if let Err(error) = judged {
+        if let Err(error) = checked {
             return end(shared, &mut inner, &error);
         }
         outcome = sleep(shared, inner, hello_due).map(|readable| {
@@ -44,7 +44,7 @@ pub(super) fn run(shared: &Shared, handshake: Duration) {
 }
 
 /// What ends the mux between two receives.
-fn judge(shared: &Shared, inner: &mut Inner, hello_due: Option<Instant>) -> Result<()> {
+fn check_for_an_end(shared: &Shared, inner: &mut Inner, hello_due: Option<Instant>) -> Result<()> {
     if let Some(error) = inner.write_queue.broken.clone() {
         let Some(mut receiver) = inner.leadership.become_leader() else {
             // The leader looks for the last words.
