@@ -1,6 +1,6 @@
 //! Bytes on a socket: frames, attached file descriptors, and many channels over one connection.
 //!
-//! This floor knows nothing of windows. What it offers:
+//! This layer knows nothing of windows. What it offers:
 //!
 //! - [`Header`], [`Decoder`], [`read_frame`], [`write_frame`]: six-byte frames, without input and output or over anything that reads
 //!   and writes;
