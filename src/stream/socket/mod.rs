@@ -4,7 +4,7 @@
 
 pub(super) mod access;
 pub(super) mod attachments;
-mod beside;
+mod attach_only;
 pub(super) mod ending;
 mod exchange;
 pub(super) mod frame_socket;
