@@ -3,8 +3,8 @@
 //! [`frame_socket`] blocks, [`nonblocking`] serves an event loop; both are shells around [`inbox`] (what comes) and [`outbox`] (what goes).
 
 pub(super) mod access;
-pub(super) mod attachments;
 mod attach_only;
+pub(super) mod attachments;
 pub(super) mod ending;
 mod exchange;
 pub(super) mod frame_socket;
@@ -13,7 +13,7 @@ pub(super) mod listener;
 pub(super) mod nonblocking;
 pub(super) mod one_shot;
 pub(super) mod outbox;
-mod own;
 pub(super) mod peer;
 pub(super) mod readiness;
 mod send_file;
+mod unshared;
