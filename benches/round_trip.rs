@@ -7,7 +7,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use flipcall::{Deadline, Endpoint, Error, ErrorKind, Inherited, Options, Spawned, WaitPolicy};
+use flipcall::endpoint::{Endpoint, Inherited, Options, Spawned, WaitPolicy};
+use flipcall::{Deadline, Error, ErrorKind};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// Tells the child its policy.
@@ -79,7 +80,7 @@ fn call(endpoint: &mut Endpoint, message: &[u8], answer: &mut [u8]) -> flipcall:
 fn serve(policy: &str) -> flipcall::Result<()> {
     pin(1);
     let policy = POLICIES.into_iter().find(|(name, _)| *name == policy).expect("the parent names a policy").1;
-    let server = Inherited::from_env()?.into_server(Options::new().policy(policy).keep_stale_bytes())?;
+    let server = Inherited::from_env()?.into_acceptor(Options::new().policy(policy).keep_stale_bytes())?;
     let (mut endpoint, mut length) = server.recv_first(DEADLINE)?;
     let mut datagram = vec![0; WINDOW as usize];
     loop {

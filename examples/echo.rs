@@ -5,7 +5,8 @@
 use std::process::Command;
 use std::time::Duration;
 
-use flipcall::{Deadline, ErrorKind, Inherited, Options, Spawned};
+use flipcall::endpoint::{Inherited, Options, Spawned};
+use flipcall::{Deadline, ErrorKind};
 
 /// Bytes of the window: a page, 4,080 bytes of datagram.
 const WINDOW: u32 = 4096;
@@ -40,7 +41,7 @@ fn parent() -> flipcall::Result<()> {
 
 /// Sends every datagram back until the parent shuts the window down.
 fn echo() -> flipcall::Result<()> {
-    let server = Inherited::from_env()?.into_server(Options::new())?;
+    let server = Inherited::from_env()?.into_acceptor(Options::new())?;
     let (mut endpoint, mut length) = server.recv_first(PATIENCE)?;
     let mut datagram = vec![0; WINDOW as usize];
     loop {

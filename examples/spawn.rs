@@ -6,7 +6,8 @@
 use std::process::Command;
 use std::time::Duration;
 
-use flipcall::{Deadline, Endpoint, ErrorKind, Inherited, Options, Spawned};
+use flipcall::endpoint::{Endpoint, Inherited, Options, Spawned};
+use flipcall::{Deadline, ErrorKind};
 
 /// How long an answer may take.
 const PATIENCE: Deadline = Deadline::after(Duration::from_secs(5));
@@ -50,7 +51,7 @@ fn call(endpoint: &mut Endpoint, number: u64) -> flipcall::Result<u64> {
 }
 
 fn square_numbers() -> flipcall::Result<()> {
-    let server = Inherited::from_env()?.into_server(Options::new())?;
+    let server = Inherited::from_env()?.into_acceptor(Options::new())?;
     let (mut endpoint, _) = server.recv_first(PATIENCE)?;
     loop {
         let mut number = [0; 8];

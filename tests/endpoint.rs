@@ -13,8 +13,9 @@ use std::time::Duration;
 use attacker::account::Holdings;
 use attacker::raw::RawWindow;
 use attacker::{AGES, PAGE, Role, Stage, alone, command};
+use flipcall::endpoint::{Connector, Endpoint, Options, Spawned};
 use flipcall::endpoint::{Finished, Inherited, take_descriptor};
-use flipcall::{Client, Endpoint, Error, ErrorKind, Options, Spawned};
+use flipcall::{Error, ErrorKind};
 use page::{AT_ONCE, BASE, Page, failed, waiting};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
 
@@ -106,7 +107,7 @@ fn takes_its_window_twice(stage: Stage) {
 
 fn serve(inherited: Inherited) {
     let (mut endpoint, mut length) =
-        inherited.into_server(Options::new()).expect("a watchdog").recv_first(AGES).expect("a call");
+        inherited.into_acceptor(Options::new()).expect("a watchdog").recv_first(AGES).expect("a call");
     while let Ok(next) = endpoint.send_recv(length, AGES) {
         length = next;
     }
@@ -205,7 +206,7 @@ fn a_child_that_does_not_end_is_killed_after_its_grace() {
 
 /// A client that holds control, and whose server is this test.
 fn connected(page: &Page, options: Options) -> Endpoint {
-    let ours = waiting(Client::new(page.window(), options).unwrap().connect(AT_ONCE));
+    let ours = waiting(Connector::new(page.window(), options).unwrap().connect(AT_ONCE));
     page.flip(BASE, 0);
     ours.connect(AT_ONCE).unwrap()
 }

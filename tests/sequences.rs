@@ -5,9 +5,10 @@
 
 mod page;
 
+use flipcall::ErrorKind;
 use flipcall::endpoint::Waiting;
+use flipcall::endpoint::{Acceptor, Connector, Endpoint, Options};
 use flipcall::window::HEADER_LEN;
-use flipcall::{Client, Endpoint, ErrorKind, Options, Server};
 use page::{AT_ONCE, Page, failed, waiting};
 use proptest::prelude::*;
 use std::io::{Read, Write};
@@ -88,8 +89,8 @@ impl Pair {
     fn connect(keep: [bool; 2]) -> Self {
         let options = |keep: bool| if keep { Options::new().keep_stale_bytes() } else { Options::new() };
         let page = Page::new(WINDOW);
-        let client = waiting(Client::new(page.window(), options(keep[0])).unwrap().connect(AT_ONCE));
-        let server = waiting(Server::new(page.window(), options(keep[1])).unwrap().recv_first(AT_ONCE));
+        let client = waiting(Connector::new(page.window(), options(keep[0])).unwrap().connect(AT_ONCE));
+        let server = waiting(Acceptor::new(page.window(), options(keep[1])).unwrap().recv_first(AT_ONCE));
         let mut client = client.connect(AT_ONCE).unwrap();
         // The first call carries nothing, and zeroes what is left of the handshake.
         let client = waiting(client.send_recv(0, AT_ONCE));

@@ -5,9 +5,10 @@ mod page;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use flipcall::endpoint::{Acceptor, Connector, Endpoint, Options, WaitPolicy};
 use flipcall::endpoint::{pass_descriptor, take_descriptor};
 use flipcall::window::{Seals, Window};
-use flipcall::{Client, Deadline, Endpoint, Error, ErrorKind, Options, Server, WaitPolicy};
+use flipcall::{Deadline, Error, ErrorKind};
 use page::{AT_ONCE, BASE, OFFER, Page, failed, waiting};
 
 /// Bytes of the windows here.
@@ -17,12 +18,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Tells a second process of this test what to do: `fd,base,delay in ms`.
 const PEER: &str = "FLIPCALL_WIRE_PEER";
 
-fn client(page: &Page, options: Options) -> Client {
-    Client::new(page.window(), options).unwrap()
+fn client(page: &Page, options: Options) -> Connector {
+    Connector::new(page.window(), options).unwrap()
 }
 
-fn server(page: &Page, options: Options) -> Server {
-    Server::new(page.window(), options).unwrap()
+fn server(page: &Page, options: Options) -> Acceptor {
+    Acceptor::new(page.window(), options).unwrap()
 }
 
 #[test]
@@ -237,7 +238,7 @@ fn the_peer_process() {
     let options = if fields[1] == 1 { options.base_protocol() } else { options };
     let delay = Duration::from_millis(u64::from(fields[2]));
     let serve = || -> Result<(), Error> {
-        let (mut endpoint, mut length) = Server::new(window, options)?.recv_first(PATIENCE)?;
+        let (mut endpoint, mut length) = Acceptor::new(window, options)?.recv_first(PATIENCE)?;
         loop {
             std::thread::sleep(delay);
             length = endpoint.send_recv(length, PATIENCE)?;

@@ -4,8 +4,9 @@ use super::core::{Core, Left};
 use super::datagram::{DatagramReader, DatagramWriter};
 use super::{Interrupted, ShutdownHandle, Waiting};
 use crate::control::Counters;
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
 use crate::sys::sync::Ordering;
-use crate::{Deadline, Error, ErrorKind, Result};
 
 /// A connected end of a window that holds control: it may read the datagram that came with it and write the next one.
 ///

@@ -25,7 +25,7 @@ impl<'a> DatagramReader<'a> {
     /// The next `N` bytes, or `None` if fewer remain; then none is read.
     ///
     /// ```
-    /// # fn read(endpoint: &flipcall::Endpoint) -> Option<u32> {
+    /// # fn read(endpoint: &flipcall::endpoint::Endpoint) -> Option<u32> {
     /// let mut reader = endpoint.reader();
     /// let count = u32::from_ne_bytes(reader.read_array()?);
     /// # Some(count) }

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
+use flipcall::endpoint::{Acceptor, Connector, Endpoint, Options, WaitPolicy, take_descriptor};
 use flipcall::window::{Seals, Window};
-use flipcall::{Client, Deadline, Endpoint, ErrorKind, Options, Server, WaitPolicy, endpoint::take_descriptor};
+use flipcall::{Deadline, ErrorKind};
 use rustix::fs::FileType;
 
 use crate::Outcome;
@@ -84,8 +85,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let window = Window::receive(take_descriptor(arguments.fd)?, arguments.offset, arguments.length, seals)?;
     let deadline = arguments.deadline_ms.map_or(Deadline::NEVER, |ms| Deadline::after(Duration::from_millis(ms)));
     match arguments.side {
-        Side::Client => call(arguments, Client::new(window, options(arguments)?)?, deadline),
-        Side::Server => serve(arguments, Server::new(window, options(arguments)?)?, deadline),
+        Side::Client => call(arguments, Connector::new(window, options(arguments)?)?, deadline),
+        Side::Server => serve(arguments, Acceptor::new(window, options(arguments)?)?, deadline),
     }
 }
 
@@ -116,7 +117,7 @@ pub(crate) fn pin(cpu: usize) -> Outcome {
 }
 
 /// Makes the calls and checks every byte of every answer.
-fn call(arguments: &Arguments, client: Client, deadline: Deadline) -> Outcome {
+fn call(arguments: &Arguments, client: Connector, deadline: Deadline) -> Outcome {
     let handle = client.shutdown_handle();
     let mut endpoint = client.connect(deadline).map_err(flipcall::Error::from)?;
     let size = usize::try_from(arguments.payload)?;
@@ -162,7 +163,7 @@ fn verify(request: &[u8], answer: &[u8], number: u64) -> Outcome {
 }
 
 /// Adds 1 to every byte of each datagram and sends it back, until the peer shuts down.
-fn serve(arguments: &Arguments, server: Server, deadline: Deadline) -> Outcome {
+fn serve(arguments: &Arguments, server: Acceptor, deadline: Deadline) -> Outcome {
     let handle = server.shutdown_handle();
     let ended = server.recv_first(deadline).map_err(flipcall::Error::from).and_then(|(mut endpoint, first)| {
         let mut datagram = vec![0u8; endpoint.capacity() as usize];
@@ -192,7 +193,7 @@ fn answer_calls(
     }
 }
 
-fn report(arguments: &Arguments, handle: &flipcall::ShutdownHandle) {
+fn report(arguments: &Arguments, handle: &flipcall::endpoint::ShutdownHandle) {
     if arguments.counters {
         eprintln!("{:?}", handle.counters());
     }

@@ -14,11 +14,12 @@ use std::time::Instant;
 
 use super::WindowLine;
 use super::bulk::{encoded_twice, overdue, within};
+use crate::endpoint::Endpoint;
 use crate::endpoint::{Halted, INLINE_BYTES};
 use crate::rpc::CallViolation;
 use crate::rpc::codec::Sink;
 use crate::rpc::wire::{BULK, CONTINUE, FLAG_PARTS, LEAST_PART, PART_HEADER, WINDOW_HEADER};
-use crate::{Deadline, Endpoint, Error, Result};
+use crate::{Deadline, Error, Result};
 
 /// Parts are of a size that is a multiple of this, so that they begin on a cache line of the receiver's copy.
 const ALIGNMENT: u64 = 64;

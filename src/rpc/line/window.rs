@@ -20,11 +20,12 @@ use rustix::net::sockopt::set_socket_send_buffer_size;
 use super::kept::Kept;
 use super::parts::{self, PartHead};
 use super::{Budget, Outgoing, RETAINED, TooLarge, hang_up};
+use crate::endpoint::Endpoint;
 use crate::endpoint::{Halted, INLINE_WORDS};
 use crate::rpc::codec::{Encode, Encoder, Sink};
 use crate::rpc::wire::{self, BULK_DATAGRAM, FLAG_BULK, WINDOW_HEADER};
 use crate::stream::FrameSocket;
-use crate::{Deadline, Endpoint, Result};
+use crate::{Deadline, Result};
 
 /// A window and the socket beside it.
 #[derive(Debug)]

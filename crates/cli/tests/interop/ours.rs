@@ -2,16 +2,17 @@
 
 use std::time::Instant;
 
+use flipcall::endpoint::{Acceptor, Connector, Endpoint, Options, ShutdownHandle};
 use flipcall::window::{Seals, Window};
-use flipcall::{Client, Deadline, Endpoint, Error, Options, Server, ShutdownHandle};
+use flipcall::{Deadline, Error};
 
 use crate::place::Place;
 use crate::process::{PATIENCE, Side};
 
 /// An endpoint that has not shaken hands yet.
 pub(crate) enum Ours {
-    Client(Client),
-    Server(Server),
+    Client(Connector),
+    Server(Acceptor),
 }
 
 impl Ours {
@@ -21,8 +22,8 @@ impl Ours {
 
     pub(crate) fn over(side: Side, window: Window, options: Options) -> Self {
         match side {
-            Side::Client => Self::Client(Client::new(window, options).expect("a client")),
-            Side::Server => Self::Server(Server::new(window, options).expect("a server")),
+            Side::Client => Self::Client(Connector::new(window, options).expect("a client")),
+            Side::Server => Self::Server(Acceptor::new(window, options).expect("a server")),
         }
     }
 
