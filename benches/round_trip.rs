@@ -74,7 +74,7 @@ fn all_cpus() -> CpuSet {
 fn call(endpoint: &mut Endpoint, message: &[u8], answer: &mut [u8]) -> flipcall::Result<()> {
     let length = endpoint.write_datagram(message)?;
     endpoint.send_recv(length, DEADLINE)?;
-    endpoint.read(0, answer)
+    endpoint.read_at(0, answer)
 }
 
 fn serve(policy: &str) -> flipcall::Result<()> {
@@ -85,7 +85,7 @@ fn serve(policy: &str) -> flipcall::Result<()> {
     let mut datagram = vec![0; WINDOW as usize];
     loop {
         let datagram = &mut datagram[..length as usize];
-        endpoint.read(0, datagram)?;
+        endpoint.read_at(0, datagram)?;
         endpoint.write_datagram(datagram)?;
         length = match endpoint.send_recv(length, Deadline::NEVER).map_err(Error::from) {
             Err(error) if error.kind() == ErrorKind::PeerShutdown => return Ok(()),

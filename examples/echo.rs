@@ -30,7 +30,7 @@ fn parent() -> flipcall::Result<()> {
         let length = endpoint.write_datagram(line.as_bytes())?;
         let length = endpoint.send_recv(length, PATIENCE)?;
         let mut answer = vec![0; length as usize];
-        endpoint.read(0, &mut answer)?;
+        endpoint.read_at(0, &mut answer)?;
         println!("sent {line:?}, process {} answered {:?}", child.id(), String::from_utf8_lossy(&answer));
     }
 
@@ -46,7 +46,7 @@ fn echo() -> flipcall::Result<()> {
     let mut datagram = vec![0; WINDOW as usize];
     loop {
         let datagram = &mut datagram[..length as usize];
-        endpoint.read(0, datagram)?;
+        endpoint.read_at(0, datagram)?;
         endpoint.write_datagram(datagram)?;
         length = match endpoint.send_recv(length, Deadline::NEVER).map_err(flipcall::Error::from) {
             Err(error) if error.kind() == ErrorKind::PeerShutdown => return Ok(()),

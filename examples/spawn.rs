@@ -46,7 +46,7 @@ fn call(endpoint: &mut Endpoint, number: u64) -> flipcall::Result<u64> {
     endpoint.send_recv(length, PATIENCE)?;
     // An answer that is too short is an error of this read, whatever the child sent.
     let mut square = [0; 8];
-    endpoint.read(0, &mut square)?;
+    endpoint.read_at(0, &mut square)?;
     Ok(u64::from_ne_bytes(square))
 }
 
@@ -55,7 +55,7 @@ fn square_numbers() -> flipcall::Result<()> {
     let (mut endpoint, _) = server.recv_first(PATIENCE)?;
     loop {
         let mut number = [0; 8];
-        endpoint.read(0, &mut number)?;
+        endpoint.read_at(0, &mut number)?;
         let number = u64::from_ne_bytes(number);
         if number == 13 {
             std::process::abort();

@@ -175,13 +175,13 @@ pub fn state(data: &[u8]) {
                 let (offset, count) = (input.number(), u32::from(input.byte()));
                 let bytes = input.take(count);
                 let fits = u64::from(offset) + bytes.len() as u64 <= u64::from(CAPACITY);
-                assert_eq!(endpoint.write(offset, bytes).is_ok(), fits && poisoned.is_none());
+                assert_eq!(endpoint.write_at(offset, bytes).is_ok(), fits && poisoned.is_none());
                 Ours::Active(endpoint)
             }
             (4, Ours::Active(endpoint)) => {
                 let (offset, mut bytes) = (input.number(), vec![0; input.number().min(CAPACITY) as usize]);
                 let fits = u64::from(offset) + bytes.len() as u64 <= u64::from(endpoint.received());
-                assert_eq!(endpoint.read(offset, &mut bytes).is_ok(), fits);
+                assert_eq!(endpoint.read_at(offset, &mut bytes).is_ok(), fits);
                 Ours::Active(endpoint)
             }
             (_, Ours::Active(endpoint)) => match call(endpoint, input.number(), &mut poisoned) {

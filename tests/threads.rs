@@ -25,8 +25,8 @@ fn serve(descriptor: &WindowDescriptor<'_>, options: Options) -> Result<()> {
     loop {
         if length == 4 {
             let mut number = [0; 4];
-            endpoint.read(0, &mut number)?;
-            endpoint.write(0, &(u32::from_ne_bytes(number) + 1).to_ne_bytes())?;
+            endpoint.read_at(0, &mut number)?;
+            endpoint.write_at(0, &(u32::from_ne_bytes(number) + 1).to_ne_bytes())?;
         }
         length = endpoint.send_recv(length, PATIENCE)?;
     }
@@ -35,10 +35,10 @@ fn serve(descriptor: &WindowDescriptor<'_>, options: Options) -> Result<()> {
 fn call(descriptor: &WindowDescriptor<'_>, options: Options, calls: u32) -> Result<()> {
     let mut endpoint = Connector::new(window(descriptor), options)?.connect(PATIENCE)?;
     for number in 0..calls {
-        endpoint.write(0, &number.to_ne_bytes())?;
+        endpoint.write_at(0, &number.to_ne_bytes())?;
         assert_eq!(endpoint.send_recv(4, Deadline::after(PATIENCE))?, 4);
         let mut answer = [0; 4];
-        endpoint.read(0, &mut answer)?;
+        endpoint.read_at(0, &mut answer)?;
         assert_eq!(u32::from_ne_bytes(answer), number + 1);
     }
     Ok(())

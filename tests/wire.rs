@@ -50,18 +50,18 @@ fn step_by_step(options: fn() -> Options, offer: &[u8], answer: &[u8]) {
     let mut ours = ours.connect(AT_ONCE).unwrap();
     assert_eq!(page.words(), [0, length(answer), 0, 0], "the client holds control and has written nothing");
 
-    ours.write(0, b"call").unwrap();
+    ours.write_at(0, b"call").unwrap();
     let ours = waiting(ours.send_recv(4, AT_ONCE));
     assert_eq!(page.words(), [1, 4, 0, 0], "the client called");
     assert_eq!(page.datagram(length(offer).max(5)), [b"call".as_slice(), &vec![0; offer.len().max(5) - 4]].concat());
 
     let (mut theirs, 4) = theirs.recv_first(AT_ONCE).unwrap() else { panic!("another length") };
-    theirs.write(0, b"answer").unwrap();
+    theirs.write_at(0, b"answer").unwrap();
     let theirs = waiting(theirs.send_recv(6, AT_ONCE));
     assert_eq!((page.words(), page.datagram(7)), ([0, 6, 0, 0], b"answer\0".to_vec()), "the server answered");
 
     let (mut ours, 6) = ours.resume(AT_ONCE).unwrap() else { panic!("another length") };
-    ours.write(0, &[7; WINDOW as usize - 16]).unwrap();
+    ours.write_at(0, &[7; WINDOW as usize - 16]).unwrap();
     drop(waiting(ours.send_recv(WINDOW - 16, Duration::ZERO)));
     assert_eq!(page.words(), [2, WINDOW - 16, 0, 0], "the client shut down, the datagram is as it was");
     assert_eq!(page.everything(), [7; WINDOW as usize - 16]);
@@ -269,7 +269,7 @@ fn each_side_says_in_its_own_word_that_it_sleeps() {
     let mut ours = ours.connect(PATIENCE).unwrap();
     // The server sleeps, and has nothing to say in the client's word.
     sleeps(&page, 0, [0, 1]);
-    ours.write(0, b"ping").unwrap();
+    ours.write_at(0, b"ping").unwrap();
     std::thread::scope(|scope| {
         let call = scope.spawn(|| ours.send_recv(4, PATIENCE).unwrap());
         sleeps(&page, 1, [1, 0]);

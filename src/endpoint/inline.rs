@@ -20,7 +20,7 @@ impl Endpoint {
     /// Makes the next datagram: a head, and `bytes` bytes of `words` as they lie in memory. The others of them are zero.
     ///
     /// # Errors
-    /// As [`write`](Self::write).
+    /// As [`write_at`](Self::write_at).
     #[inline(always)]
     pub(crate) fn write_inline(
         &mut self,

@@ -59,7 +59,7 @@
 //! | `SendLast` | [`Endpoint::send_last`] |
 //! | `Shutdown` | [`ShutdownHandle::shut_down`] |
 //! | `Destroy` | dropping it, which shuts down first |
-//! | `Data` | [`Endpoint::read`], [`Endpoint::write`]: copies, never a slice of what the peer can change |
+//! | `Data` | [`Endpoint::read_at`], [`Endpoint::write_at`]: copies, never a slice of what the peer can change |
 //! | `DataCap` | [`Endpoint::capacity`] |
 //! | `NewReader` · `NewWriter` | [`Endpoint::reader`] · [`Endpoint::writer`] |
 //! | `PacketWindowAllocator` · `PacketWindowDescriptor` | [`Allocator`](crate::window::Allocator) · [`WindowDescriptor`](crate::window::WindowDescriptor) |

@@ -53,9 +53,9 @@ fn call_into_holes(peer: &Peer, arena: &Allocator, bytes: u64) {
         let mut copy = [0; 256];
         let kind = loop {
             let call = Instant::now();
-            endpoint.write(0, &[7; 256]).expect("in range");
+            endpoint.write_at(0, &[7; 256]).expect("in range");
             match endpoint.send_recv(256, DEADLINE) {
-                Ok(length) => endpoint.read(0, &mut copy[..length as usize]).expect("in range"),
+                Ok(length) => endpoint.read_at(0, &mut copy[..length as usize]).expect("in range"),
                 Err(error) => break error.kind(),
             }
             assert!(copy.iter().all(|byte| [0, 7].contains(byte)), "bytes from nowhere: {copy:?}");
@@ -166,6 +166,6 @@ fn our_file_can_be_neither_shrunk_nor_grown_nor_sealed() {
     let mut endpoint = Connector::new(next_window(&arena), Options::new()).unwrap().connect(AGES).unwrap();
     let length = endpoint.send_recv(0, AGES).expect("an answer");
     let mut answer = vec![0; length as usize];
-    endpoint.read(0, &mut answer).unwrap();
+    endpoint.read_at(0, &mut answer).unwrap();
     assert_eq!(answer, b"still here");
 }

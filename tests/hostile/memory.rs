@@ -83,8 +83,8 @@ fn check_one_length(endpoint: &Endpoint, length: u32, copy: &mut [u8]) {
     for _ in 0..20 {
         assert_eq!(endpoint.received(), length);
         assert_eq!(endpoint.reader().remaining(), length);
-        endpoint.read(0, &mut copy[..length as usize]).expect("the datagram is as long as it was said to be");
-        let beyond = endpoint.read(length, &mut copy[..1]).unwrap_err();
+        endpoint.read_at(0, &mut copy[..length as usize]).expect("the datagram is as long as it was said to be");
+        let beyond = endpoint.read_at(length, &mut copy[..1]).unwrap_err();
         assert_eq!(beyond.kind(), ErrorKind::InvalidInput);
     }
 }

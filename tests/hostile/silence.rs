@@ -27,8 +27,8 @@ pub fn echoes(stage: Stage) {
         let mut copy = vec![0; PAGE as usize];
         loop {
             let datagram = &mut copy[..length as usize];
-            endpoint.read(0, datagram).expect("in range");
-            endpoint.write(0, datagram).expect("in range");
+            endpoint.read_at(0, datagram).expect("in range");
+            endpoint.write_at(0, datagram).expect("in range");
             match endpoint.send_recv(length, Deadline::NEVER) {
                 Ok(next) => length = next,
                 Err(_) => break,
@@ -111,7 +111,7 @@ fn say(endpoint: &mut Endpoint, datagram: &[u8]) -> Vec<u8> {
 
 fn read(endpoint: &Endpoint, length: u32) -> Vec<u8> {
     let mut answer = vec![0; length as usize];
-    endpoint.read(0, &mut answer).unwrap();
+    endpoint.read_at(0, &mut answer).unwrap();
     answer
 }
 

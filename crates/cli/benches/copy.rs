@@ -47,13 +47,13 @@ fn copies(criterion: &mut Criterion) {
         let mut bytes = vec![7; size as usize];
         group.throughput(Throughput::Bytes(u64::from(size)));
         group.bench_function(BenchmarkId::new("window-in", size), |bencher| {
-            bencher.iter(|| endpoint.write(0, black_box(&bytes)).expect("it fits"));
+            bencher.iter(|| endpoint.write_at(0, black_box(&bytes)).expect("it fits"));
         });
         group.bench_function(BenchmarkId::new("memcpy-in", size), |bencher| {
             bencher.iter(|| plain.bytes().copy_in(black_box(&bytes)));
         });
         group.bench_function(BenchmarkId::new("window-out", size), |bencher| {
-            bencher.iter(|| endpoint.read(0, black_box(&mut bytes)).expect("it was received"));
+            bencher.iter(|| endpoint.read_at(0, black_box(&mut bytes)).expect("it was received"));
         });
         group.bench_function(BenchmarkId::new("memcpy-out", size), |bencher| {
             bencher.iter(|| plain.bytes().copy_out(black_box(&mut bytes)));

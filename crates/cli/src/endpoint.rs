@@ -130,7 +130,7 @@ fn call(arguments: &Arguments, client: Connector, deadline: Deadline) -> Outcome
         if got != length {
             return Err(format!("mismatch: call {number} of {length} bytes was answered by {got}").into());
         }
-        endpoint.read(0, &mut answer)?;
+        endpoint.read_at(0, &mut answer)?;
         verify(&request, &answer, number)?;
     }
     let elapsed = start.elapsed();
@@ -186,9 +186,9 @@ fn answer_calls(
     let mut length = first;
     loop {
         let datagram = &mut datagram[..length as usize];
-        endpoint.read(0, datagram)?;
+        endpoint.read_at(0, datagram)?;
         datagram.iter_mut().for_each(|byte| *byte = byte.wrapping_add(1));
-        endpoint.write(0, datagram)?;
+        endpoint.write_at(0, datagram)?;
         length = endpoint.send_recv(length, deadline)?;
     }
 }

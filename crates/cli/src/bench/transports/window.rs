@@ -54,7 +54,7 @@ impl Caller for WindowCaller {
         let Some(endpoint) = &mut self.endpoint else { return Err("a call before the handshake".into()) };
         let length = endpoint.write_datagram(&self.payload)?;
         let length = endpoint.send_recv(length, DEADLINE).map_err(Error::from)?;
-        endpoint.read(0, &mut self.answer[..length as usize])?;
+        endpoint.read_at(0, &mut self.answer[..length as usize])?;
         Ok(())
     }
 }
@@ -82,7 +82,7 @@ impl WindowAnswerer {
     #[inline(always)]
     fn echo(&mut self, endpoint: &mut Endpoint, length: u32, think: Duration) -> flipcall::Result<u32> {
         let buffer = &mut self.buffer[..length as usize];
-        endpoint.read(0, buffer)?;
+        endpoint.read_at(0, buffer)?;
         work(think);
         endpoint.write_datagram(buffer)
     }
