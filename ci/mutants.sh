@@ -34,7 +34,7 @@ for mutant in "${mutants[@]:0:$run}"; do
   IFS='|' read -r name file change expected reason <<<"$mutant"
   rm -rf "$copy" && mkdir -p "$copy"
   cp -r Cargo.toml Cargo.lock src "$copy/"
-  for folder in tests benches examples; do mkdir -p "$copy/$folder" && cp -r "$folder/." "$copy/$folder/"; done
+  for folder in tests benches examples crates; do mkdir -p "$copy/$folder" && cp -r "$folder/." "$copy/$folder/"; done
   perl -0pi -e "$change" "$copy/$file"
   if cmp -s "$file" "$copy/$file"; then
     echo "mutant $name changes nothing: the list is stale"
@@ -42,12 +42,12 @@ for mutant in "${mutants[@]:0:$run}"; do
     continue
   fi
   log="$copy/log"
-  if ! (cd "$copy" && cargo test --quiet --profile loom --lib --no-run) >"$log" 2>&1; then
+  if ! (cd "$copy" && cargo test --quiet -p flipcall --profile loom --lib --no-run) >"$log" 2>&1; then
     echo "mutant $name does not build"; tail -n 20 "$log"; failed=1
     continue
   fi
   colour=green
-  (cd "$copy" && timeout 600 cargo test --quiet --profile loom --lib models) >"$log" 2>&1 || colour=red
+  (cd "$copy" && timeout 600 cargo test --quiet -p flipcall --profile loom --lib models) >"$log" 2>&1 || colour=red
   verdict=ok
   [ "$colour" = "$expected" ] || { verdict="WRONG, expected $expected"; failed=1; tail -n 20 "$log"; }
   echo "mutant $name: $colour ($verdict)${reason:+ – $reason}"

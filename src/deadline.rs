@@ -78,6 +78,17 @@ impl Deadline {
             }
         }
     }
+
+    /// The earlier of this deadline and one `limit` from now. Both are absolute from here on.
+    pub(crate) fn capped(mut self, limit: Duration) -> Self {
+        let own = self.resolve();
+        let mut cap = Self::after(limit);
+        match (own, cap.resolve()) {
+            (Some(own), Some(cap)) => Self::at(own.min(cap)),
+            (None, Some(_)) => cap,
+            (_, None) => self,
+        }
+    }
 }
 
 impl From<Duration> for Deadline {
@@ -127,6 +138,20 @@ mod tests {
         }
         assert!(Deadline::NEVER.is_beyond(Duration::MAX));
         assert!(!Deadline::at(Instant::now()).is_beyond(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_cap_is_the_earlier_of_two() {
+        let hour = Duration::from_secs(3600);
+        let soon = Instant::now() + Duration::from_secs(1);
+        assert_eq!(Deadline::at(soon).capped(hour).resolve(), Some(soon));
+        assert_eq!(Deadline::at(soon).capped(Duration::MAX).resolve(), Some(soon));
+        let before = Instant::now();
+        for patient in [Deadline::NEVER, Deadline::at(before + 2 * hour), Deadline::after(2 * hour)] {
+            let capped = patient.capped(hour).resolve().unwrap();
+            assert!(capped >= before + hour && capped <= Instant::now() + hour);
+        }
+        assert_eq!(Deadline::NEVER.capped(Duration::MAX).resolve(), None);
     }
 
     #[test]

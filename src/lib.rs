@@ -35,9 +35,6 @@ pub mod rpc;
 pub mod stream;
 pub mod window;
 
-#[cfg(feature = "cli")]
-pub use sys::raw;
-
 pub use control::{Counters, WaitPolicy};
 pub use deadline::Deadline;
 pub use endpoint::{Client, Endpoint, Inherited, Interrupted, Options, Server, ShutdownHandle, Spawned, Waiting};

@@ -1,9 +1,6 @@
 //! What connections cost and leave behind: CPU time, pages, descriptors, mappings, system calls.
 
 mod attacker;
-#[cfg(feature = "cli")]
-#[path = "resources/pairs.rs"]
-mod pairs;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};

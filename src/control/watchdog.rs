@@ -15,7 +15,8 @@ use rustix::io::Errno;
 
 use crate::sys::cancel::{Cancel, CancelWord};
 use crate::sys::fork::PerProcess;
-use crate::sys::thread::start_without_signals;
+use crate::sys::lock::lock;
+use crate::sys::thread;
 
 /// Hang-ups taken per system call.
 const EVENTS: usize = 64;
@@ -117,7 +118,7 @@ impl Watchdog {
         let token = self.next.fetch_add(1, Ordering::Relaxed);
         let mut tied = self.lock();
         if !tied.running {
-            start_without_signals("flipcall-watch", || self.run())
+            thread::spawn("flipcall-watch", || self.run())
                 .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))?;
             tied.running = true;
         }
@@ -155,7 +156,7 @@ impl Watchdog {
     }
 
     fn lock(&self) -> MutexGuard<'_, Tied> {
-        self.tied.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.tied)
     }
 }
 

@@ -9,19 +9,22 @@
 //! - [`short`] the same for what lies in the first cache line
 //! - [`memfd`] sealed shared-memory files
 //! - [`fork`] tells whether this process was forked since
-//! - `raw` the bare limits that the benchmark compares with (feature `cli`)
 //! - [`socket`] the socket options and requests that no safe wrapper has
 //! - [`thread`] starts threads that take no signals of the program
+//! - [`lock`] a mutex without poison
+//! - [`poll`] waits for descriptors until a point in time
+//! - [`foreign`] closes descriptors that a peer sent, which may block
 //! - [`try_lock`] a lock that nobody waits for
 //! - [`spawn`] starts a child that inherits chosen descriptors
 
 pub(crate) mod bytes;
 pub(crate) mod cancel;
+pub(crate) mod foreign;
 pub(crate) mod fork;
+pub(crate) mod lock;
 pub(crate) mod mapping;
 pub(crate) mod memfd;
-#[cfg(feature = "cli")]
-pub mod raw;
+pub(crate) mod poll;
 pub(crate) mod short;
 pub(crate) mod socket;
 pub(crate) mod spawn;

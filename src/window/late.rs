@@ -7,7 +7,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::{Seals, Window, WindowDescriptor, page_size};
-use crate::sys::memfd;
+use crate::sys::{foreign, memfd};
 use crate::{Error, ErrorKind, Result};
 
 impl Window {
@@ -30,7 +30,7 @@ impl Window {
         match Self::receive(fd, offset, length, Seals::Late) {
             Ok(window) => seal(&copy).map(|()| window),
             Err(error) => {
-                super::closer::close_aside(copy);
+                foreign::close([copy]);
                 Err(error)
             }
         }

@@ -29,7 +29,6 @@
 //! ```
 
 mod allocator;
-mod closer;
 pub(crate) mod late;
 mod layout;
 mod mapped;

@@ -4,8 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::event::PollFlags;
 
 use super::ClientConfig;
 use super::channel::{Channel, Line, Request};
@@ -16,6 +15,7 @@ use crate::rpc::line::{Budget, SocketLine, WindowLine, hang_up};
 use crate::rpc::wire::{self, Hello, Open, Opened, VERSION};
 use crate::rpc::{CallError, CallViolation, Code};
 use crate::stream::{Attachments, FrameSocket};
+use crate::sys::poll;
 use crate::window::Window;
 use crate::{Deadline, Error, ErrorKind, Options, Result};
 
@@ -61,11 +61,7 @@ impl Session {
     pub(super) fn is_alive(&self) -> bool {
         // Not a look at the next byte: what was sent before the end would hide it, ours as well.
         let ended = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
-        let mut fds = [PollFd::new(&self.socket, PollFlags::RDHUP)];
-        match poll(&mut fds, Some(&Timespec::default())) {
-            Ok(_) => !fds[0].revents().intersects(ended),
-            Err(errno) => errno == Errno::INTR,
-        }
+        poll::now(&self.socket, PollFlags::RDHUP).is_ok_and(|state| !state.intersects(ended))
     }
 
     /// Ends the connection, and with it its channels.
@@ -185,10 +181,7 @@ fn build(
     let window = Window::receive_and_seal(file, opened.offset, opened.length)?;
     let options = Options::new().policy(config.policy).watch_shared(socket.shared());
     let client = endpoint::Client::new(window, options)?;
-    let mut deadline = deadline;
-    let patience = std::time::Instant::now() + wire::HANDSHAKE;
-    let until = deadline.resolve().map_or(patience, |due| due.min(patience));
-    let endpoint = client.connect(Deadline::at(until))?;
+    let endpoint = client.connect(deadline.capped(wire::HANDSHAKE))?;
     Ok(Line::Window(WindowLine::new(endpoint, socket, session.parts, &session.kept)))
 }
 

@@ -32,7 +32,7 @@ pub use reply::{Answered, Chunks, Reply};
 
 use super::line::{Budget, SocketLine};
 use super::{Code, Router, Status};
-use crate::stream::{FrameSocket, Listener, Peer};
+use crate::stream::{Access, FrameSocket, Listener, Peer};
 use crate::{Deadline, Error, Result};
 
 /// Serves the methods of a [`Router`].
@@ -105,9 +105,7 @@ impl Server {
     /// # Errors
     /// As [`Listener::bind`].
     pub fn bind(&self, path: impl AsRef<Path>) -> Result<Listener> {
-        // Only without a mode of its own: the listener then sets what it is told, and the process's mask is not asked.
-        const UNRESTRICTED: u32 = 0o666;
-        Listener::bind(path, self.shared.config.mode.unwrap_or(UNRESTRICTED))
+        Listener::bind(path, self.shared.config.mode.map_or(Access::Everyone, Access::Mode))
     }
 
     /// Accepts and serves connections until the server is [closed](ServerHandle::close).

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::control::Reason;
 use super::handle::{ChannelReceiver, ChannelSender};
-use crate::{Deadline, Error, Result};
+use crate::deadline::Deadline;
+use crate::error::{Error, Result};
 
 /// How often a bridge whose program sends nothing looks whether its channel still lives.
 const LOOK_EVERY: Duration = Duration::from_millis(50);

@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 
 use super::handle::{ChannelReceiver, ChannelSender};
-use crate::Deadline;
+use crate::deadline::Deadline;
 
 /// Writes bytes to a channel, cut into messages of the peer's maximum. Dropped, it ends the direction.
 #[derive(Debug)]

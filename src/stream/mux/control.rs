@@ -15,7 +15,8 @@
 
 use std::fmt;
 
-use crate::stream::{Header, MuxViolation};
+use crate::stream::frame::header::Header;
+use crate::stream::frame::violation::MuxViolation;
 
 /// The version of the credit protocol.
 const VERSION: u8 = 1;

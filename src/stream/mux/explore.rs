@@ -14,7 +14,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::control::Reason;
 use super::core::{Core, Event, FRAME_COST, Key, State, Terms};
-use crate::stream::{Decoder, Header};
+use crate::stream::frame::decoder::Decoder;
+use crate::stream::frame::header::Header;
 
 const USES: u8 = 4;
 const MAX_FRAME: u32 = 1;

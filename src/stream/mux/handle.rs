@@ -13,8 +13,10 @@ use super::intake::Intake;
 use super::reader;
 use super::shared::{Inner, Shared, Slot};
 use super::wait::Signal;
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+use crate::stream::socket::readiness;
 use crate::sys::socket::set_pass_rights;
-use crate::{Deadline, Error, ErrorKind, Result};
 
 /// One side of a mux in credit mode. Clones are handles to the same side.
 ///
@@ -92,7 +94,7 @@ impl Mux {
                     }
                     Err(guard) => {
                         inner = guard;
-                        crate::stream::readiness::timeout("the deadline passed before the channel was accepted")
+                        readiness::timeout("the deadline passed before the channel was accepted")
                     }
                 },
                 Err(error) => error,

@@ -7,8 +7,12 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, recv, recvmsg};
 
-use crate::Result;
-use crate::stream::{Decoder, Header, Violation, decode, readiness};
+use crate::error::Result;
+use crate::stream::frame::decoder;
+use crate::stream::frame::decoder::Decoder;
+use crate::stream::frame::header::Header;
+use crate::stream::frame::violation::Violation;
+use crate::stream::socket::readiness;
 
 /// A payload of at least this many bytes is received where it stays; a shorter one is cheaper to copy than to receive alone.
 const DIRECT: usize = 8 * 1024;
@@ -65,7 +69,7 @@ impl Intake {
         };
         self.dry = false;
         match received {
-            Ok((0, _)) | Err(Errno::CONNRESET) if self.is_inside_frame() => Err(decode::end_inside_frame()),
+            Ok((0, _)) | Err(Errno::CONNRESET) if self.is_inside_frame() => Err(decoder::end_inside_frame()),
             Ok((0, _)) | Err(Errno::CONNRESET) => Ok(Intook::End),
             Ok((count, wanted)) if count == wanted => Ok(Intook::More),
             Ok(_) => {

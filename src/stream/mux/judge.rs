@@ -11,7 +11,7 @@
 
 use super::control::{Control, MAX_CONTROL, Reason};
 use super::core::{Channel, Core, Event, FRAME_COST, Key, MAX_CREDIT, State};
-use crate::stream::{MuxViolation, Violation};
+use crate::stream::frame::violation::{MuxViolation, Violation};
 
 impl Core {
     /// Judges a frame.

@@ -19,9 +19,12 @@ use super::control::Control;
 use super::core::{FRAME_COST, Key};
 use super::shared::{Inner, Shared};
 use super::wait::Signal;
-use crate::stream::outbox::{PROGRESS_BYTES, try_send, try_send_slices};
-use crate::stream::{Header, Violation, readiness};
-use crate::{Deadline, Error, ErrorKind, Result};
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+use crate::stream::frame::header::Header;
+use crate::stream::frame::violation::Violation;
+use crate::stream::socket::outbox::{PROGRESS_BYTES, try_send, try_send_slices};
+use crate::stream::socket::readiness;
 
 #[derive(Default)]
 pub(super) struct Pen {

@@ -13,8 +13,9 @@ use super::core::{Event, Key, MAX_UNSENT_CONTROL};
 use super::intake::{Intake, Intook, Payload};
 use super::lead::{LEASE, SHORT_LEASE, Watch};
 use super::shared::{Ended, Inner, Shared, Slot};
-use crate::stream::{MuxViolation, Violation, readiness};
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::stream::frame::violation::{MuxViolation, Violation};
+use crate::stream::socket::readiness;
 
 /// How many receives may follow each other before sleeping programs are woken and the pen is looked at. Waking a program for each frame
 /// of a stream would cost two switches a frame; four frames of the default size are half of the default credit.

@@ -15,8 +15,8 @@ use super::lead::Lead;
 use super::pen::Pen;
 use super::queue::Queue;
 use super::wait::Signal;
-use crate::stream::outbox;
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::stream::socket::outbox;
 
 /// Buffers of consumed messages kept for the next ones.
 const SPARE_BUFFERS: usize = 16;

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, MutexGuard, PoisonError};
+use std::sync::{Condvar, MutexGuard};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -10,8 +10,10 @@ use rustix::event::{PollFd, PollFlags};
 use super::intake::{Intake, Intook};
 use super::reader::{self, Guard};
 use super::shared::{Inner, Shared};
-use crate::stream::readiness;
-use crate::{Deadline, Result};
+use crate::deadline::Deadline;
+use crate::error::Result;
+use crate::stream::socket::readiness;
+use crate::sys::lock;
 
 /// A condition variable that knows whether anybody waits: waking nobody costs no system call.
 #[derive(Debug, Default)]
@@ -53,8 +55,8 @@ impl Signal {
         }
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let guard = match until {
-            Some(_) => self.condition.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0,
-            None => self.condition.wait(guard).unwrap_or_else(PoisonError::into_inner),
+            Some(_) => lock::wait_timeout(&self.condition, guard, left).0,
+            None => lock::wait(&self.condition, guard),
         };
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         Ok(guard)
