@@ -92,7 +92,7 @@ fn open(base: &mut FrameSocket) -> (Window, UnixStream) {
     assert_eq!((opened.tag, ok, length), (RESPONSE, 0, WINDOW));
     let mut take = || opened.attachments.take_first().expect("a window has two");
     let (file, socket) = (take(), take());
-    (Window::receive(file, offset, length, Seals::Late).expect("a window of the server's"), socket.into())
+    (Window::receive(file, offset, length, Seals::AfterMap).expect("a window of the server's"), socket.into())
 }
 
 /// A server that gives channels and answers in them what it likes.
@@ -149,7 +149,7 @@ fn create() -> (OwnedFd, Window) {
     ftruncate(&file, u64::from(WINDOW)).expect("it can grow");
     fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW).expect("it can be sealed");
     let copy = file.try_clone().expect("a descriptor");
-    let window = Window::receive(copy, 0, WINDOW, Seals::Late).expect("a window of our own");
+    let window = Window::receive(copy, 0, WINDOW, Seals::AfterMap).expect("a window of our own");
     (file, window)
 }
 

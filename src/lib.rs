@@ -4,13 +4,13 @@
 //! somebody sleeps. The peer may do anything to the shared memory: a call returns an answer or an error by its deadline, and this
 //! side stays sound.
 //!
-//! The floors, each using only the ones under it:
+//! The layers, each using only the ones under it:
 //!
-//! | floor | module | what it is |
+//! | layer | module | what it is |
 //! |---|---|---|
 //! | 0 | `sys` (private) | the only unsafe code: futex, memfd, mapping, bytes that a peer can change |
 //! | 1 | [`window`] | bytes on the page: layout, allocator, checks on a received window |
-//! | 2 | [`control`] | who holds the pen: state table, flip and wait, wait policies |
+//! | 2 | [`control`] | who holds control: state table, flip and wait, wait policies |
 //! | 3 | [`endpoint`] | the typed connection: handshake, typestates, cursors, shutdown |
 //! | 1' | [`stream`] | bytes on a socket: frames, attached descriptors, a mux; knows nothing of windows |
 //! | 4 | [`rpc`] | typed calls: codec, channels, client pool, router, server |

@@ -203,7 +203,7 @@ fn a_child_that_does_not_end_is_killed_after_its_grace() {
     assert!(!std::path::Path::new(&format!("/proc/{process}")).exists(), "it was reaped");
 }
 
-/// A client that holds the pen, and whose server is this test.
+/// A client that holds control, and whose server is this test.
 fn connected(page: &Page, options: Options) -> Endpoint {
     let ours = waiting(Client::new(page.window(), options).unwrap().connect(AT_ONCE));
     page.flip(BASE, 0);

@@ -17,7 +17,7 @@ const WINDOW: u32 = 4096;
 /// Bytes of the longest datagram.
 const CAPACITY: u32 = WINDOW - HEADER_LEN;
 
-/// What the end that holds the pen does.
+/// What the end that holds control does.
 #[derive(Debug, Clone)]
 enum Operation {
     /// Copies bytes to an offset, which may be out of range.
@@ -28,7 +28,7 @@ enum Operation {
     Read { offset: u32, count: u32 },
     /// Reads all of it through a cursor, in pieces.
     Cursor { piece: u32 },
-    /// Hands the pen over, with a length that may be out of range.
+    /// Hands control over, with a length that may be out of range.
     Flip { length: u32 },
 }
 
@@ -52,7 +52,7 @@ fn operations() -> impl Strategy<Value = Operation> {
 struct Turn {
     /// 1 for the client, 0 for the server: the lowest bit of each byte that it writes.
     parity: u8,
-    /// The positions that it wrote since it got the pen.
+    /// The positions that it wrote since it got control.
     fresh: Vec<bool>,
     keeps_stale_bytes: bool,
 }
@@ -69,10 +69,10 @@ impl Turn {
     }
 }
 
-/// Both ends, the pen, and what must be in the window.
+/// Both ends, control, and what must be in the window.
 struct Pair {
     page: Page,
-    /// The end that holds the pen.
+    /// The end that holds control.
     active: Endpoint,
     /// The other one, waiting for it.
     waiting: Waiting,
@@ -80,7 +80,7 @@ struct Pair {
     next: Turn,
     /// What the bytes behind the header must be.
     memory: Vec<u8>,
-    /// The datagram that came with the pen.
+    /// The datagram that came with control.
     received: Vec<u8>,
 }
 
@@ -265,7 +265,7 @@ impl Pair {
 enum End {
     /// Somebody writes this to the state word.
     Forged(u32),
-    /// The end that holds the pen shuts down.
+    /// The end that holds control shuts down.
     Shutdown,
     /// The other one is dropped.
     Dropped,

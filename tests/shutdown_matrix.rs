@@ -174,7 +174,7 @@ fn approach(during: During, seen_is_client: bool, seen: &mut End<'_>, other: &mu
     }
 }
 
-/// A connected pair. The client's first call is out and taken if the server is to be observed holding the pen.
+/// A connected pair. The client's first call is out and taken if the server is to be observed holding control.
 fn connect(client: &mut End<'_>, server: &mut End<'_>) {
     server.start();
     client.start();
@@ -199,7 +199,7 @@ fn cell(
         other_runs = false;
     }
     if during == During::SendReceive && !seen_is_client {
-        // The first call: the server takes it and has the pen.
+        // The first call: the server takes it and has control.
         other.start();
         other_runs = true;
         assert_eq!(seen.finish(), "ok");

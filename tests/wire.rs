@@ -47,7 +47,7 @@ fn step_by_step(options: fn() -> Options, offer: &[u8], answer: &[u8]) {
     assert_eq!(page.datagram(length(answer)), answer);
 
     let mut ours = ours.connect(AT_ONCE).unwrap();
-    assert_eq!(page.words(), [0, length(answer), 0, 0], "the client holds the pen and has written nothing");
+    assert_eq!(page.words(), [0, length(answer), 0, 0], "the client holds control and has written nothing");
 
     ours.write(0, b"call").unwrap();
     let ours = waiting(ours.send_recv(4, AT_ONCE));
@@ -149,7 +149,7 @@ fn datagrams_and_their_bytes_are_counted() {
     assert_eq!(ours.shutdown_handle().counters(), counters);
 }
 
-/// Of several things that are true at once a wait reports our own shutdown first, then the pen, the peer's shutdown, a violation, and the
+/// Of several things that are true at once a wait reports our own shutdown first, then control, the peer's shutdown, a violation, and the
 /// peer's death last.
 #[test]
 fn of_several_ends_the_one_that_counts_most_is_told() {

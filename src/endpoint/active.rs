@@ -1,4 +1,4 @@
-//! The connection whose pen is ours.
+//! The connection while control is ours.
 
 use super::core::{Core, Left};
 use super::datagram::{DatagramReader, DatagramWriter};
@@ -7,7 +7,7 @@ use crate::control::Counters;
 use crate::sys::sync::Ordering;
 use crate::{Deadline, Error, ErrorKind, Result};
 
-/// A connected end of a window that holds the pen: it may read the datagram that came with it and write the next one.
+/// A connected end of a window that holds control: it may read the datagram that came with it and write the next one.
 ///
 /// After a fatal error it is poisoned: every later call returns an error of the same kind. Dropping it shuts the connection down.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Endpoint {
         Ok(Finished { core })
     }
 
-    /// [`send_recv`](Self::send_recv) for a caller that keeps its own account of who holds the pen: after a deadline the connection
+    /// [`send_recv`](Self::send_recv) for a caller that keeps its own account of who holds control: after a deadline the connection
     /// stays here, and [`wait`](Self::wait) goes on. If it had to wait, the deadline is absolute after it.
     #[inline]
     pub(crate) fn call(&mut self, length: u32, deadline: &mut Deadline) -> Result<u32, Halted> {
@@ -112,7 +112,7 @@ impl Endpoint {
         core.call_slowly(length, left, deadline).map_err(Halted::Unanswered)
     }
 
-    /// A [`call`](Self::call) in the midst of a transfer, where the peer is at work and gives the pen back soon.
+    /// A [`call`](Self::call) in the midst of a transfer, where the peer is at work and gives control back soon.
     pub(crate) fn call_busy(&mut self, length: u32, deadline: Deadline) -> Result<u32, Halted> {
         let Some(core) = &mut self.core else { return Err(Halted::Unsent(self.absent())) };
         core.flip(length).map_err(Halted::Unsent)?;
@@ -127,7 +127,7 @@ impl Endpoint {
         }
     }
 
-    /// The second half: the length of the datagram that comes with the pen. A deadline leaves the connection as it is, and the next
+    /// The second half: the length of the datagram that comes with control. A deadline leaves the connection as it is, and the next
     /// wait goes on.
     pub(crate) fn wait(&mut self, deadline: Deadline) -> Result<u32> {
         match &mut self.core {
@@ -153,7 +153,7 @@ impl Endpoint {
         self.capacity
     }
 
-    /// Bytes of the datagram that came with the pen, 0 before the first.
+    /// Bytes of the datagram that came with control, 0 before the first.
     pub fn received(&self) -> u32 {
         self.core.as_ref().map_or(0, |core| core.received)
     }

@@ -36,7 +36,7 @@ impl Client {
         Ok(Self { core: Core::new(window, Side::Client, options)?, greeted: false })
     }
 
-    /// Shakes hands; returns once the server has answered. The client then holds the pen.
+    /// Shakes hands; returns once the server has answered. The client then holds control.
     ///
     /// # Errors
     /// At the deadline, [`Interrupted::TimedOut`] gives the client back and connecting can go on. Everything else is
@@ -76,7 +76,7 @@ impl Client {
 
     /// What the endpoint did so far.
     pub fn counters(&self) -> Counters {
-        self.core.shared.tally.snapshot()
+        self.core.shared.counters.snapshot()
     }
 }
 
@@ -89,7 +89,7 @@ impl Server {
         Ok(Self { core: Core::new(window, Side::Server, options)?, greeted: false })
     }
 
-    /// Shakes hands and waits for the first call: returns the connection, whose pen the server now holds, and the length of the
+    /// Shakes hands and waits for the first call: returns the connection, of which the server now has control, and the length of the
     /// first datagram in bytes.
     ///
     /// # Errors
@@ -136,7 +136,7 @@ impl Server {
 
     /// What the endpoint did so far.
     pub fn counters(&self) -> Counters {
-        self.core.shared.tally.snapshot()
+        self.core.shared.counters.snapshot()
     }
 }
 

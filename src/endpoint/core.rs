@@ -26,7 +26,7 @@ pub(super) struct Core {
     pub(super) transfer: Transfer,
     pub(super) shared: Shared,
     pub(super) stale: Stale,
-    /// Bytes of the datagram that came with the pen.
+    /// Bytes of the datagram that came with control.
     pub(super) received: u32,
     /// Whether extensions are offered and accepted.
     pub(super) extends: bool,
@@ -39,7 +39,7 @@ pub(super) struct Core {
 impl Core {
     pub(super) fn new(window: Window, side: Side, options: Options) -> Result<Box<Self>> {
         let shared = Shared::new(window);
-        let mut transfer = Transfer::new(side, options.policy, shared.cancel.clone(), shared.tally.clone());
+        let mut transfer = Transfer::new(side, options.policy, shared.cancel.clone(), shared.counters.clone());
         if let Some(watched) = options.watched {
             transfer.watch(watched).map_err(|errno| Error::system("watching the peer", errno))?;
         }
@@ -94,7 +94,7 @@ impl Core {
         self.wait(deadline)
     }
 
-    /// Hands over the pen with a datagram of `length` bytes.
+    /// Hands over control with a datagram of `length` bytes.
     pub(super) fn flip(&mut self, length: u32) -> Result<()> {
         self.may_flip(length)?;
         if let Some(end) = self.stale.before_flip(length) {
@@ -104,7 +104,7 @@ impl Core {
         flipped.map_err(|found| self.fail(self.transfer.refused_flip(found)))
     }
 
-    /// Waits for the pen; returns the length of the datagram that came with it.
+    /// Waits for control; returns the length of the datagram that came with it.
     pub(super) fn wait(&mut self, deadline: Deadline) -> Result<u32> {
         let waited = self.transfer.wait(self.mapping.header(), deadline);
         self.take(waited)

@@ -4,7 +4,7 @@ use std::io;
 
 use super::Endpoint;
 
-/// Reads the datagram that came with the pen, front to back, each byte once. gVisor's `DatagramReader`.
+/// Reads the datagram that came with control, front to back, each byte once. gVisor's `DatagramReader`.
 #[derive(Debug)]
 pub struct DatagramReader<'a> {
     endpoint: &'a Endpoint,

@@ -1,8 +1,8 @@
 //! The typed connection over a window.
 //!
 //! Who may do what when is in the types. A [`Client`] can only [`connect`](Client::connect), a [`Server`] can only wait for its
-//! [first call](Server::recv_first); both become an [`Endpoint`], whose holder has the pen: it fills in a datagram and flips
-//! with [`send_recv`](Endpoint::send_recv), which returns once the pen is back. A call that missed its deadline becomes a [`Waiting`], which
+//! [first call](Server::recv_first); both become an [`Endpoint`], whose holder has control: it fills in a datagram and flips
+//! with [`send_recv`](Endpoint::send_recv), which returns once control is back. A call that missed its deadline becomes a [`Waiting`], which
 //! waits on or is dropped. [`send_last`](Endpoint::send_last) ends the conversation. The one thing that may happen at any time, from
 //! any thread, is a shutdown, on a [`ShutdownHandle`] of its own.
 //!
@@ -70,8 +70,8 @@ mod core;
 mod datagram;
 mod greeting;
 mod handle;
+mod inline;
 mod options;
-mod short;
 mod spawn;
 mod stale;
 mod waiting;
@@ -82,7 +82,7 @@ pub use connecting::{Client, Server};
 pub use datagram::{DatagramReader, DatagramWriter};
 pub use greeting::Greeting;
 pub use handle::ShutdownHandle;
+pub(crate) use inline::{INLINE, INLINE_BYTES, INLINE_HEAD, INLINE_WORDS};
 pub use options::Options;
-pub(crate) use short::{SHORT, SHORT_BYTES, SHORT_HEAD, SHORT_WORDS};
 pub use spawn::{Inherited, Spawned, pass_descriptor, take_descriptor};
 pub use waiting::{Interrupted, Waiting};

@@ -46,7 +46,7 @@ impl Options {
         self
     }
 
-    /// Ties the endpoint to a socket whose other end only the peer holds: when that end is closed, however the peer ended,
+    /// Watches a socket whose other end only the peer holds: when that end is closed, however the peer ended,
     /// waits return [`PeerGone`](crate::ErrorKind::PeerGone) within 100 ms. No byte of it is read. Without anything watched a dead peer
     /// shows as a deadline.
     pub fn watch_socket(mut self, socket: OwnedFd) -> Self {
@@ -60,7 +60,7 @@ impl Options {
         self
     }
 
-    /// Ties the endpoint to the process behind a pidfd, as [`watch_socket`](Self::watch_socket) does to a socket.
+    /// Watches the process behind a pidfd, as [`watch_socket`](Self::watch_socket) does to a socket.
     pub fn watch_process(mut self, pidfd: OwnedFd) -> Self {
         self.watched = Some(Watched::Process(pidfd));
         self

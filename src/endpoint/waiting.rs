@@ -5,7 +5,7 @@ use super::active::Endpoint;
 use super::core::Core;
 use crate::{Deadline, Error, ErrorKind, Result};
 
-/// A connection whose answer is late. The pen is the peer's.
+/// A connection whose answer is late. Control is the peer's.
 ///
 /// [`resume`](Self::resume) waits on; dropping it shuts the connection down. Either way the late answer is never taken for that of a
 /// later call.

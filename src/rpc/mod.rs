@@ -38,8 +38,12 @@ mod trace;
 mod violation;
 mod wire;
 
+pub use crate::control::WaitPolicy;
 pub use client::{Client, ClientConfig, ClientCounters, Stream, inherited_socket};
 pub use router::Router;
-pub use server::{Answered, CancelToken, Chunks, Context, Reply, Server, ServerConfig, ServerCounters, ServerHandle};
+pub use server::{
+    Answered, CancelToken, Chunks, Context, Reply, Server, ServerConfig, ServerCounters, ServerHandle,
+    raise_descriptor_limit,
+};
 pub use status::{CallError, Code, Status};
 pub use violation::CallViolation;

@@ -12,7 +12,7 @@ use crate::{Error, ErrorKind, Result};
 /// A mapped packet window. An endpoint is made from it, and it is unmapped with the endpoint.
 ///
 /// It gives no access to its bytes: the peer can change them at any time, so they are copied in and out by the endpoint that holds
-/// the pen.
+/// control.
 #[derive(Debug)]
 pub struct Window {
     mapping: Mapping,

@@ -29,10 +29,10 @@
 //! ```
 
 mod allocator;
-pub(crate) mod late;
 mod layout;
 mod mapped;
 mod receive;
+pub(crate) mod seal_after_map;
 
 pub use allocator::{Allocator, WindowDescriptor};
 pub use layout::{HEADER_LEN, length_for_capacity};

@@ -41,7 +41,7 @@ fn calls_under_a_filter(mut stage: Stage) {
         }
     }
     stage.control.say("called");
-    // From here on the server keeps the pen.
+    // From here on the server keeps control.
     let parked = || Options::new().policy(WaitPolicy::Park);
     let mut endpoint = client(parked()).connect(AGES).expect("a server");
     let start = Instant::now();

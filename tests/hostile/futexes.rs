@@ -73,7 +73,7 @@ fn requeue<'a>(window: &'a RawWindow, attack: &'a Attack, scope: &'a Scope<'a, '
 }
 
 /// Queues a thread for the state word as if it were a lock with priority inheritance: FUTEX_WAKE fails with EINVAL from then on. The
-/// client holds the pen meanwhile, and does not look at the word.
+/// client holds control meanwhile, and does not look at the word.
 fn lock(window: &RawWindow) {
     const OWNED_AND_WAITED_FOR: u32 = 1 << 31;
     // Two threads that outlive the scope: one owns the lock, one waits for it until this process ends.

@@ -38,7 +38,7 @@ fn punches_holes(stage: Stage) {
     }
 }
 
-/// Calls for as long as the holes are punched. What our side sees is zeroes: the state of a client that holds the pen.
+/// Calls for as long as the holes are punched. What our side sees is zeroes: the state of a client that holds control.
 fn call_into_holes(peer: &Peer, arena: &Allocator, bytes: u64) {
     let rounds = if bytes == LARGE { 1 } else { 2 };
     for index in 0..rounds {
@@ -62,7 +62,7 @@ fn call_into_holes(peer: &Peer, arena: &Allocator, bytes: u64) {
             worst = worst.max(call.elapsed());
         };
         assert!(start.elapsed() < AGES);
-        // Once the peer has stopped nobody flips the pen back; a hole in the middle of a flip looks like a broken protocol.
+        // Once the peer has stopped nobody flips control back; a hole in the middle of a flip looks like a broken protocol.
         assert!(matches!(kind, ErrorKind::Timeout | ErrorKind::Violation), "{kind}");
         let punches: u64 = peer.control.hear().parse().expect("a number");
         assert!(punches > 0 && answers > 0, "{punches} holes, {answers} answers: the attack never bit");
@@ -114,7 +114,7 @@ fn a_hole_under_a_sleeper_wakes_nobody_and_its_deadline_holds() {
         let outcome = endpoint.send_recv(256, deadline);
         let took = start.elapsed();
         peer.control.expect("punched");
-        // Zeroes are what a peer could have written: the pen, and an empty datagram. Found at the deadline, not before.
+        // Zeroes are what a peer could have written: control, and an empty datagram. Found at the deadline, not before.
         assert_eq!(outcome.expect("the state that is all zero"), 0);
         assert!(took >= PATIENT && took < AGES / 2, "{took:?}");
         assert_eq!(endpoint.counters().spurious_wakes, before.spurious_wakes, "nobody woke it");

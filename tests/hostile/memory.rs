@@ -149,7 +149,7 @@ enum When {
     Handshake,
     /// We wait for an answer; as a server, for the first call.
     Waiting,
-    /// We hold the pen.
+    /// We hold control.
     Holding,
 }
 
@@ -243,11 +243,11 @@ fn a_state_that_cannot_be_is_a_violation_for_good() {
             }
         }
     }
-    // The peer takes the pen out of our hands: a state that exists, but that cannot be now.
+    // The peer takes control out of our hands: a state that exists, but that cannot be now.
     for (side, theirs) in [("client", 1), ("server", 0)] {
         let cell = (side, When::Holding, theirs, 0);
         let kinds = overwritten(&peer, index, next_window(&arena), WaitPolicy::Adaptive, cell);
-        assert_eq!(kinds, [ErrorKind::Violation; 2], "{side}: the pen was stolen");
+        assert_eq!(kinds, [ErrorKind::Violation; 2], "{side}: control was stolen");
         index += 1;
     }
 }

@@ -36,7 +36,7 @@ pub fn echoes(stage: Stage) {
     }
 }
 
-/// Shakes hands on window after window and keeps the pen of each.
+/// Shakes hands on window after window and keeps control of each.
 fn never_answers(stage: Stage) {
     while let Some((index, _)) = stage.control.listen() {
         let window = stage.window(index.parse().expect("a number"));

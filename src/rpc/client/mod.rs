@@ -105,7 +105,7 @@ impl Client {
     /// # Errors
     /// [`CallError::Status`] if the method answered with an error, or the server did in its place:
     /// [`NoResource`](super::Code::NoResource) if this process has as much of large requests under way as the server takes
-    /// ([`ServerConfig::large_requests`](super::ServerConfig::large_requests)). [`CallError::Failed`] if there is no answer: a
+    /// ([`ServerConfig::large_request_bytes_total`](super::ServerConfig::large_request_bytes_total)). [`CallError::Failed`] if there is no answer: a
     /// [`Timeout`](ErrorKind::Timeout), which a deadline without any time left is at once, a server that is [gone](ErrorKind::PeerGone)
     /// or broke the protocol, a request over the server's maximum or a number that no method has
     /// ([`InvalidInput`](ErrorKind::InvalidInput)).

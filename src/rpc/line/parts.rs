@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use super::WindowLine;
 use super::bulk::{encoded_twice, overdue, within};
-use crate::endpoint::{Halted, SHORT_BYTES};
+use crate::endpoint::{Halted, INLINE_BYTES};
 use crate::rpc::CallViolation;
 use crate::rpc::codec::Sink;
 use crate::rpc::wire::{BULK, CONTINUE, FLAG_PARTS, LEAST_PART, PART_HEADER, WINDOW_HEADER};
@@ -163,7 +163,7 @@ impl Sink for Parts<'_> {
 
 /// An error unless the datagram that came with the pen is CONTINUE.
 fn expect_continue(endpoint: &Endpoint, datagram: u32) -> Result<()> {
-    let violation = match endpoint.read_short(&mut [0; SHORT_BYTES]) {
+    let violation = match endpoint.read_inline(&mut [0; INLINE_BYTES]) {
         Some(_) if (datagram as usize) < WINDOW_HEADER => CallViolation::Datagram(datagram),
         Some([a, b, 0, 0]) if datagram as usize == WINDOW_HEADER && u16::from_ne_bytes([a, b]) == CONTINUE => {
             return Ok(());

@@ -20,7 +20,7 @@ use rustix::net::sockopt::set_socket_send_buffer_size;
 use super::kept::Kept;
 use super::parts::{self, PartHead};
 use super::{Budget, Outgoing, RETAINED, TooLarge, hang_up};
-use crate::endpoint::{Halted, SHORT_WORDS};
+use crate::endpoint::{Halted, INLINE_WORDS};
 use crate::rpc::codec::{Encode, Encoder, Sink};
 use crate::rpc::wire::{self, BULK_DATAGRAM, FLAG_BULK, WINDOW_HEADER};
 use crate::stream::FrameSocket;
@@ -134,7 +134,7 @@ impl WindowLine {
         let mut sink = WindowSink { endpoint: &mut self.endpoint, at: WINDOW_HEADER as u32, full: false };
         let mut encoder = Encoder::new(&mut sink);
         message.encode(&mut encoder);
-        let Some((words, length)) = encoder.as_words::<SHORT_WORDS>().filter(|&(_, length)| length as u64 <= maximum)
+        let Some((words, length)) = encoder.as_words::<INLINE_WORDS>().filter(|&(_, length)| length as u64 <= maximum)
         else {
             let length = encoder.finish().filter(|&length| length <= maximum).ok_or(TooLarge)?;
             let (datagram, full) = (sink.at, sink.full);
@@ -145,7 +145,7 @@ impl WindowLine {
             };
         };
         // If the connection is gone, the flip says so.
-        let _ = self.endpoint.write_short(message.head(0), &words, length as u32);
+        let _ = self.endpoint.write_inline(message.head(0), &words, length as u32);
         Ok(Staged { datagram: (WINDOW_HEADER + length) as u32, bulk: false })
     }
 

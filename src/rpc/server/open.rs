@@ -14,7 +14,7 @@ use crate::rpc::line::{Outgoing, Prefix, SocketLine, WindowLine};
 use crate::rpc::wire::{self, Hello, Open, Opened, PREFIX, RESPONSE, VERSION};
 use crate::rpc::{Code, Status};
 use crate::stream::FrameSocket;
-use crate::window::{Window, late, page_size};
+use crate::window::{Window, page_size, seal_after_map};
 use crate::{Deadline, Error, ErrorKind, Options, Result};
 
 /// Answers HELLO.
@@ -136,7 +136,7 @@ fn window_channel(connection: &Arc<Connection>, length: u32, lease: Lease) -> Re
     let (connection_of_thread, worker_of_thread) = (Arc::clone(connection), Arc::clone(&worker));
     start(connection, &worker, lease, move || {
         let endpoint = endpoint.greet(Deadline::after(wire::HANDSHAKE))?;
-        late::seal(&shared)?;
+        seal_after_map::seal(&shared)?;
         drop(shared);
         let line =
             WindowLine::new(endpoint, ours, connection_of_thread.takes_parts(), &connection_of_thread.shared.kept);

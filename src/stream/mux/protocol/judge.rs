@@ -10,12 +10,12 @@
 //! | RESET | ignored | ignored | violation | handle fails, idle | idle |
 
 use super::control::{Control, MAX_CONTROL, Reason};
-use super::core::{Channel, Core, Event, FRAME_COST, Key, MAX_CREDIT, State};
+use super::state::{Channel, Core, Event, FRAME_COST, Key, MAX_CREDIT, State};
 use crate::stream::frame::violation::{MuxViolation, Violation};
 
 impl Core {
     /// Judges a frame.
-    pub(super) fn receive<'a>(&mut self, tag: u16, payload: &'a [u8]) -> Result<Event<'a>, Violation> {
+    pub(in crate::stream::mux) fn receive<'a>(&mut self, tag: u16, payload: &'a [u8]) -> Result<Event<'a>, Violation> {
         if tag == 0 {
             return Ok(self.receive_control(payload)?);
         }

@@ -27,7 +27,7 @@ impl Window {
     pub(crate) fn receive_and_seal(fd: OwnedFd, offset: u64, length: u32) -> Result<Self> {
         // The copy is of a descriptor that `receive` refuses unless it is a memfd; nothing but dup touches it before.
         let copy = fd.try_clone().map_err(|error| Error::system("dup", error))?;
-        match Self::receive(fd, offset, length, Seals::Late) {
+        match Self::receive(fd, offset, length, Seals::AfterMap) {
             Ok(window) => seal(&copy).map(|()| window),
             Err(error) => {
                 foreign::close([copy]);
@@ -37,9 +37,9 @@ impl Window {
     }
 }
 
-/// Adds the late seals, unless the peer did.
+/// Adds the seals that follow the mapping, unless the peer did.
 pub(crate) fn seal(file: &OwnedFd) -> Result<()> {
-    if memfd::seal_late(file)? {
+    if memfd::seal_after_map(file)? {
         return Ok(());
     }
     Err(Error::new(ErrorKind::Refused, "the peer sealed a window's file so that holes can still be punched into it"))

@@ -13,7 +13,7 @@ use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::control::Reason;
-use super::core::{Core, Event, FRAME_COST, Key, State, Terms};
+use super::state::{Core, Event, FRAME_COST, Key, State, Terms};
 use crate::stream::frame::decoder::Decoder;
 use crate::stream::frame::header::Header;
 

@@ -1,4 +1,4 @@
-//! Who reads the socket of a mux: the state, without input and output. `wait.rs` and `reader.rs` are the shells around it.
+//! Who reads the socket of a mux: the state, without input and output. `waiting.rs` and `reader.rs` are the shells around it.
 //!
 //! Only one thread reads at a time, the one that has taken the intake: it *leads*, and delivers to all. A program that must wait leads
 //! if nobody else does, which saves the two switches of being woken by the reader thread. It gives the lead back with the first thing
@@ -25,15 +25,15 @@ use std::time::Duration;
 
 /// How long a free lead may go without anybody reading the socket. Short beside the 100 ms within which a dead peer is to be noticed,
 /// long beside the time that a program spends on a message; a thousand looks a second cost well under a percent of a CPU.
-pub(super) const LEASE: Duration = Duration::from_millis(1);
+pub(in crate::stream::mux) const LEASE: Duration = Duration::from_millis(1);
 
 /// The same while somebody follows: what a message for a follower may have to wait, against two switches of the reader thread each time,
 /// a percent of a CPU.
-pub(super) const SHORT_LEASE: Duration = Duration::from_micros(200);
+pub(in crate::stream::mux) const SHORT_LEASE: Duration = Duration::from_micros(200);
 
 /// How the reader thread sleeps. Awake, it is on its way to one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Watch {
+pub(in crate::stream::mux) enum Watch {
     /// Until the socket has something.
     Socket,
     /// Until a lease is over, beside a program that reads.
@@ -46,7 +46,7 @@ pub(super) enum Watch {
 
 /// The lead and who is interested in it. `T` reads the socket.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Lead<T> {
+pub(in crate::stream::mux) struct Lead<T> {
     /// Whoever has taken it leads.
     intake: Option<T>,
     /// How many threads wait for what somebody else reads.
@@ -57,12 +57,12 @@ pub(super) struct Lead<T> {
 }
 
 impl<T> Lead<T> {
-    pub(super) fn new(intake: T) -> Self {
+    pub(in crate::stream::mux) fn new(intake: T) -> Self {
         Self { intake: Some(intake), followers: 0, lately: false, watch: Watch::Socket }
     }
 
     /// The lead, for a program that must wait: if it is free.
-    pub(super) fn take(&mut self) -> Option<T> {
+    pub(in crate::stream::mux) fn take(&mut self) -> Option<T> {
         let intake = self.intake.take()?;
         self.lately = true;
         Some(intake)
@@ -70,7 +70,7 @@ impl<T> Lead<T> {
 
     /// A program gives the lead back. `true`: call the reader thread.
     #[must_use]
-    pub(super) fn give_back(&mut self, intake: T) -> bool {
+    pub(in crate::stream::mux) fn give_back(&mut self, intake: T) -> bool {
         self.intake = Some(intake);
         self.lately = true;
         let calls = match self.watch {
@@ -86,7 +86,7 @@ impl<T> Lead<T> {
 
     /// A program that leads has woken a follower: gives the lead back and follows. `true`: call the reader thread.
     #[must_use]
-    pub(super) fn hand_on(&mut self, intake: T) -> bool {
+    pub(in crate::stream::mux) fn hand_on(&mut self, intake: T) -> bool {
         // First: the follower that was woken may be gone by now, and a free lead beside a follower needs the short lease.
         self.follow();
         self.give_back(intake)
@@ -94,16 +94,16 @@ impl<T> Lead<T> {
 
     /// A program begins to wait for what others read, because the lead could not be had: whoever has it sees the follower when giving
     /// it back.
-    pub(super) fn follow(&mut self) {
+    pub(in crate::stream::mux) fn follow(&mut self) {
         self.followers += 1;
     }
 
-    pub(super) fn unfollow(&mut self) {
+    pub(in crate::stream::mux) fn unfollow(&mut self) {
         self.followers -= 1;
     }
 
     /// The reader thread is about to sleep: how.
-    pub(super) fn look(&mut self) -> Watch {
+    pub(in crate::stream::mux) fn look(&mut self) -> Watch {
         let lately = std::mem::take(&mut self.lately);
         self.watch = match (self.is_free(), lately) {
             (true, false) => Watch::Socket,
@@ -115,20 +115,20 @@ impl<T> Lead<T> {
     }
 
     /// The lead, for the reader thread, which the socket has woken: unless a program was faster, and may be again.
-    pub(super) fn take_over(&mut self) -> Option<T> {
+    pub(in crate::stream::mux) fn take_over(&mut self) -> Option<T> {
         if self.lately { None } else { self.intake.take() }
     }
 
     /// The reader thread gives the lead back. It looks before it sleeps.
-    pub(super) fn hand_over(&mut self, intake: T) {
+    pub(in crate::stream::mux) fn hand_over(&mut self, intake: T) {
         self.intake = Some(intake);
     }
 
-    pub(super) fn is_free(&self) -> bool {
+    pub(in crate::stream::mux) fn is_free(&self) -> bool {
         self.intake.is_some()
     }
 
-    pub(super) fn intake(&mut self) -> Option<&mut T> {
+    pub(in crate::stream::mux) fn intake(&mut self) -> Option<&mut T> {
         self.intake.as_mut()
     }
 }

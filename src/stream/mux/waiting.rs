@@ -1,67 +1,19 @@
-//! How a program waits on a mux: at the socket itself if it can lead, else until the thread that does wakes it. See `lead.rs`.
+//! How a program waits on a mux: at the socket itself if it can lead, else until the thread that does wakes it. See `protocol/lead.rs`.
 
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, MutexGuard};
-use std::time::{Duration, Instant};
+use std::sync::MutexGuard;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
 
+use super::delivery::{self, Guard};
 use super::intake::{Intake, Intook};
-use super::reader::{self, Guard};
 use super::shared::{Inner, Shared};
+use super::signal::Signal;
 use crate::deadline::Deadline;
 use crate::error::Result;
 use crate::stream::socket::readiness;
-use crate::sys::lock;
-
-/// A condition variable that knows whether anybody waits: waking nobody costs no system call.
-#[derive(Debug, Default)]
-pub(super) struct Signal {
-    condition: Condvar,
-    waiting: AtomicUsize,
-    /// Who waits for this leads, so it is not asleep on the condition.
-    leading: AtomicBool,
-    /// Notified while leading.
-    marked: AtomicBool,
-}
-
-impl Signal {
-    /// Wakes all who wait. Called after the change that they wait for was made under the lock: who registered before is seen here, who
-    /// comes later sees the change. A leader that sleeps at the socket notices when that wakes it; see [`Shared::nudge_leader`].
-    pub(super) fn notify(&self) {
-        if self.leading.load(Ordering::Relaxed) {
-            self.marked.store(true, Ordering::Relaxed);
-        }
-        if self.is_slept_on() {
-            self.condition.notify_all();
-        }
-    }
-
-    fn is_slept_on(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > 0
-    }
-
-    /// Waits for a notification. `Err`: the deadline passed.
-    pub(super) fn wait<'a, T>(
-        &self,
-        guard: MutexGuard<'a, T>,
-        deadline: &mut Deadline,
-    ) -> Result<MutexGuard<'a, T>, MutexGuard<'a, T>> {
-        let until = deadline.resolve();
-        let left = until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
-        if left.is_zero() {
-            return Err(guard);
-        }
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        let guard = match until {
-            Some(_) => lock::wait_timeout(&self.condition, guard, left).0,
-            None => lock::wait(&self.condition, guard),
-        };
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
-        Ok(guard)
-    }
-}
 
 /// Waits for `signal` as one of the followers, until notified.
 fn follow<'a>(
@@ -133,17 +85,17 @@ impl Shared {
             let mut inner = self.lock();
             match woken {
                 Ok(Woken::Fed) if inner.error.is_none() => {
-                    if let Err(error) = reader::take_in(self, &mut inner, &mut intake) {
-                        reader::end(self, &mut inner, &error);
+                    if let Err(error) = delivery::take_in(self, &mut inner, &mut intake) {
+                        delivery::end(self, &mut inner, &error);
                     }
                     (inner, woke) = self.tell_others(inner);
                 }
                 Ok(woken) => late = woken == Woken::Late,
-                Err(error) => reader::end(self, &mut inner, &error),
+                Err(error) => delivery::end(self, &mut inner, &error),
             }
             if let Some(error) = inner.pen.broken.clone().filter(|_| inner.error.is_none()) {
-                let error = reader::last_words(self, &mut inner, &mut intake).unwrap_or(error);
-                reader::end(self, &mut inner, &error);
+                let error = delivery::last_words(self, &mut inner, &mut intake).unwrap_or(error);
+                delivery::end(self, &mut inner, &error);
             }
             if signal.marked.load(Ordering::Relaxed) || inner.error.is_some() {
                 break inner;
@@ -191,7 +143,7 @@ impl Shared {
             if !intake.is_dry() {
                 match intake.fill(self.socket.as_fd())? {
                     Intook::More | Intook::Drained => return Ok(Woken::Fed),
-                    Intook::End => return Err(reader::peer_closed()),
+                    Intook::End => return Err(delivery::peer_closed()),
                     Intook::Nothing => {}
                 }
             }

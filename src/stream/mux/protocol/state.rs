@@ -24,36 +24,36 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::control::{Control, Reason};
 
 /// What a data frame costs besides its length: it pays for the bookkeeping of an empty one.
-pub(super) const FRAME_COST: u64 = 16;
+pub(in crate::stream::mux) const FRAME_COST: u64 = 16;
 
 /// The largest sum of unspent credit that a peer may grant for a channel.
-pub(super) const MAX_CREDIT: u64 = 1 << 31;
+pub(in crate::stream::mux) const MAX_CREDIT: u64 = 1 << 31;
 
 /// Bytes of control frames that may wait for a peer that does not read; then it is cut off.
-pub(super) const MAX_UNSENT_CONTROL: usize = 256 * 1024;
+pub(in crate::stream::mux) const MAX_UNSENT_CONTROL: usize = 256 * 1024;
 
 /// What a side announces and grants. Checked where it is configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Terms {
+pub(in crate::stream::mux) struct Terms {
     /// Whether this side opens odd ids.
-    pub(super) initiator: bool,
+    pub(in crate::stream::mux) initiator: bool,
     /// The largest data payload accepted, in bytes.
-    pub(super) max_frame: u32,
+    pub(in crate::stream::mux) max_frame: u32,
     /// How many channels the peer may have open here.
-    pub(super) max_channels: u16,
+    pub(in crate::stream::mux) max_channels: u16,
     /// The credit of a new channel.
-    pub(super) credit: u32,
+    pub(in crate::stream::mux) credit: u32,
 }
 
 /// A use of an id: a late handle never reaches a new channel of the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Key {
-    pub(super) id: u16,
-    pub(super) generation: u64,
+pub(in crate::stream::mux) struct Key {
+    pub(in crate::stream::mux) id: u16,
+    pub(in crate::stream::mux) generation: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum State {
+pub(in crate::stream::mux) enum State {
     Opening { cancelled: Option<Reason> },
     Offered,
     Open { ended: bool, peer_ended: bool },
@@ -61,22 +61,22 @@ pub(super) enum State {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Channel {
-    pub(super) generation: u64,
-    pub(super) state: State,
+pub(in crate::stream::mux) struct Channel {
+    pub(in crate::stream::mux) generation: u64,
+    pub(in crate::stream::mux) state: State,
     /// What we may still send.
-    pub(super) credit: u64,
+    pub(in crate::stream::mux) credit: u64,
     /// What the peer may still send.
-    pub(super) granted: u64,
+    pub(in crate::stream::mux) granted: u64,
     /// What the peer sent and nobody consumed.
-    pub(super) held: u64,
+    pub(in crate::stream::mux) held: u64,
     /// What was consumed and not granted again.
-    pub(super) owed: u64,
+    pub(in crate::stream::mux) owed: u64,
 }
 
 /// What a received frame means for the program.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Event<'a> {
+pub(in crate::stream::mux) enum Event<'a> {
     /// Nothing that a handle could notice.
     Nothing,
     /// The peer's HELLO: channels may be opened.
@@ -101,25 +101,25 @@ pub(super) enum Event<'a> {
 
 /// One side of a mux.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Core {
-    pub(super) terms: Terms,
+pub(in crate::stream::mux) struct Core {
+    pub(in crate::stream::mux) terms: Terms,
     /// The peer's maximum data frame, once its HELLO came.
-    pub(super) peer_max_frame: Option<u32>,
-    pub(super) channels: BTreeMap<u16, Channel>,
-    pub(super) generation: u64,
+    pub(in crate::stream::mux) peer_max_frame: Option<u32>,
+    pub(in crate::stream::mux) channels: BTreeMap<u16, Channel>,
+    pub(in crate::stream::mux) generation: u64,
     /// Channels that the peer opened and that are not idle.
-    pub(super) offered: u16,
+    pub(in crate::stream::mux) offered: u16,
     /// Unconsumed data of uses whose id is idle already.
-    pub(super) lingering: u64,
+    pub(in crate::stream::mux) lingering: u64,
     /// Encoded control frames to send.
-    pub(super) outgoing: Vec<u8>,
+    pub(in crate::stream::mux) outgoing: Vec<u8>,
     /// Channels that owe their peer credit worth sending.
-    pub(super) crediting: BTreeSet<u16>,
+    pub(in crate::stream::mux) crediting: BTreeSet<u16>,
 }
 
 impl Core {
     /// A side that has said HELLO.
-    pub(super) fn new(terms: Terms) -> Self {
+    pub(in crate::stream::mux) fn new(terms: Terms) -> Self {
         let mut outgoing = Vec::new();
         Control::Hello { max_frame: terms.max_frame, max_channels: terms.max_channels }.encode(&mut outgoing);
         Self {
@@ -135,17 +135,17 @@ impl Core {
     }
 
     /// The largest data payload that the peer accepts; `None` before its HELLO.
-    pub(super) fn peer_max_frame(&self) -> Option<u32> {
+    pub(in crate::stream::mux) fn peer_max_frame(&self) -> Option<u32> {
         self.peer_max_frame
     }
 
     /// The state of a use, `None` once its id is idle.
-    pub(super) fn state(&self, key: Key) -> Option<State> {
+    pub(in crate::stream::mux) fn state(&self, key: Key) -> Option<State> {
         self.channel(key).map(|channel| channel.state)
     }
 
     /// Moves all control frames that are due to `out`.
-    pub(super) fn take_outgoing(&mut self, out: &mut Vec<u8>) {
+    pub(in crate::stream::mux) fn take_outgoing(&mut self, out: &mut Vec<u8>) {
         out.append(&mut self.outgoing);
         for id in std::mem::take(&mut self.crediting) {
             if let Some(channel) = self.channels.get_mut(&id) {
@@ -158,17 +158,17 @@ impl Core {
     }
 
     /// Whether control frames are due.
-    pub(super) fn has_outgoing(&self) -> bool {
+    pub(in crate::stream::mux) fn has_outgoing(&self) -> bool {
         !self.outgoing.is_empty() || !self.crediting.is_empty()
     }
 
     /// Bytes of control frames that are due, without credit, which is bounded by itself.
-    pub(super) fn outgoing_bytes(&self) -> usize {
+    pub(in crate::stream::mux) fn outgoing_bytes(&self) -> usize {
         self.outgoing.len()
     }
 
     /// Opens the lowest idle id of our parity; `None`: all are in use.
-    pub(super) fn open(&mut self, name: &str) -> Option<Key> {
+    pub(in crate::stream::mux) fn open(&mut self, name: &str) -> Option<Key> {
         let first = if self.terms.initiator { 1 } else { 2 };
         let id = (first..=u16::MAX).step_by(2).find(|id| !self.channels.contains_key(id))?;
         let credit = self.terms.credit;
@@ -177,7 +177,7 @@ impl Core {
     }
 
     /// Accepts an offered channel. `false`: it is gone.
-    pub(super) fn accept(&mut self, key: Key) -> bool {
+    pub(in crate::stream::mux) fn accept(&mut self, key: Key) -> bool {
         let credit = self.terms.credit;
         let Some(channel) = self.channel_mut(key).filter(|channel| channel.state == State::Offered) else {
             return false;
@@ -188,7 +188,7 @@ impl Core {
     }
 
     /// Refuses an offered channel.
-    pub(super) fn refuse(&mut self, key: Key, reason: Reason) {
+    pub(in crate::stream::mux) fn refuse(&mut self, key: Key, reason: Reason) {
         if self.state(key) == Some(State::Offered) {
             Control::Refuse { id: key.id, reason }.encode(&mut self.outgoing);
             self.remove(key.id);
@@ -196,14 +196,14 @@ impl Core {
     }
 
     /// What a data frame on this channel may cost now; `None`: nothing may be sent on it any more.
-    pub(super) fn credit(&self, key: Key) -> Option<u64> {
+    pub(in crate::stream::mux) fn credit(&self, key: Key) -> Option<u64> {
         let channel = self.channel(key)?;
         matches!(channel.state, State::Open { ended: false, .. }).then_some(channel.credit)
     }
 
     /// Pays for a data frame of `length` bytes, which the caller sends after [`take_outgoing`](Self::take_outgoing) and before any
     /// later control frame. `false`: it may not be sent.
-    pub(super) fn spend(&mut self, key: Key, length: usize) -> bool {
+    pub(in crate::stream::mux) fn spend(&mut self, key: Key, length: usize) -> bool {
         let cost = FRAME_COST + length as u64;
         if self.peer_max_frame.is_none_or(|max| length as u64 > u64::from(max))
             || self.credit(key).is_none_or(|credit| credit < cost)
@@ -214,7 +214,7 @@ impl Core {
     }
 
     /// A frame of `length` bytes of this use was consumed or thrown away.
-    pub(super) fn consume(&mut self, key: Key, length: usize) {
+    pub(in crate::stream::mux) fn consume(&mut self, key: Key, length: usize) {
         let cost = FRAME_COST + length as u64;
         let (enough, half) = (u64::from(self.terms.max_frame) + FRAME_COST, u64::from(self.terms.credit) / 2);
         let Some(channel) = self.channel_mut(key) else {
@@ -232,7 +232,7 @@ impl Core {
     }
 
     /// Ends our direction.
-    pub(super) fn end(&mut self, key: Key) {
+    pub(in crate::stream::mux) fn end(&mut self, key: Key) {
         let Some(channel) = self.channel_mut(key) else { return };
         let State::Open { ended: ended @ false, peer_ended } = &mut channel.state else { return };
         *ended = true;
@@ -244,7 +244,7 @@ impl Core {
     }
 
     /// Gives the channel up, whatever its state is.
-    pub(super) fn reset(&mut self, key: Key, reason: Reason) {
+    pub(in crate::stream::mux) fn reset(&mut self, key: Key, reason: Reason) {
         let Some(channel) = self.channel_mut(key) else { return };
         match channel.state {
             State::Opening { cancelled: None } => channel.state = State::Opening { cancelled: Some(reason) },
@@ -261,7 +261,7 @@ impl Core {
         }
     }
 
-    pub(super) fn insert(&mut self, id: u16, state: State, credit: u64) -> Key {
+    pub(in crate::stream::mux) fn insert(&mut self, id: u16, state: State, credit: u64) -> Key {
         self.generation += 1;
         let (generation, granted) = (self.generation, u64::from(self.terms.credit));
         self.channels.insert(id, Channel { generation, state, credit, granted, held: 0, owed: 0 });
@@ -269,7 +269,7 @@ impl Core {
     }
 
     /// The id becomes idle.
-    pub(super) fn remove(&mut self, id: u16) {
+    pub(in crate::stream::mux) fn remove(&mut self, id: u16) {
         self.crediting.remove(&id);
         if let Some(channel) = self.channels.remove(&id) {
             self.lingering += channel.held;
@@ -281,7 +281,7 @@ impl Core {
 
     /// State, credit, granted and held of an id, for the exploration.
     #[cfg(test)]
-    pub(super) fn id_state(&self, id: u16) -> Option<(State, u64, u64, u64)> {
+    pub(in crate::stream::mux) fn id_state(&self, id: u16) -> Option<(State, u64, u64, u64)> {
         self.channels.get(&id).map(|channel| (channel.state, channel.credit, channel.granted, channel.held))
     }
 

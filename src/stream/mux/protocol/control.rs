@@ -22,16 +22,16 @@ use crate::stream::frame::violation::MuxViolation;
 const VERSION: u8 = 1;
 
 /// The longest name and the longest text of a GOODBYE, in bytes.
-pub(super) const MAX_TEXT: usize = 255;
+pub(in crate::stream::mux) const MAX_TEXT: usize = 255;
 
 /// The longest control frame, without its header: an OPEN with the longest name.
-pub(super) const MAX_CONTROL: usize = 9 + MAX_TEXT;
+pub(in crate::stream::mux) const MAX_CONTROL: usize = 9 + MAX_TEXT;
 
 /// The largest data frame that a HELLO may announce: with its cost of 16 it still fits into the largest sum of credit.
-pub(super) const LARGEST_FRAME: u32 = (1 << 31) - 17;
+pub(in crate::stream::mux) const LARGEST_FRAME: u32 = (1 << 31) - 17;
 
 /// The most channels that a HELLO may allow.
-pub(super) const MOST_CHANNELS: u16 = 4096;
+pub(in crate::stream::mux) const MOST_CHANNELS: u16 = 4096;
 
 /// Why a channel was refused or reset, or a mux ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,7 +68,7 @@ impl fmt::Display for Reason {
 
 /// A control frame, its text borrowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Control<'a> {
+pub(in crate::stream::mux) enum Control<'a> {
     Hello { max_frame: u32, max_channels: u16 },
     Open { id: u16, credit: u32, name: &'a str },
     Accept { id: u16, credit: u32 },
@@ -81,7 +81,7 @@ pub(super) enum Control<'a> {
 
 impl<'a> Control<'a> {
     /// Reads the payload of a frame of id 0.
-    pub(super) fn decode(payload: &'a [u8]) -> Result<Self, MuxViolation> {
+    pub(in crate::stream::mux) fn decode(payload: &'a [u8]) -> Result<Self, MuxViolation> {
         let malformed = MuxViolation::Malformed;
         match *payload {
             [0, version, a, b, c, d, e, f] => {
@@ -114,7 +114,7 @@ impl<'a> Control<'a> {
     }
 
     /// Appends the whole frame, header included, to `out`.
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    pub(in crate::stream::mux) fn encode(&self, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend([0; Header::SIZE]);
         match *self {
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn the_committed_vectors_decode_and_encode() {
-        let lines = include_str!("../../../tests/vectors/mux.txt").lines().filter(|line| !line.starts_with('#'));
+        let lines = include_str!("../../../../tests/vectors/mux.txt").lines().filter(|line| !line.starts_with('#'));
         for line in lines {
             let (words, hex) = line.split_once(" | ").unwrap();
             let unhex = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
