@@ -51,7 +51,7 @@ mod trace;
 mod violation;
 mod wire;
 
-pub use crate::control::WaitPolicy;
+pub use crate::endpoint::WaitPolicy;
 pub use client::{Client, ClientConfig, ClientCounters, Stream, inherited_socket};
 pub use router::Router;
 pub use server::{
