@@ -5,11 +5,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use flipcall::endpoint::Options;
 use flipcall::rpc::codec::{from_bytes, to_bytes};
 use flipcall::rpc::{CallError, Client, ClientConfig, Router, Server, ServerConfig, Status};
 use flipcall::stream::FrameSocket;
 use flipcall::window::{Seals, Window};
-use flipcall::{Deadline, ErrorKind, Options};
+use flipcall::{Deadline, ErrorKind};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 
 use super::steps::Hostile;
@@ -72,7 +73,8 @@ pub fn requests(data: &[u8]) {
         for _ in 0..CHANNELS {
             if !input.is_empty() {
                 let (window, socket) = open(&mut base);
-                let client = flipcall::Client::new(window, Options::new()).expect("a window of the server's");
+                let client =
+                    flipcall::endpoint::Connector::new(window, Options::new()).expect("a window of the server's");
                 let endpoint = client.connect(PATIENCE).expect("the server shakes hands");
                 Hostile::new(endpoint, socket).play(&mut input);
             }
@@ -137,7 +139,7 @@ fn serve(mut base: FrameSocket, parts: bool, input: &mut Input<'_>) {
         let fds = [file.as_fd(), theirs.as_fd()];
         base.send_with_fds(RESPONSE, &[&opened], &fds, PATIENCE).expect("the client reads");
         drop((file, theirs));
-        let server = flipcall::Server::new(window, Options::new()).expect("a window of our own");
+        let server = flipcall::endpoint::Acceptor::new(window, Options::new()).expect("a window of our own");
         let (endpoint, _) = server.recv_first(PATIENCE).expect("the client shakes hands and calls");
         Hostile::new(endpoint, ours).play(input);
     }

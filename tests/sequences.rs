@@ -5,9 +5,10 @@
 
 mod page;
 
+use flipcall::ErrorKind;
 use flipcall::endpoint::Waiting;
+use flipcall::endpoint::{Acceptor, Connector, Endpoint, Options};
 use flipcall::window::HEADER_LEN;
-use flipcall::{Client, Endpoint, ErrorKind, Options, Server};
 use page::{AT_ONCE, Page, failed, waiting};
 use proptest::prelude::*;
 use std::io::{Read, Write};
@@ -88,16 +89,16 @@ impl Pair {
     fn connect(keep: [bool; 2]) -> Self {
         let options = |keep: bool| if keep { Options::new().keep_stale_bytes() } else { Options::new() };
         let page = Page::new(WINDOW);
-        let client = waiting(Client::new(page.window(), options(keep[0])).unwrap().connect(AT_ONCE));
-        let server = waiting(Server::new(page.window(), options(keep[1])).unwrap().recv_first(AT_ONCE));
+        let client = waiting(Connector::new(page.window(), options(keep[0])).unwrap().connect(AT_ONCE));
+        let server = waiting(Acceptor::new(page.window(), options(keep[1])).unwrap().recv_first(AT_ONCE));
         let mut client = client.connect(AT_ONCE).unwrap();
         // The first call carries nothing, and zeroes what is left of the handshake.
         let client = waiting(client.send_recv(0, AT_ONCE));
         let (mut server, 0) = server.recv_first(AT_ONCE).unwrap() else { panic!("a length from nowhere") };
-        server.write(0, &[2; 100]).unwrap();
+        server.write_at(0, &[2; 100]).unwrap();
         let server = waiting(server.send_recv(100, AT_ONCE));
         let (mut client, 100) = client.resume(AT_ONCE).unwrap() else { panic!("another length") };
-        client.write(0, &[1; 100]).unwrap();
+        client.write_at(0, &[1; 100]).unwrap();
         let client = waiting(client.send_recv(100, AT_ONCE));
         let (server, 100) = server.resume(AT_ONCE).unwrap() else { panic!("another length") };
         let turn =
@@ -112,7 +113,7 @@ impl Pair {
             Operation::Write { offset, count, seed } => {
                 let bytes = self.turn.bytes(count, seed);
                 let fits = u64::from(offset) + u64::from(count) <= u64::from(CAPACITY);
-                match self.active.write(offset, &bytes) {
+                match self.active.write_at(offset, &bytes) {
                     Ok(()) => assert!(fits),
                     Err(error) => assert!(!fits && error.kind() == ErrorKind::InvalidInput && !error.is_fatal()),
                 }
@@ -124,7 +125,7 @@ impl Pair {
             Operation::Read { offset, count } => {
                 let mut bytes = vec![0xEE; count as usize];
                 let end = offset as usize + bytes.len();
-                match self.active.read(offset, &mut bytes) {
+                match self.active.read_at(offset, &mut bytes) {
                     // Our own writes go to the same bytes, so what is there now counts.
                     Ok(()) => assert_eq!(bytes, self.memory[offset as usize..end]),
                     Err(error) => {
@@ -214,8 +215,8 @@ impl Pair {
     /// While an answer is pending, the endpoint that it belongs to does nothing.
     fn pending(&mut self) {
         let pending = |kind| assert_eq!(kind, ErrorKind::AnswerPending);
-        pending(self.active.write(0, b"x").unwrap_err().kind());
-        pending(self.active.read(0, &mut []).unwrap_err().kind());
+        pending(self.active.write_at(0, b"x").unwrap_err().kind());
+        pending(self.active.read_at(0, &mut []).unwrap_err().kind());
         pending(failed(self.active.send_recv(0, AT_ONCE)).kind());
         assert_eq!((self.active.received(), self.active.reader().remaining()), (0, 0));
     }

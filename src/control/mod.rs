@@ -22,7 +22,7 @@ mod watchdog;
 
 pub use counters::Counters;
 pub use policy::WaitPolicy;
-pub use state::Violation;
+pub use state::StateViolation;
 
 pub(crate) use counters::CounterCells;
 pub(crate) use state::Side;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::transfer::{Stop, Transfer, shut_down};
 use super::{CounterCells, Side, WaitPolicy};
-use crate::Deadline;
+use crate::deadline::Deadline;
 use crate::sys::cancel::{Cancel, CancelWord};
 use crate::sys::sync::{HeaderWords, Ordering, explore, sleep, thread, wake_shared};
 

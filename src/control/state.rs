@@ -72,17 +72,17 @@ pub(crate) const fn read(word: u32, side: Side) -> Control {
 
 /// Why `side`'s flip failed, given the value that its compare-exchange found instead of its own. `None`: shut down. While a side
 /// holds control nobody but a shutdown may change the word, so everything else is a violation.
-pub(crate) const fn refused_flip(found: u32) -> Option<Violation> {
+pub(crate) const fn refused_flip(found: u32) -> Option<StateViolation> {
     match found {
         SHUT_DOWN => None,
-        state => Some(Violation::State(state)),
+        state => Some(StateViolation::State(state)),
     }
 }
 
 /// How a peer broke the protocol of the window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Violation {
+pub enum StateViolation {
     /// The state word has a value that it cannot have now.
     State(u32),
     /// The announced datagram is longer than the window's capacity.
@@ -96,7 +96,7 @@ pub enum Violation {
     Handshake(&'static str),
 }
 
-impl fmt::Display for Violation {
+impl fmt::Display for StateViolation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::State(state) => write!(f, "the state word is {state:#x}, which it cannot be now"),
@@ -106,4 +106,4 @@ impl fmt::Display for Violation {
     }
 }
 
-impl std::error::Error for Violation {}
+impl std::error::Error for StateViolation {}

@@ -6,9 +6,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::WaitPolicy;
-use super::state::{Control, SHUT_DOWN, Side, Violation, read};
+use super::state::{Control, SHUT_DOWN, Side, StateViolation, read};
 use super::transfer::{Stop, Transfer};
-use crate::Deadline;
+use crate::deadline::Deadline;
 use crate::sys::cancel::{Cancel, CancelWord};
 use crate::sys::sync::{HeaderWords, Ordering};
 
@@ -108,7 +108,7 @@ fn waited(control: Control) -> Result<u32, Stop> {
         Control::Ours => Ok(0),
         Control::Theirs => Err(Stop::TimedOut),
         Control::Down => Err(Stop::PeerShutdown),
-        Control::Invalid(word) => Err(Stop::Violation(Violation::State(word))),
+        Control::Invalid(word) => Err(Stop::Violation(StateViolation::State(word))),
     }
 }
 
@@ -118,7 +118,7 @@ fn flipped(lies: Lies, side: Side) -> (Lies, Result<(), Stop>) {
         Side::Client => Side::Server,
         Side::Server => Side::Client,
     };
-    let broken = |word| Err(Stop::Violation(Violation::State(word)));
+    let broken = |word| Err(Stop::Violation(StateViolation::State(word)));
     match lies {
         Lies::With(holder) if holder == side => (Lies::With(other), Ok(())),
         // Who does not hold control cannot flip: an endpoint only tries when it held control, so somebody else moved it.
@@ -137,7 +137,7 @@ fn a_flip_tells_our_own_shutdown_from_the_peers() {
     for side in [Side::Client, Side::Server] {
         for (raised, found, expected) in [
             (None, SHUT_DOWN, Stop::PeerShutdown),
-            (None, 7, Stop::Violation(Violation::State(7))),
+            (None, 7, Stop::Violation(StateViolation::State(7))),
             // Its death was seen as well: it shut down before.
             (Some(Cancel::PeerGone), SHUT_DOWN, Stop::PeerShutdown),
             (Some(Cancel::Shutdown), SHUT_DOWN, Stop::LocalShutdown),

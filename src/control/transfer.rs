@@ -40,7 +40,7 @@ use rustix::io::Errno;
 
 use super::adaptive::{Adaptive, HOT_SPINS};
 use super::pace::Pace;
-use super::state::{self, Side, Violation};
+use super::state::{self, Side, StateViolation};
 use super::{CounterCells, WaitPolicy, Watch, Watched};
 use crate::sys::cancel::{Cancel, CancelWord};
 use crate::sys::sync::{
@@ -59,7 +59,7 @@ pub(crate) enum Stop {
     /// The peer died.
     PeerGone,
     /// The peer broke the protocol.
-    Violation(Violation),
+    Violation(StateViolation),
     /// The kernel refused to sleep.
     System(Errno),
 }
@@ -164,10 +164,10 @@ impl Transfer {
     /// Takes the datagram that came with control and returns its length. It is read once: the peer may change it as soon as it was
     /// checked.
     #[inline(always)]
-    pub(crate) fn take(&self, words: &HeaderWords, capacity: u32) -> Result<u32, Violation> {
+    pub(crate) fn take(&self, words: &HeaderWords, capacity: u32) -> Result<u32, StateViolation> {
         let length = words.length.load(Ordering::Relaxed);
         if length > capacity {
-            return Err(Violation::Length { length, capacity });
+            return Err(StateViolation::Length { length, capacity });
         }
         self.counters.receives.add(1);
         self.counters.bytes_received.add(u64::from(length));

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::WaitPolicy;
 use super::adaptive::HOT_SPINS;
-use super::state::{self, Control, Violation};
+use super::state::{self, Control, StateViolation};
 use super::transfer::{Stop, Transfer};
-use crate::Deadline;
+use crate::deadline::Deadline;
 use crate::sys::cancel::Cancel;
 use crate::sys::sync::{self, AtomicU32, HeaderWords, Ordering, Slept, fence, pause, prefetch_to_write, yield_cpu};
 
@@ -67,7 +67,7 @@ impl Transfer {
         match control {
             Control::Ours => Ok(true),
             Control::Down => Err(Stop::PeerShutdown),
-            Control::Invalid(word) => Err(Stop::Violation(Violation::State(word))),
+            Control::Invalid(word) => Err(Stop::Violation(StateViolation::State(word))),
             Control::Theirs if gone => Err(Stop::PeerGone),
             Control::Theirs => Ok(false),
         }

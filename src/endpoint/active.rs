@@ -4,8 +4,9 @@ use super::core::{Core, Left};
 use super::datagram::{DatagramReader, DatagramWriter};
 use super::{Interrupted, ShutdownHandle, Waiting};
 use crate::control::Counters;
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
 use crate::sys::sync::Ordering;
-use crate::{Deadline, Error, ErrorKind, Result};
 
 /// A connected end of a window that holds control: it may read the datagram that came with it and write the next one.
 ///
@@ -165,7 +166,7 @@ impl Endpoint {
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) if the range does not lie in the received datagram.
     #[inline(always)]
-    pub fn read(&self, offset: u32, bytes: &mut [u8]) -> Result<()> {
+    pub fn read_at(&self, offset: u32, bytes: &mut [u8]) -> Result<()> {
         self.core.as_ref().ok_or_else(|| self.absent())?.read(offset, bytes)
     }
 
@@ -174,7 +175,7 @@ impl Endpoint {
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) if the range does not fit the [capacity](Self::capacity).
     #[inline(always)]
-    pub fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<()> {
+    pub fn write_at(&mut self, offset: u32, bytes: &[u8]) -> Result<()> {
         match &mut self.core {
             Some(core) => core.write(offset, bytes),
             None => Err(self.absent()),
@@ -184,10 +185,10 @@ impl Endpoint {
     /// Copies `bytes` to the start of the next datagram and returns their number, ready for [`send_recv`](Self::send_recv).
     ///
     /// # Errors
-    /// As [`write`](Self::write).
+    /// As [`write_at`](Self::write_at).
     #[inline(always)]
     pub fn write_datagram(&mut self, bytes: &[u8]) -> Result<u32> {
-        self.write(0, bytes)?;
+        self.write_at(0, bytes)?;
         // What fits a window has a length that is a u32.
         Ok(bytes.len() as u32)
     }

@@ -5,15 +5,16 @@ use super::core::Core;
 use super::greeting::{self, Greeting, LONGEST};
 use super::{Interrupted, Options, ShutdownHandle};
 use crate::control::{Counters, Side};
+use crate::deadline::Deadline;
+use crate::error::{Error, Result};
 use crate::window::Window;
-use crate::{Deadline, Error, Result};
 
 /// The end of a window that speaks first, before it has connected.
 ///
 /// A window has one client and one server, in its whole life: a second client of the same window breaks into the conversation of the
 /// first, and a window that was shut down, as dropping either end does, stays so. To connect again, allocate another window.
 #[derive(Debug)]
-pub struct Client {
+pub struct Connector {
     core: Box<Core>,
     /// Whether the offer is out.
     greeted: bool,
@@ -21,13 +22,13 @@ pub struct Client {
 
 /// The end of a window that is called, before the first call came.
 #[derive(Debug)]
-pub struct Server {
+pub struct Acceptor {
     core: Box<Core>,
     /// Whether the client's offer was answered.
     greeted: bool,
 }
 
-impl Client {
+impl Connector {
     /// The client's end of a window.
     ///
     /// # Errors
@@ -80,7 +81,7 @@ impl Client {
     }
 }
 
-impl Server {
+impl Acceptor {
     /// The server's end of a window.
     ///
     /// # Errors

@@ -1,10 +1,11 @@
 //! What every state of a connection carries.
 
-use crate::control::{Side, Stop, Transfer, Violation};
+use crate::control::{Side, StateViolation, Stop, Transfer};
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
 use crate::sys::cancel::Cancel;
 use crate::sys::mapping::Mapping;
 use crate::window::Window;
-use crate::{Deadline, Error, ErrorKind, Result};
 
 use super::Options;
 use super::handle::Shared;
@@ -17,7 +18,7 @@ pub(super) enum Left {
     /// The datagram is out, its answer is not here.
     Answer,
     /// The answer is here and breaks the protocol.
-    Broken(Violation),
+    Broken(StateViolation),
 }
 
 /// The connection itself. Dropping it shuts it down, unless the last word was said.
@@ -178,7 +179,7 @@ impl Core {
 
     /// A violation in a handshake.
     pub(super) fn bad_handshake(&mut self, fault: &'static str) -> Error {
-        self.fail(Stop::Violation(Violation::Handshake(fault)))
+        self.fail(Stop::Violation(StateViolation::Handshake(fault)))
     }
 
     /// Copies bytes into the datagram.

@@ -2,7 +2,7 @@
 
 use super::Endpoint;
 use super::core::Core;
-use crate::Result;
+use crate::error::Result;
 pub(crate) use crate::sys::inline::{INLINE_BYTES, INLINE_HEAD, INLINE_WORDS};
 
 /// The most bytes of such a datagram.
@@ -20,7 +20,7 @@ impl Endpoint {
     /// Makes the next datagram: a head, and `bytes` bytes of `words` as they lie in memory. The others of them are zero.
     ///
     /// # Errors
-    /// As [`write`](Self::write).
+    /// As [`write_at`](Self::write_at).
     #[inline(always)]
     pub(crate) fn write_inline(
         &mut self,
@@ -47,9 +47,9 @@ impl Core {
     }
 
     #[cold]
-    fn not_inline(&self, length: u32) -> crate::Error {
+    fn not_inline(&self, length: u32) -> crate::error::Error {
         match self.check() {
-            Ok(()) => crate::Error::invalid(format!("{length} bytes are no inline datagram of this window")),
+            Ok(()) => crate::error::Error::invalid(format!("{length} bytes are no inline datagram of this window")),
             Err(error) => error,
         }
     }

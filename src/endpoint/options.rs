@@ -3,13 +3,12 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use crate::WaitPolicy;
-use crate::control::Watched;
+use crate::control::{WaitPolicy, Watched};
 
 /// What an endpoint is told when it is made.
 ///
 /// ```
-/// use flipcall::{Options, WaitPolicy};
+/// use flipcall::endpoint::{Options, WaitPolicy};
 /// let options = Options::new().policy(WaitPolicy::Spin).base_protocol();
 /// ```
 #[derive(Debug, Default)]

@@ -3,7 +3,8 @@
 use super::ShutdownHandle;
 use super::active::Endpoint;
 use super::core::Core;
-use crate::{Deadline, Error, ErrorKind, Result};
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
 
 /// A connection whose answer is late. Control is the peer's.
 ///
@@ -11,7 +12,8 @@ use crate::{Deadline, Error, ErrorKind, Result};
 /// later call.
 ///
 /// ```
-/// use flipcall::{Endpoint, Error, Interrupted};
+/// use flipcall::endpoint::{Endpoint, Interrupted};
+/// use flipcall::Error;
 /// use std::time::Duration;
 ///
 /// /// Waits a little, says so, and waits on. The connection comes back with the answer.

@@ -6,7 +6,7 @@ use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::process::Resource;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// What every file of ours is sealed with before a peer sees it: its size is fixed, and so are its seals.
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);

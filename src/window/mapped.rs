@@ -4,10 +4,10 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::WindowDescriptor;
 use super::receive::{Refusal, Seals, check};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sys::foreign;
 use crate::sys::mapping::Mapping;
 use crate::sys::memfd;
-use crate::{Error, ErrorKind, Result};
 
 /// A mapped packet window. An endpoint is made from it, and it is unmapped with the endpoint.
 ///

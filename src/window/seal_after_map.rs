@@ -7,8 +7,8 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::{Seals, Window, WindowDescriptor, page_size};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sys::{foreign, memfd};
-use crate::{Error, ErrorKind, Result};
 
 impl Window {
     /// A window of `length` bytes, rounded up to whole pages, in a file of its own: the mapped window, the file to share, and the

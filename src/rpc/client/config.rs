@@ -1,6 +1,6 @@
 //! How a client is set up.
 
-use crate::control::WaitPolicy;
+use crate::endpoint::WaitPolicy;
 use crate::rpc::wire;
 
 /// Choices of a [`Client`](super::Client), as a builder: each method takes the configuration and returns it changed; `get_` in front of

@@ -3,6 +3,7 @@
 mod channel;
 mod config;
 mod connect;
+mod debug;
 mod failure;
 mod late;
 mod place;
@@ -37,7 +38,7 @@ const ATTEMPTS: u32 = 4;
 /// Calls the methods of a server. Cloning is cheap, and any number of threads may call at the same time.
 ///
 /// Each call that runs has a channel of its own, so one that blocks never holds up the others. See [`rpc`](super) for an example.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
 }

@@ -72,7 +72,7 @@ impl WindowLine {
                 *front = short.head.to_ne_bytes();
                 rest.copy_from_slice(short.payload());
             }
-            _ => self.endpoint.read(0, copy)?,
+            _ => self.endpoint.read_at(0, copy)?,
         }
         let Some(&[a, b, fds, flags]) = copy.first_chunk() else {
             return Err(CallViolation::Datagram(datagram).into());
@@ -83,7 +83,7 @@ impl WindowLine {
     /// A message that may be the first part of a payload, which stays where it is, to be copied to its place.
     fn take_long(&mut self, datagram: u32, maximum: u64) -> Result<Incoming> {
         let mut front = [0; PART_HEADER];
-        self.endpoint.read(0, &mut front)?;
+        self.endpoint.read_at(0, &mut front)?;
         let [a, b, fds, flags, zeroes @ .., _, _, _, _, _, _, _, _] = front;
         let tag = u16::from_ne_bytes([a, b]);
         if flags & FLAG_PARTS == 0 {
@@ -94,7 +94,7 @@ impl WindowLine {
             let copy = filled(&mut self.buffer, &mut self.filled, datagram);
             let (head, rest) = copy.split_at_mut(PART_HEADER);
             head.copy_from_slice(&front);
-            self.endpoint.read(PART_HEADER as u32, rest)?;
+            self.endpoint.read_at(PART_HEADER as u32, rest)?;
             return self.take_apart(tag, fds, flags);
         }
         if flags != FLAG_PARTS || !self.takes_parts || is_plain(tag) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::control::WaitPolicy;
+use crate::endpoint::WaitPolicy;
 use crate::rpc::wire;
 use crate::stream::Access;
 

@@ -6,6 +6,7 @@ mod config;
 mod connection;
 mod context;
 mod counters;
+mod debug;
 mod limits;
 mod open;
 mod quota;
@@ -217,7 +218,7 @@ impl Shared {
     fn note_end(&self, error: Option<Error>) {
         if let Some(error) = error {
             self.counters.broken.fetch_add(1, Ordering::Relaxed);
-            super::trace::line_ended(&error);
+            super::trace::transport_ended(&error);
         }
     }
 }
