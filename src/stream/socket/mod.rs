@@ -5,8 +5,8 @@
 pub(super) mod access;
 mod attach_only;
 pub(super) mod attachments;
+mod buffer_swap;
 pub(super) mod ending;
-mod exchange;
 pub(super) mod frame_socket;
 pub(super) mod inbox;
 pub(super) mod listener;
