@@ -41,4 +41,4 @@ pub use socket::listener::Listener;
 pub use socket::nonblocking::{BufferedWriter, NonBlockingReader, Step};
 pub use socket::one_shot::{MissingFd, WithFd, receive_with_fd, send_pipe, send_with_fd};
 pub use socket::peer::Peer;
-pub use socket::shutdown::ShutdownHandle;
+pub use socket::shutdown::SocketShutdown;
