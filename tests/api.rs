@@ -52,7 +52,7 @@ fn every_type_can_be_sent_and_shared() {
         stream::MuxViolation,
         stream::NonBlockingReader,
         stream::Peer,
-        stream::ShutdownHandle,
+        stream::SocketShutdown,
         stream::Step<'_>,
         stream::Violation,
         stream::WithFd,
