@@ -22,6 +22,7 @@ use super::parts::{self, PartHead};
 use super::{Budget, Outgoing, RETAINED, TooLarge, hang_up};
 use crate::endpoint::{Halted, SHORT_WORDS};
 use crate::rpc::codec::{Encode, Encoder, Sink};
+use crate::rpc::message::head::WindowHead;
 use crate::rpc::wire::{self, BULK_DATAGRAM, FLAG_BULK, WINDOW_HEADER};
 use crate::stream::FrameSocket;
 use crate::{Deadline, Endpoint, Result};
@@ -139,13 +140,13 @@ impl WindowLine {
             let length = encoder.finish().filter(|&length| length <= maximum).ok_or(TooLarge)?;
             let (datagram, full) = (sink.at, sink.full);
             return if full {
-                self.stage_bulk(message.head(FLAG_BULK), length, bulk)
+                self.stage_bulk(WindowHead { flags: FLAG_BULK, ..message.head() }.encode(), length, bulk)
             } else {
-                Ok(self.stage_long(message.head(0), datagram))
+                Ok(self.stage_long(message.head().encode(), datagram))
             };
         };
         // If the connection is gone, the flip says so.
-        let _ = self.endpoint.write_short(message.head(0), &words, length as u32);
+        let _ = self.endpoint.write_short(message.head().encode(), &words, length as u32);
         Ok(Staged { datagram: (WINDOW_HEADER + length) as u32, bulk: false })
     }
 
