@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use flipcall::Deadline;
 use flipcall::stream::mux::{Mux, MuxConfig, Role};
-use flipcall::stream::{FrameSocket, Listener};
+use flipcall::stream::{Access, FrameSocket, Listener};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 const WAIT: Duration = Duration::from_secs(60);
@@ -134,7 +134,7 @@ fn spawn_framed(mode: &str, chunk: usize, count: usize) -> (Child, FrameSocket) 
         return (child, FrameSocket::new(socket));
     }
     let path = std::env::temp_dir().join(format!("flipcall-bench-{}.sock", std::process::id()));
-    let listener = Listener::bind(&path, 0o600).unwrap();
+    let listener = Listener::bind(&path, Access::Owner).unwrap();
     let child = command(mode, chunk, count).env(SOCKET, &path).spawn().unwrap();
     let mut socket = listener.accept_frames(WAIT).unwrap();
     // The child sends a frame when it is ready.

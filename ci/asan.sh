@@ -11,5 +11,5 @@ cd "$(dirname "$0")/.."
 
 export RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address"
 export ASAN_OPTIONS=detect_stack_use_after_return=1
-cargo test --target x86_64-unknown-linux-gnu --target-dir target/asan --lib \
+cargo test -p flipcall --target x86_64-unknown-linux-gnu --target-dir target/asan --lib \
     --test wire --test handshake --test sequences --test corpus --test threads

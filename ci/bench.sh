@@ -6,13 +6,13 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-cargo build --release --features cli --bin flipcall
+cargo build --release --bin flipcall
 bench() { timeout 600 "${CARGO_TARGET_DIR:-target}/release/flipcall" bench "$@"; }
 
 if [ "${1:-}" != --full ]; then
     bench --rounds 1 --calls 20 --payload 0,48
     # --test runs each criterion bench once, without measuring.
-    timeout 600 cargo bench --features cli --bench round_trip --bench copy -- --test
+    timeout 600 cargo bench --bench round_trip --bench copy -- --test
     exit
 fi
 
@@ -43,4 +43,4 @@ bench --rounds 51 --payload 0 --cpus $two --cpus $one --think-us 0,1,10,100,1000
     --transports $windows --json "$out/think.json"
 
 echo "== criterion"
-timeout 1200 cargo bench --features cli --bench round_trip --bench copy
+timeout 1200 cargo bench --bench round_trip --bench copy

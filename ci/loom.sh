@@ -10,7 +10,7 @@ bound=3
 
 # A run that explored nothing is no proof: no model at all is a failure.
 run() {
-    RUSTFLAGS="--cfg loom" cargo test --profile loom --lib --target-dir target/loom -- "$@"
+    RUSTFLAGS="--cfg loom" cargo test -p flipcall --profile loom --lib --target-dir target/loom -- "$@"
 }
 count=$(run --list models:: | grep -c ': test$' || true)
 if [ "$count" = 0 ]; then

@@ -5,14 +5,14 @@ cd "$(dirname "$0")/.."
 full=
 [ "${1:-}" = --full ] && full=1
 
-cargo build --examples --features cli
+cargo build --examples
 if [ -n "$full" ]; then
-    FLIPCALL_FULL=1 PROPTEST_CASES=20000 cargo test --release --features cli --lib stream
-    cargo build --release --examples --features cli
-    FLIPCALL_FULL=1 cargo test --release --features cli --test stream_attachments --test mux_conformance --test stream_processes --test stream_mux --test stream_lead --test stream_goodbye
+    FLIPCALL_FULL=1 PROPTEST_CASES=20000 cargo test --release -p flipcall --lib stream
+    cargo build --release --examples
+    FLIPCALL_FULL=1 cargo test --release --test stream_attachments --test mux_conformance --test stream_processes --test stream_mux --test stream_lead --test stream_goodbye
     cargo bench --bench stream -- --full
 else
-    cargo test --features cli --lib stream
-    cargo test --features cli --test stream_attachments --test mux_conformance --test stream_processes --test stream_mux --test stream_lead --test stream_goodbye
+    cargo test -p flipcall --lib stream
+    cargo test --test stream_attachments --test mux_conformance --test stream_processes --test stream_mux --test stream_lead --test stream_goodbye
     cargo bench --bench stream -- --test
 fi

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use flipcall::stream::{BufferedWriter, Listener, NonBlockingReader, Step};
+use flipcall::stream::{Access, BufferedWriter, Listener, NonBlockingReader, Step};
 use flipcall::{Deadline, ErrorKind, Result};
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
@@ -70,7 +70,7 @@ impl Connection {
 
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).ok_or("usage: event_loop SOCKET")?;
-    let listener = Listener::bind(path, 0o600)?;
+    let listener = Listener::bind(path, Access::Owner)?;
     let poll = epoll::create(CreateFlags::CLOEXEC)?;
     epoll::add(&poll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
     println!("listening {}", listener.path().display());

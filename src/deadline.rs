@@ -36,7 +36,7 @@ impl Deadline {
     pub const NEVER: Self = Self(Repr::Never);
 
     /// A deadline `duration` after the wait first turns slow. A duration that reaches past the end of the clock is
-    /// [`Deadline::NEVER`]; zero lets a wait look once and never sleep, and a typed call is then refused before it is sent.
+    /// [`Deadline::NEVER`]; zero lets a wait poll once and never sleep, and a typed call is then refused before it is sent.
     pub const fn after(duration: Duration) -> Self {
         Self(Repr::After(duration))
     }
@@ -46,8 +46,8 @@ impl Deadline {
         Self(Repr::At(instant))
     }
 
-    /// What is left of it, `None` for never. A relative deadline that no wait has looked at yet is told as it is, without a look at
-    /// the clock.
+    /// What is left of it, `None` for never. A relative deadline that no wait has used yet is told as it is, and the
+    /// clock is not read.
     pub(crate) fn left(&self) -> Option<Duration> {
         match self.0 {
             Repr::Never => None,
@@ -78,6 +78,17 @@ impl Deadline {
             }
         }
     }
+
+    /// The earlier of this deadline and one `limit` from now. Both are absolute from here on.
+    pub(crate) fn capped(mut self, limit: Duration) -> Self {
+        let own = self.resolve();
+        let mut cap = Self::after(limit);
+        match (own, cap.resolve()) {
+            (Some(own), Some(cap)) => Self::at(own.min(cap)),
+            (None, Some(_)) => cap,
+            (_, None) => self,
+        }
+    }
 }
 
 impl From<Duration> for Deadline {
@@ -99,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_relative_deadline_is_fixed_by_its_first_look() {
+    fn a_relative_deadline_is_fixed_by_its_first_use() {
         let mut deadline = Deadline::after(Duration::from_secs(7));
         let before = Instant::now();
         let first = deadline.resolve().unwrap();
@@ -127,6 +138,20 @@ mod tests {
         }
         assert!(Deadline::NEVER.is_beyond(Duration::MAX));
         assert!(!Deadline::at(Instant::now()).is_beyond(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_cap_is_the_earlier_of_two() {
+        let hour = Duration::from_secs(3600);
+        let soon = Instant::now() + Duration::from_secs(1);
+        assert_eq!(Deadline::at(soon).capped(hour).resolve(), Some(soon));
+        assert_eq!(Deadline::at(soon).capped(Duration::MAX).resolve(), Some(soon));
+        let before = Instant::now();
+        for patient in [Deadline::NEVER, Deadline::at(before + 2 * hour), Deadline::after(2 * hour)] {
+            let capped = patient.capped(hour).resolve().unwrap();
+            assert!(capped >= before + hour && capped <= Instant::now() + hour);
+        }
+        assert_eq!(Deadline::NEVER.capped(Duration::MAX).resolve(), None);
     }
 
     #[test]

@@ -23,35 +23,22 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod attach;
-mod beside;
-mod bulk;
-mod closer;
-mod decode;
-mod ending;
-mod exchange;
-mod framed;
-mod header;
-mod inbox;
-mod listener;
+mod frame;
 pub mod mux;
-mod nonblocking;
-mod one_shot;
-mod outbox;
-mod own;
-mod peer;
-mod readiness;
-mod violation;
+mod read_write;
+mod socket;
 
-pub use attach::{ATTACH, MAX_ATTACHMENTS};
-pub use closer::Attachments;
-pub use decode::{Decoder, Frame, read_frame, write_frame};
-pub use ending::ShutdownHandle;
-pub use framed::{DEFAULT_MAX_FRAME, DEFAULT_PATIENCE, FrameSocket};
-pub use header::Header;
-pub use inbox::Message;
-pub use listener::Listener;
-pub use nonblocking::{BufferedWriter, NonBlockingReader, Step};
-pub use one_shot::{MissingFd, WithFd, receive_with_fd, send_pipe, send_with_fd};
-pub use peer::Peer;
-pub use violation::{MuxViolation, Violation};
+pub use frame::attach::{ATTACH, MAX_ATTACHMENTS};
+pub use frame::decoder::{Decoder, Frame};
+pub use frame::header::Header;
+pub use frame::violation::{MuxViolation, Violation};
+pub use read_write::{read_frame, write_frame};
+pub use socket::access::Access;
+pub use socket::attachments::Attachments;
+pub use socket::ending::ShutdownHandle;
+pub use socket::frame_socket::{DEFAULT_MAX_FRAME, DEFAULT_PATIENCE, FrameSocket};
+pub use socket::inbox::Message;
+pub use socket::listener::Listener;
+pub use socket::nonblocking::{BufferedWriter, NonBlockingReader, Step};
+pub use socket::one_shot::{MissingFd, WithFd, receive_with_fd, send_pipe, send_with_fd};
+pub use socket::peer::Peer;

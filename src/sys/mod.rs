@@ -1,28 +1,31 @@
-//! Floor 0: what the hardware and the kernel offer, behind functions that are safe to call.
+//! Layer 0: what the hardware and the kernel offer, behind functions that are safe to call.
 //!
-//! This is the only floor with unsafe code. Each file opens the door for itself with one `allow`, and each block carries its proof.
+//! This is the only layer with unsafe code. Each file opens the door for itself with one `allow`, and each block carries its proof.
 //!
 //! - [`sync`] atomics, fences and the two-word futex sleep; the one file that knows `cfg(loom)`
 //! - [`cancel`] the process-private word through which local events reach a sleeper
 //! - [`bytes`] copies to and from memory that the peer can change meanwhile
 //! - [`mapping`] a mapped window: bounds-checked bytes and four header words
-//! - [`short`] the same for what lies in the first cache line
+//! - [`inline`] copies of a datagram that lies in the first cache line
 //! - [`memfd`] sealed shared-memory files
 //! - [`fork`] tells whether this process was forked since
-//! - `raw` the bare limits that the benchmark compares with (feature `cli`)
 //! - [`socket`] the socket options and requests that no safe wrapper has
 //! - [`thread`] starts threads that take no signals of the program
+//! - [`lock`] a mutex without poison
+//! - [`poll`] waits for descriptors until a point in time
+//! - [`foreign`] closes descriptors that a peer sent, which may block
 //! - [`try_lock`] a lock that nobody waits for
 //! - [`spawn`] starts a child that inherits chosen descriptors
 
 pub(crate) mod bytes;
 pub(crate) mod cancel;
+pub(crate) mod foreign;
 pub(crate) mod fork;
+pub(crate) mod inline;
+pub(crate) mod lock;
 pub(crate) mod mapping;
 pub(crate) mod memfd;
-#[cfg(feature = "cli")]
-pub mod raw;
-pub(crate) mod short;
+pub(crate) mod poll;
 pub(crate) mod socket;
 pub(crate) mod spawn;
 pub(crate) mod sync;

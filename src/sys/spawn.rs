@@ -30,7 +30,7 @@ pub(crate) fn inherit(command: &mut Command, fds: Vec<Arc<OwnedFd>>) {
 /// Everything else is refused with EBADF.
 pub(crate) fn adopt(number: RawFd) -> std::io::Result<OwnedFd> {
     static TAKEN: Mutex<BTreeSet<RawFd>> = Mutex::new(BTreeSet::new());
-    let mut taken = TAKEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut taken = super::lock::lock(&TAKEN);
     if number <= STANDARD_ERROR || taken.contains(&number) {
         return Err(Errno::BADF.into());
     }

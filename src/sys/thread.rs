@@ -2,14 +2,19 @@
 #![allow(unsafe_code, reason = "the signal mask has no safe wrapper")]
 
 use std::mem::MaybeUninit;
+use std::thread::JoinHandle;
 
-/// Starts a thread on which no signal handler of the program ever runs: whoever called us decides which of its threads take signals.
-pub(crate) fn start_without_signals(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+/// Starts a thread on which no signal handler of the program ever runs: the program decides which of its own threads take signals.
+/// The library starts all its threads here.
+pub(crate) fn spawn<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> std::io::Result<JoinHandle<T>> {
     let before = block_signals();
     // The new thread inherits the mask.
     let started = std::thread::Builder::new().name(name.into()).spawn(run);
     restore(&before);
-    started.map(drop)
+    started
 }
 
 /// Blocks every signal on this thread and returns the mask that was set before.

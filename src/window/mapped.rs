@@ -2,16 +2,17 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use super::WindowDescriptor;
 use super::receive::{Refusal, Seals, check};
-use super::{WindowDescriptor, closer};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys::foreign;
 use crate::sys::mapping::Mapping;
 use crate::sys::memfd;
-use crate::{Error, ErrorKind, Result};
 
 /// A mapped packet window. An endpoint is made from it, and it is unmapped with the endpoint.
 ///
 /// It gives no access to its bytes: the peer can change them at any time, so they are copied in and out by the endpoint that holds
-/// the pen.
+/// control.
 #[derive(Debug)]
 pub struct Window {
     mapping: Mapping,
@@ -35,7 +36,7 @@ impl Window {
     /// kernel refuses the mapping, does not overcommit and has no memory for it, or if no descriptor is left to find that out.
     pub fn receive(fd: OwnedFd, offset: u64, length: u32, seals: Seals) -> Result<Self> {
         if let Err(refusal) = check(&fd, offset, length, seals) {
-            closer::close_aside(fd);
+            foreign::close([fd]);
             return Err(refused(refusal));
         }
         // The file cannot shrink, and it reaches past the window: no access to the mapping can raise SIGBUS.
@@ -51,12 +52,6 @@ impl Window {
     /// Bytes that a datagram can have.
     pub fn capacity(&self) -> u32 {
         self.mapping.capacity()
-    }
-
-    /// The same memory without any protocol, for the bare limits of the benchmark.
-    #[cfg(feature = "cli")]
-    pub fn into_raw(self) -> crate::raw::SharedMemory {
-        crate::raw::SharedMemory::new(self.mapping)
     }
 
     #[inline(always)]

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use flipcall::rpc::codec::{Encode, Encoder, from_bytes};
 use flipcall::rpc::{CallError, Client, ClientConfig, Code, Router, Server, ServerConfig, Status};
-use flipcall::stream::Listener;
+use flipcall::stream::{Access, Listener};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::peer::PATIENCE;
+use super::PATIENCE;
 
 const LARGE: usize = 3 << 20;
 
@@ -169,7 +169,7 @@ fn a_large_request_too_many_is_thrown_away_and_may_be_repeated() {
     let socket = ClientConfig::new().window(0);
     for config in [ClientConfig::new(), ClientConfig::new().extensions(false), socket] {
         // A quarter is for one process.
-        let servers = ServerConfig::new().large_requests(4 * LARGE as u64 - 1);
+        let servers = ServerConfig::new().large_request_bytes_total(4 * LARGE as u64 - 1);
         with_servers(config, servers, |client| {
             for _ in 0..3 {
                 let error = client.call::<_, Vec<u8>>(1, &vec![7; LARGE], PATIENCE).unwrap_err();
@@ -218,7 +218,7 @@ fn a_method_that_answers_under_a_lock_is_not_held_up_by_a_caller_that_does_not_r
     router.raw(1, move |context, _, reply| reply.send(context, &*same.lock().unwrap()));
     router.unary(2, move |_, (): ()| Ok(table.lock().unwrap().len() as u64));
     let path = std::env::temp_dir().join(format!("flipcall-lock-{}.sock", std::process::id()));
-    let listener = Listener::bind(&path, 0o600).unwrap();
+    let listener = Listener::bind(&path, Access::Owner).unwrap();
     let server = Arc::new(Server::new(router, Default::default()));
     let (handle, serving) = (server.handle(), std::thread::spawn(move || server.serve(listener)));
     let mut child = Command::new(std::env::current_exe().unwrap())

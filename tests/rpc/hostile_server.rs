@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use flipcall::rpc::{CallError, Client, ClientConfig, ClientCounters};
 
-use super::peer::PATIENCE;
+use super::PATIENCE;
 use ends::{End, check_violation, rule_of};
 
 /// What the server can be asked for.

@@ -10,7 +10,7 @@ use flipcall::rpc::codec::{Encode, Encoder, from_bytes};
 use flipcall::rpc::{CallError, Client, ClientConfig, Router, Server, Status};
 use rustix::fs::{MemfdFlags, fstat, ftruncate, memfd_create};
 
-use super::peer::PATIENCE;
+use super::PATIENCE;
 
 const MS: Duration = Duration::from_millis(1);
 

@@ -8,7 +8,7 @@ use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use flipcall::stream::{FrameSocket, Listener};
+use flipcall::stream::{Access, FrameSocket, Listener};
 use flipcall::{Deadline, ErrorKind};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -44,7 +44,7 @@ pub fn connect() {
 }
 
 pub fn listen() {
-    let listener = Listener::bind(path_of_child(), 0o600).unwrap();
+    let listener = Listener::bind(path_of_child(), Access::Owner).unwrap();
     be_silent(&listener.accept(SOON).unwrap());
 }
 
@@ -58,7 +58,7 @@ fn child(role: &str, path: &PathBuf) -> Child {
 
 fn accepted() -> (Child, FrameSocket) {
     let path = path("accept");
-    let listener = Listener::bind(&path, 0o600).unwrap();
+    let listener = Listener::bind(&path, Access::Owner).unwrap();
     let child = child("connect", &path);
     (child, listener.accept_frames(SOON).unwrap())
 }

@@ -4,20 +4,21 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::event::PollFlags;
 
 use super::ClientConfig;
 use super::channel::{Channel, Line, Request};
 use super::failure::Failure;
 use crate::endpoint;
+use crate::endpoint::Options;
 use crate::rpc::codec::from_bytes;
 use crate::rpc::line::{Budget, SocketLine, WindowLine, hang_up};
 use crate::rpc::wire::{self, Hello, Open, Opened, VERSION};
 use crate::rpc::{CallError, CallViolation, Code};
 use crate::stream::{Attachments, FrameSocket};
+use crate::sys::poll;
 use crate::window::Window;
-use crate::{Deadline, Error, ErrorKind, Options, Result};
+use crate::{Deadline, Error, ErrorKind, Result};
 
 /// A connection to a server.
 #[derive(Debug)]
@@ -61,11 +62,7 @@ impl Session {
     pub(super) fn is_alive(&self) -> bool {
         // Not a look at the next byte: what was sent before the end would hide it, ours as well.
         let ended = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
-        let mut fds = [PollFd::new(&self.socket, PollFlags::RDHUP)];
-        match poll(&mut fds, Some(&Timespec::default())) {
-            Ok(_) => !fds[0].revents().intersects(ended),
-            Err(errno) => errno == Errno::INTR,
-        }
+        poll::now(&self.socket, PollFlags::RDHUP).is_ok_and(|state| !state.intersects(ended))
     }
 
     /// Ends the connection, and with it its channels.
@@ -184,11 +181,8 @@ fn build(
     let Some(file) = file else { return Ok(Line::Socket(SocketLine::new(socket, &session.kept))) };
     let window = Window::receive_and_seal(file, opened.offset, opened.length)?;
     let options = Options::new().policy(config.policy).watch_shared(socket.shared());
-    let client = endpoint::Client::new(window, options)?;
-    let mut deadline = deadline;
-    let patience = std::time::Instant::now() + wire::HANDSHAKE;
-    let until = deadline.resolve().map_or(patience, |due| due.min(patience));
-    let endpoint = client.connect(Deadline::at(until))?;
+    let client = endpoint::Connector::new(window, options)?;
+    let endpoint = client.connect(deadline.capped(wire::HANDSHAKE))?;
     Ok(Line::Window(WindowLine::new(endpoint, socket, session.parts, &session.kept)))
 }
 

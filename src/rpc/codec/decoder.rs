@@ -47,7 +47,7 @@ pub trait DecodeOwned: for<'a> Decode<'a> {}
 impl<T: for<'a> Decode<'a>> DecodeOwned for T {}
 
 /// Reads the primitives of the wire format. Nothing is allocated before its length was found to be there.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Decoder<'a> {
     rest: &'a [u8],
 }
@@ -197,6 +197,12 @@ impl<'a> Decoder<'a> {
     #[inline]
     pub fn finish(self) -> Result<(), DecodeError> {
         if self.rest.is_empty() { Ok(()) } else { Err(DecodeError::TrailingBytes) }
+    }
+}
+
+impl fmt::Debug for Decoder<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decoder").field("left", &self.rest.len()).finish_non_exhaustive()
     }
 }
 

@@ -10,7 +10,6 @@ use crate::rpc::{Code, Status};
 use crate::stream::{Attachments, MAX_ATTACHMENTS, Peer};
 
 /// A call, as its handler sees it.
-#[derive(Debug)]
 pub struct Context<'a> {
     pub(super) caller: &'a Peer,
     pub(super) socket: &'a Arc<OwnedFd>,

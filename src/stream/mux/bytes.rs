@@ -2,8 +2,8 @@
 
 use std::io::{self, Read, Write};
 
-use super::handle::{ChannelReceiver, ChannelSender};
-use crate::Deadline;
+use super::channel::{ChannelReceiver, ChannelSender};
+use crate::deadline::Deadline;
 
 /// Writes bytes to a channel, cut into messages of the peer's maximum. Dropped, it ends the direction.
 #[derive(Debug)]

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::control::{LARGEST_FRAME, MOST_CHANNELS};
-use super::core::{FRAME_COST, Terms};
-use crate::stream::DEFAULT_PATIENCE;
-use crate::{Error, Result};
+use super::protocol::control::{LARGEST_FRAME, MOST_CHANNELS};
+use super::protocol::state::{FRAME_COST, Terms};
+use crate::error::{Error, Result};
+use crate::stream::socket::frame_socket::DEFAULT_PATIENCE;
 
 /// Which side of the socket this is: the two must differ. The process that spawned the other, or connected, is usually the initiator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

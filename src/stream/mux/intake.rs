@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, recv, recvmsg};
 
-use crate::Result;
-use crate::stream::{Decoder, Header, Violation, decode, readiness};
-
-/// A payload of at least this many bytes is received where it stays; a shorter one is cheaper to copy than to receive alone.
-const DIRECT: usize = 8 * 1024;
+use super::payload::{DIRECT, Payload};
+use crate::error::Result;
+use crate::stream::frame::decoder;
+use crate::stream::frame::decoder::Decoder;
+use crate::stream::frame::header::Header;
+use crate::stream::frame::violation::Violation;
+use crate::stream::socket::readiness;
 
 /// How much of a payload is received before its buffer may grow beyond it: memory follows the bytes that came.
 const FIRST_PIECE: usize = 64 * 1024;
@@ -65,7 +67,7 @@ impl Intake {
         };
         self.dry = false;
         match received {
-            Ok((0, _)) | Err(Errno::CONNRESET) if self.is_inside_frame() => Err(decode::end_inside_frame()),
+            Ok((0, _)) | Err(Errno::CONNRESET) if self.is_inside_frame() => Err(decoder::end_inside_frame()),
             Ok((0, _)) | Err(Errno::CONNRESET) => Ok(Intook::End),
             Ok((count, wanted)) if count == wanted => Ok(Intook::More),
             Ok(_) => {
@@ -138,35 +140,6 @@ impl Intake {
         match self.frame_due() {
             Some(due) if Instant::now() >= due => Err(Violation::TooSlow.into()),
             _ => Ok(()),
-        }
-    }
-}
-
-/// The payload of a frame.
-pub(super) enum Payload<'a> {
-    Borrowed(&'a [u8]),
-    Owned(Vec<u8>),
-}
-
-impl Payload<'_> {
-    pub(super) fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Borrowed(bytes) => bytes,
-            Self::Owned(bytes) => bytes,
-        }
-    }
-
-    /// The payload in a buffer of its own.
-    pub(super) fn into_owned(self, spare: impl FnOnce() -> Option<Vec<u8>>) -> Vec<u8> {
-        match self {
-            Self::Owned(bytes) => bytes,
-            Self::Borrowed(bytes) if bytes.len() < DIRECT => bytes.to_vec(),
-            Self::Borrowed(bytes) => {
-                let mut buffer = spare().unwrap_or_default();
-                buffer.clear();
-                buffer.extend_from_slice(bytes);
-                buffer
-            }
         }
     }
 }

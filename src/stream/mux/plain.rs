@@ -8,8 +8,11 @@ use std::time::Instant;
 
 use rustix::event::PollFlags;
 
-use crate::stream::{BufferedWriter, Message, NonBlockingReader, Step, readiness};
-use crate::{Deadline, Error, Result};
+use crate::deadline::Deadline;
+use crate::error::{Error, Result};
+use crate::stream::socket::inbox::Message;
+use crate::stream::socket::nonblocking::{BufferedWriter, NonBlockingReader, Step};
+use crate::stream::socket::readiness;
 
 /// Reading stops while more than this many bytes wait to be written: a peer that sends and does not read is not answered into memory.
 const BACKLOG: usize = 256 * 1024;

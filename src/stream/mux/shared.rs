@@ -3,54 +3,24 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use rustix::net::Shutdown;
 
-use super::control::{Control, Reason};
-use super::core::{Core, Key};
 use super::intake::Intake;
-use super::lead::Lead;
 use super::pen::Pen;
+use super::protocol::control::{Control, Reason};
+use super::protocol::lead::Lead;
+use super::protocol::state::{Core, Key};
 use super::queue::Queue;
-use super::wait::Signal;
-use crate::stream::outbox;
-use crate::{Error, ErrorKind, Result};
+use super::signal::Signal;
+use crate::error::{Error, Result};
+use crate::stream::socket::outbox;
+use crate::sys::lock::lock;
 
 /// Buffers of consumed messages kept for the next ones.
 const SPARE_BUFFERS: usize = 16;
-
-/// Why a channel or a whole mux ended: the source of an error of kind [`ErrorKind::PeerShutdown`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Ended {
-    /// The peer refused the channel.
-    Refused(Reason),
-    /// The peer gave the channel up.
-    Reset(Reason),
-    /// The peer ended the mux, with a text for people.
-    Goodbye(Reason, String),
-}
-
-impl std::fmt::Display for Ended {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Refused(reason) => write!(f, "the channel was refused: {reason}"),
-            Self::Reset(reason) => write!(f, "the channel was reset: {reason}"),
-            Self::Goodbye(reason, text) if text.is_empty() => write!(f, "goodbye: {reason}"),
-            Self::Goodbye(reason, text) => write!(f, "goodbye: {reason}: {text}"),
-        }
-    }
-}
-
-impl std::error::Error for Ended {}
-
-impl From<Ended> for Error {
-    fn from(ended: Ended) -> Self {
-        Self::caused(ErrorKind::PeerShutdown, "the peer ended it", ended)
-    }
-}
 
 /// What the handles of a channel share with the reader thread.
 #[derive(Default)]
@@ -165,8 +135,7 @@ impl Shared {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
-        // No code panics between two steps that belong together while it holds this lock.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 
     /// Makes the reader thread look around.

@@ -1,0 +1,53 @@
+//! Descriptors that came with a message.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use crate::sys::foreign::Account;
+
+/// Descriptors that came with a message. What is not taken is closed soon, on a thread of its own, because
+/// closing a peer's file may block.
+#[derive(Debug)]
+pub struct Attachments {
+    fds: Vec<OwnedFd>,
+    lost: bool,
+    account: Arc<Account>,
+}
+
+impl Attachments {
+    pub(super) fn new(fds: Vec<OwnedFd>, lost: bool, account: &Arc<Account>) -> Self {
+        Self { fds, lost, account: Arc::clone(account) }
+    }
+
+    /// How many descriptors are there.
+    pub fn len(&self) -> usize {
+        self.fds.len()
+    }
+
+    /// Whether no descriptor is there.
+    pub fn is_empty(&self) -> bool {
+        self.fds.is_empty()
+    }
+
+    /// Whether the message had attachments that this process could not receive because its descriptor limit was reached. Then none is
+    /// there, the message cannot be served, and the connection is as good as before.
+    pub fn lost(&self) -> bool {
+        self.lost
+    }
+
+    /// The next descriptor, in the order in which the peer listed them. It is foreign: check what it is before any other use.
+    pub fn take_first(&mut self) -> Option<OwnedFd> {
+        (!self.fds.is_empty()).then(|| self.fds.remove(0))
+    }
+
+    /// All descriptors that are left, in the order in which the peer listed them.
+    pub fn take_all(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.fds)
+    }
+}
+
+impl Drop for Attachments {
+    fn drop(&mut self) {
+        self.account.close(std::mem::take(&mut self.fds));
+    }
+}

@@ -1,0 +1,19 @@
+//! Frames on a socket of this host: every wait has a deadline, whatever the peer does to the flags of the socket.
+//!
+//! [`frame_socket`] blocks, [`nonblocking`] serves an event loop; both are shells around [`inbox`] (what comes) and [`outbox`] (what goes).
+
+pub(super) mod access;
+pub(super) mod attachments;
+mod beside;
+pub(super) mod ending;
+mod exchange;
+pub(super) mod frame_socket;
+pub(super) mod inbox;
+pub(super) mod listener;
+pub(super) mod nonblocking;
+pub(super) mod one_shot;
+pub(super) mod outbox;
+mod own;
+pub(super) mod peer;
+pub(super) mod readiness;
+mod send_file;

@@ -1,0 +1,246 @@
+//! Frames in an event loop: many sockets, one thread, nobody waits for anybody.
+//!
+//! The reader hands out at most one message per readiness event, so that a busy socket cannot keep the loop from the others, and says
+//! when it already holds another one, for which no event will come. The writer never waits: what the socket does not take is kept, up
+//! to a bound, and the loop asks for writability while there is a backlog.
+//!
+//! ```
+//! use std::os::unix::net::UnixStream;
+//! use flipcall::stream::{BufferedWriter, NonBlockingReader, Step};
+//!
+//! let (ours, theirs) = UnixStream::pair()?;
+//! let (mut reader, mut writer) = (NonBlockingReader::new(64 * 1024), BufferedWriter::new(1024 * 1024));
+//! assert!(matches!(reader.read(&ours)?, Step::Nothing));
+//!
+//! writer.push(&theirs, 7, &[b"one"])?;
+//! writer.push(&theirs, 8, &[b"two"])?;
+//! assert_eq!(writer.backlog(), 0);
+//! let Step::Message(message) = reader.read(&ours)? else { panic!("one is here") };
+//! assert_eq!((message.tag, message.payload), (7, &b"one"[..]));
+//! assert!(reader.holds_message());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+use super::frame_socket::DEFAULT_PATIENCE;
+use super::inbox::{Fill, Inbox, Message, Wait};
+use super::outbox::{PROGRESS_BYTES, try_send};
+use super::readiness;
+use crate::error::{Error, Result};
+use crate::stream::frame::header::Header;
+use crate::stream::frame::violation::Violation;
+
+/// What one look at a socket brought.
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// A message, borrowed until the reader is used again.
+    Message(Message<'a>),
+    /// No whole message yet; what came is kept.
+    Nothing,
+    /// The peer closed between frames.
+    Closed,
+}
+
+/// Keeps the state of a partial frame across readiness events. It does not own the socket: pass the same one each time.
+pub struct NonBlockingReader {
+    inbox: Inbox,
+    poison: Option<Error>,
+}
+
+impl NonBlockingReader {
+    /// A reader that refuses payloads over `maximum` bytes and takes no attachments.
+    pub fn new(maximum: u32) -> Self {
+        Self { inbox: Inbox::new(maximum, DEFAULT_PATIENCE), poison: None }
+    }
+
+    /// Sets how long a frame that has begun may take.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.inbox.set_patience(patience);
+    }
+
+    /// As [`FrameSocket::set_attachments`](super::FrameSocket::set_attachments).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_attachments(&mut self, socket: impl AsFd, allowed: bool) -> Result<()> {
+        self.inbox.set_attachments(socket.as_fd(), allowed)
+    }
+
+    /// Looks once: a message that is here already, or what one receive brings.
+    ///
+    /// # Errors
+    /// As [`FrameSocket::receive`](super::FrameSocket::receive), never a timeout. After an error the connection is over; every later
+    /// call returns it again.
+    pub fn read(&mut self, socket: impl AsFd) -> Result<Step<'_>> {
+        if let Some(error) = &self.poison {
+            return Err(error.clone());
+        }
+        match self.advance(socket) {
+            Ok(Fill::Bytes) => {}
+            Ok(Fill::Nothing) => return Ok(Step::Nothing),
+            Ok(Fill::End) => return Ok(Step::Closed),
+            Err(error) => {
+                self.poison = Some(error.clone());
+                return Err(error);
+            }
+        }
+        Ok(self.inbox.take()?.map_or(Step::Nothing, Step::Message))
+    }
+
+    /// Receives once and says whether a message is here; `None`: the peer closed.
+    pub(in crate::stream) fn fill(&mut self, socket: impl AsFd) -> Result<Option<bool>> {
+        Ok(match self.advance(socket)? {
+            Fill::Bytes => Some(true),
+            Fill::Nothing => Some(false),
+            Fill::End => None,
+        })
+    }
+
+    /// `Fill::Bytes`: a message can be taken.
+    fn advance(&mut self, socket: impl AsFd) -> Result<Fill> {
+        if self.inbox.ready()? {
+            return Ok(Fill::Bytes);
+        }
+        let fill = self.inbox.fill(socket.as_fd(), Wait::No)?;
+        if self.inbox.ready()? {
+            return Ok(Fill::Bytes);
+        }
+        self.inbox.check()?;
+        Ok(if fill == Fill::Bytes { Fill::Nothing } else { fill })
+    }
+
+    /// Whether another whole message is here already: the loop must come back without waiting for readiness.
+    pub fn holds_message(&mut self) -> bool {
+        self.inbox.ready().unwrap_or(true)
+    }
+
+    /// When [`check`](Self::check) should be called at the latest: the deadline of the frame that has begun.
+    pub fn due(&mut self) -> Option<Instant> {
+        self.inbox.frame_due()
+    }
+
+    /// An error once this connection may not go on: the frame that has begun took too long.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Violation`](crate::ErrorKind::Violation), or [`ErrorKind::Refused`](crate::ErrorKind::Refused) if closing a
+    /// descriptor that the peer sent hangs.
+    pub fn check(&mut self) -> Result<()> {
+        self.inbox.check()
+    }
+}
+
+impl std::fmt::Debug for NonBlockingReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NonBlockingReader").field("poison", &self.poison).finish_non_exhaustive()
+    }
+}
+
+/// Frames on their way to a socket that may be full. It does not own the socket: pass the same one each time.
+#[derive(Debug)]
+pub struct BufferedWriter {
+    waiting: Vec<u8>,
+    at: usize,
+    bound: usize,
+    patience: Duration,
+    /// Since when the backlog has not moved 64 KiB, and what it moved since.
+    stalled: Option<(Instant, usize)>,
+}
+
+impl BufferedWriter {
+    /// A writer that keeps up to `bound` bytes for a peer that does not read.
+    pub fn new(bound: usize) -> Self {
+        Self { waiting: Vec::new(), at: 0, bound, patience: DEFAULT_PATIENCE, stalled: None }
+    }
+
+    /// Sets how long 64 KiB of the backlog may take to go out.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
+    }
+
+    /// Bytes that wait for the socket.
+    pub fn backlog(&self) -> usize {
+        self.waiting.len() - self.at
+    }
+
+    /// Sends a message whose payload is the concatenation of `parts`, or keeps what the socket does not take.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Violation`](crate::ErrorKind::Violation) if the backlog would exceed the bound: nothing of the message was sent or
+    /// kept. [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a payload of 4 GiB or more;
+    /// [`ErrorKind::PeerGone`](crate::ErrorKind::PeerGone).
+    pub fn push(&mut self, socket: impl AsFd, tag: u16, parts: &[&[u8]]) -> Result<()> {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        let header = u32::try_from(length).map_err(|_| Error::invalid("a payload has less than 4 GiB"))?;
+        if self.backlog() > 0 && self.backlog() + Header::SIZE + length > self.bound {
+            return Err(Violation::Backlog { waiting: self.backlog() }.into());
+        }
+        self.compact();
+        self.waiting.extend(Header { tag, length: header }.encode());
+        parts.iter().for_each(|part| self.waiting.extend_from_slice(part));
+        self.flush(socket)
+    }
+
+    /// Writes what the socket takes now.
+    ///
+    /// # Errors
+    /// [`ErrorKind::PeerGone`](crate::ErrorKind::PeerGone) if the connection is over,
+    /// [`ErrorKind::Violation`](crate::ErrorKind::Violation) if the peer takes less than 64 KiB in the time allowed.
+    pub fn flush(&mut self, socket: impl AsFd) -> Result<()> {
+        while self.backlog() > 0 {
+            match try_send(&socket, &self.waiting[self.at..]) {
+                Ok(count) => self.moved(count),
+                Err(Errno::AGAIN) => {
+                    self.stalled.get_or_insert_with(|| (Instant::now(), 0));
+                    return self.check();
+                }
+                Err(errno) => return Err(readiness::transfer_error("sending to a socket", errno)),
+            }
+        }
+        self.stalled = None;
+        self.compact();
+        Ok(())
+    }
+
+    /// When [`check`](Self::check) should be called at the latest.
+    pub fn due(&self) -> Option<Instant> {
+        self.stalled.and_then(|(since, _)| since.checked_add(self.patience))
+    }
+
+    /// An error once the peer has taken less than 64 KiB in the time allowed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Violation`](crate::ErrorKind::Violation).
+    pub fn check(&self) -> Result<()> {
+        match self.due() {
+            Some(due) if Instant::now() >= due => Err(Violation::WriteTooSlow.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn moved(&mut self, count: usize) {
+        self.at += count;
+        if let Some((_, moved)) = &mut self.stalled {
+            *moved += count;
+            if *moved >= PROGRESS_BYTES {
+                self.stalled = None;
+            }
+        }
+    }
+
+    /// Forgets what was written, once that is worth moving the rest, and gives a long message's memory back.
+    fn compact(&mut self) {
+        if self.at == self.waiting.len() {
+            self.waiting.clear();
+            self.waiting.shrink_to(PROGRESS_BYTES);
+        } else if self.at >= self.waiting.len() / 2 {
+            self.waiting.drain(..self.at);
+        } else {
+            return;
+        }
+        self.at = 0;
+    }
+}

@@ -1,0 +1,76 @@
+//! Waiting for a socket, with a deadline, whatever its flags are.
+//!
+//! A peer that holds a duplicate of our end can switch `O_NONBLOCK` and the timeouts of the socket at any moment. So nothing here
+//! relies on them: every transfer passes `MSG_DONTWAIT`, and every wait is a `poll` that knows its deadline.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys::poll;
+
+/// Waits until `socket` is ready for one of `events`, has hung up, or failed. `false`: the deadline passed.
+pub(in crate::stream) fn wait(socket: impl AsFd, events: PollFlags, until: Option<Instant>) -> Result<bool> {
+    poll::wait(socket, events, until).map_err(waiting_failed)
+}
+
+/// Waits for any of `fds`; 0: the deadline passed.
+pub(in crate::stream) fn wait_any(fds: &mut [PollFd<'_>], until: Option<Instant>) -> Result<usize> {
+    poll::wait_any(fds, until).map_err(waiting_failed)
+}
+
+#[cold]
+fn waiting_failed(error: std::io::Error) -> Error {
+    Error::system("waiting for a socket", error)
+}
+
+/// How long a peer on another CPU takes at most for the next piece of a transfer: offering the CPU would cost as much as the wait.
+const AT_ONCE: Duration = Duration::from_micros(3);
+
+/// Whether to try a transfer again at once that found nothing to do, instead of sleeping: for `budget` since the first such try.
+/// After [`AT_ONCE`] the CPU is offered to the peer in between.
+pub(in crate::stream) fn lingers(budget: Duration, since: &mut Option<Instant>) -> bool {
+    if budget.is_zero() {
+        return false;
+    }
+    let now = Instant::now();
+    match now.duration_since(*since.get_or_insert(now)) {
+        idle if idle >= budget => return false,
+        idle if idle >= AT_ONCE => rustix::thread::sched_yield(),
+        _ => {}
+    }
+    true
+}
+
+/// Whether the other end is gone: both directions are shut down or the socket failed. Does not wait.
+pub(in crate::stream) fn has_hung_up(socket: BorrowedFd<'_>) -> Result<bool> {
+    let state = poll::now(socket, PollFlags::empty()).map_err(waiting_failed)?;
+    Ok(state.intersects(PollFlags::HUP | PollFlags::ERR))
+}
+
+/// How long one receive or send may wait in the kernel on a socket that is ours alone (its `SO_RCVTIMEO` and `SO_SNDTIMEO`): how often
+/// such a wait looks at everything that could end it.
+pub(in crate::stream) const SLICE: Duration = Duration::from_millis(100);
+
+/// A deadline at least this far off allows a transfer to wait some slices in the kernel without looking at it.
+pub(in crate::stream) const FAR: Duration = Duration::from_secs(3);
+
+/// The deadline passed before anything was transferred.
+#[cold]
+pub(in crate::stream) fn timeout(what: &'static str) -> Error {
+    Error::new(ErrorKind::Timeout, what)
+}
+
+/// What a failed transfer says about the peer: a broken connection is the peer's end, anything else the system's.
+#[cold]
+pub(in crate::stream) fn transfer_error(what: &'static str, errno: Errno) -> Error {
+    match errno {
+        Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN | Errno::CONNABORTED => {
+            Error::caused(ErrorKind::PeerGone, "the peer closed the socket", std::io::Error::from(errno))
+        }
+        _ => Error::system(what, errno),
+    }
+}
