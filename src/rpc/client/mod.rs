@@ -208,6 +208,7 @@ impl Client {
     }
 
     /// Whether the server still holds its end of the connection. Eats no byte and waits for nothing.
+    #[must_use]
     pub fn is_alive(&self) -> bool {
         !self.shared.is_closed() && locked(&self.shared.session).is_alive()
     }
@@ -220,6 +221,7 @@ impl Client {
     }
 
     /// What the client did so far.
+    #[must_use]
     pub fn counters(&self) -> ClientCounters {
         let counters = &self.shared.counters;
         ClientCounters {
