@@ -54,7 +54,7 @@ fn every_type_can_be_sent_and_shared() {
         stream::Peer,
         stream::SocketShutdown,
         stream::Step<'_>,
-        stream::Violation,
+        stream::FrameViolation,
         stream::WithFd,
     );
     send_sync_debug!(
@@ -120,7 +120,7 @@ fn errors_are_errors_of_the_standard_library() {
     is_error::<endpoint::Interrupted<endpoint::Endpoint>>();
     is_error::<endpoint::StateViolation>();
     is_error::<window::Refusal>();
-    is_error::<stream::Violation>();
+    is_error::<stream::FrameViolation>();
     is_error::<stream::MuxViolation>();
     is_error::<rpc::CallError>();
     is_error::<rpc::CallViolation>();

@@ -31,7 +31,7 @@ mod socket;
 pub use frame::attach::{ATTACH, MAX_ATTACHMENTS};
 pub use frame::decoder::{Decoder, Frame};
 pub use frame::header::Header;
-pub use frame::violation::{MuxViolation, Violation};
+pub use frame::violation::{FrameViolation, MuxViolation};
 pub use read_write::{read_frame, write_frame};
 pub use socket::access::Access;
 pub use socket::attachments::Attachments;

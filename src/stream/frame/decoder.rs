@@ -16,7 +16,7 @@
 //! ```
 
 use super::header::Header;
-use super::violation::Violation;
+use super::violation::FrameViolation;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes that are read at once where no longer frame is expected: many small frames for one system call.
@@ -150,12 +150,12 @@ impl Decoder {
     /// The header of the next frame, once it is there.
     ///
     /// # Errors
-    /// [`Violation`]: the announced length is over the maximum. The stream cannot be used any more, every later
+    /// [`FrameViolation`]: the announced length is over the maximum. The stream cannot be used any more, every later
     /// call says the same.
     pub fn header(&self) -> Result<Option<Header>> {
         match Header::at_front(self.buffered()) {
             Some(header) if header.length > self.maximum => {
-                Err(Violation::TooLong { announced: header.length, maximum: self.maximum }.into())
+                Err(FrameViolation::TooLong { announced: header.length, maximum: self.maximum }.into())
             }
             header => Ok(header),
         }

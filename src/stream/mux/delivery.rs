@@ -11,7 +11,7 @@ use super::protocol::control::Reason;
 use super::protocol::state::{Event, Key, MAX_UNSENT_CONTROL};
 use super::shared::{Inner, Shared, Slot};
 use crate::error::{Error, ErrorKind, Result};
-use crate::stream::frame::violation::Violation;
+use crate::stream::frame::violation::FrameViolation;
 
 /// The most receives for the last words of a peer that takes no more bytes: more than a socket holds.
 const LAST_RECEIVES: usize = 64;
@@ -28,10 +28,10 @@ impl Drop for Guard<'_> {
 
 /// Ends the mux for `error`, and tells the peer if it is to blame.
 pub(super) fn end(shared: &Shared, inner: &mut Inner, error: &Error) {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Violation>());
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<FrameViolation>());
     let text = source.map(|violation| violation.to_string()).unwrap_or_default();
     let reason = match source {
-        Some(Violation::TooSlow | Violation::WriteTooSlow) => Reason::TOO_SLOW,
+        Some(FrameViolation::TooSlow | FrameViolation::WriteTooSlow) => Reason::TOO_SLOW,
         _ => Reason::VIOLATION,
     };
     let goodbye = (error.kind() == ErrorKind::Violation).then_some((reason, &*text));
@@ -70,7 +70,7 @@ pub(super) fn deliver_received(shared: &Shared, inner: &mut Inner, receiver: &mu
     if inner.core.outgoing_bytes() + inner.write_queue.unsent() > 2 * MAX_UNSENT_CONTROL
         || inner.core.outgoing_bytes() > MAX_UNSENT_CONTROL
     {
-        return Err(Violation::WriteTooSlow.into());
+        return Err(FrameViolation::WriteTooSlow.into());
     }
     Ok(())
 }

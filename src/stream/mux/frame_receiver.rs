@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::stream::frame::decoder;
 use crate::stream::frame::decoder::Decoder;
 use crate::stream::frame::header::Header;
-use crate::stream::frame::violation::Violation;
+use crate::stream::frame::violation::FrameViolation;
 use crate::stream::socket::readiness;
 
 /// How much of a payload is received before its buffer may grow beyond it: memory follows the bytes that came.
@@ -138,7 +138,7 @@ impl FrameReceiver {
     /// An error once a frame takes too long.
     pub(super) fn check(&mut self) -> Result<()> {
         match self.frame_due() {
-            Some(due) if Instant::now() >= due => Err(Violation::TooSlow.into()),
+            Some(due) if Instant::now() >= due => Err(FrameViolation::TooSlow.into()),
             _ => Ok(()),
         }
     }

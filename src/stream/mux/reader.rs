@@ -13,7 +13,7 @@ use super::protocol::control::Control;
 use super::protocol::leadership::{LEASE, SHORT_LEASE, Watch};
 use super::shared::{Inner, Shared};
 use crate::error::{Error, ErrorKind, Result};
-use crate::stream::frame::violation::{MuxViolation, Violation};
+use crate::stream::frame::violation::{FrameViolation, MuxViolation};
 use crate::stream::socket::readiness;
 
 /// How many receives may follow each other before sleeping programs are woken and this thread looks at the write queue. Waking a program for each frame
@@ -54,10 +54,10 @@ fn check_for_an_end(shared: &Shared, inner: &mut Inner, hello_due: Option<Instan
         return Err(last_words(shared, inner, &mut receiver).unwrap_or(error));
     }
     if inner.core.peer_max_frame().is_none() && hello_due.is_some_and(|due| Instant::now() >= due) {
-        return Err(Violation::from(MuxViolation::LateHello).into());
+        return Err(FrameViolation::from(MuxViolation::LateHello).into());
     }
     if inner.write_queue.stalled_since().is_some_and(|since| since.elapsed() >= shared.patience) {
-        return Err(Violation::WriteTooSlow.into());
+        return Err(FrameViolation::WriteTooSlow.into());
     }
     if let Some(reason) = inner.closing
         && inner.write_queue.is_between_frames()

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::shared::{Inner, Shared};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::stream::frame::violation::Violation;
+use crate::stream::frame::violation::FrameViolation;
 use crate::stream::socket::outbox::{PROGRESS_BYTES, try_send, try_send_slices};
 use crate::stream::socket::readiness;
 
@@ -82,7 +82,7 @@ impl Shared {
                 continue;
             }
             if caller.is_none() || until != caller {
-                return Err(Violation::WriteTooSlow.into());
+                return Err(FrameViolation::WriteTooSlow.into());
             }
             return Ok(left.iter().flat_map(|slice| slice.iter().copied()).collect());
         }

@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::stream::frame::attach::{ATTACH, AttachRule};
 use crate::stream::frame::decoder::{self, Decoder};
 use crate::stream::frame::header::Header;
-use crate::stream::frame::violation::Violation;
+use crate::stream::frame::violation::FrameViolation;
 use crate::sys::foreign::{self, Account};
 use crate::sys::socket::{receive_with_fds, set_pass_rights};
 
@@ -228,7 +228,7 @@ impl Inbox {
             return Err(Error::new(ErrorKind::Refused, "closing a descriptor that the peer sent hangs"));
         }
         match self.frame_due() {
-            Some(due) if Instant::now() >= due => Err(Violation::TooSlow.into()),
+            Some(due) if Instant::now() >= due => Err(FrameViolation::TooSlow.into()),
             _ => Ok(()),
         }
     }

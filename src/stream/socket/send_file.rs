@@ -19,7 +19,7 @@ use super::readiness;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stream::frame::header::Header;
-use crate::stream::frame::violation::Violation;
+use crate::stream::frame::violation::FrameViolation;
 
 /// What is read at once where the kernel cannot move bytes itself.
 const COPY_BYTES: usize = 64 * 1024;
@@ -133,7 +133,7 @@ impl FrameSocket {
             false if caller.is_some() && until == caller => {
                 Err(readiness::timeout("the deadline passed before all of a file was sent"))
             }
-            false => Err(Violation::WriteTooSlow.into()),
+            false => Err(FrameViolation::WriteTooSlow.into()),
         }
     }
 
