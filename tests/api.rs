@@ -42,7 +42,7 @@ fn every_type_can_be_sent_and_shared() {
         stream::Access,
         stream::Attachments,
         stream::BufferedWriter,
-        stream::Decoder,
+        stream::FrameDecoder,
         stream::Frame<'_>,
         stream::FrameSocket,
         stream::Header,

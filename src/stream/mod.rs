@@ -2,7 +2,7 @@
 //!
 //! This layer knows nothing of windows. What it offers:
 //!
-//! - [`Header`], [`Decoder`], [`read_frame`], [`write_frame`]: six-byte frames, without input and output or over anything that reads
+//! - [`Header`], [`FrameDecoder`], [`read_frame`], [`write_frame`]: six-byte frames, without input and output or over anything that reads
 //!   and writes;
 //! - [`FrameSocket`]: blocking frames with deadlines and [`Attachments`] on a socket of this host, best on one that it makes itself
 //!   ([`connect`](FrameSocket::connect), [`pair`](FrameSocket::pair)); [`Listener`]: the socket file that such connections come from;
@@ -29,7 +29,7 @@ mod read_write;
 mod socket;
 
 pub use frame::attach::{ATTACH, MAX_ATTACHMENTS};
-pub use frame::decoder::{Decoder, Frame};
+pub use frame::decoder::{Frame, FrameDecoder};
 pub use frame::header::Header;
 pub use frame::violation::{FrameViolation, MuxViolation};
 pub use read_write::{read_frame, write_frame};

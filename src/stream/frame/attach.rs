@@ -14,7 +14,7 @@
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
-use super::decoder::Decoder;
+use super::decoder::FrameDecoder;
 use super::header::Header;
 use super::violation::FrameViolation;
 use crate::error::{Error, Result};
@@ -82,7 +82,7 @@ impl AttachRule {
     /// Validates all headers that `decoder` holds now. Descriptors that nobody will want are moved to `refused`: on an error all.
     pub(in crate::stream) fn validate(
         &mut self,
-        decoder: &Decoder,
+        decoder: &FrameDecoder,
         refused: &mut Vec<OwnedFd>,
     ) -> Result<(), FrameViolation> {
         let verdict = self.walk(decoder);
@@ -110,7 +110,7 @@ impl AttachRule {
     }
 
     /// Goes from header to header as far as the bytes reach.
-    fn walk(&mut self, decoder: &Decoder) -> Result<(), FrameViolation> {
+    fn walk(&mut self, decoder: &FrameDecoder) -> Result<(), FrameViolation> {
         let end = decoder.position() + decoder.buffered().len() as u64;
         loop {
             let at = self.next;

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::decoder::Decoder;
+use super::decoder::FrameDecoder;
 
-impl Decoder {
+impl FrameDecoder {
     /// Hands over the buffer, in which the payload of the frame that was taken last fills the returned range, and goes on with `other`,
     /// whose bytes mean nothing. `length` is that payload's.
     pub(in crate::stream) fn swap_buffer(&mut self, length: usize, other: &mut Vec<u8>) -> Range<usize> {
@@ -38,7 +38,7 @@ mod tests {
         let mut stream = Vec::new();
         payloads.iter().for_each(|payload| write_frame(&mut stream, 1, payload).unwrap());
         for step in [1, 1000, 65_536, stream.len()] {
-            let (mut decoder, mut other, mut taken) = (Decoder::new(1 << 20), vec![9; 50], Vec::new());
+            let (mut decoder, mut other, mut taken) = (FrameDecoder::new(1 << 20), vec![9; 50], Vec::new());
             for bytes in stream.chunks(step) {
                 decoder.push(bytes);
                 while let Some(length) = decoder.next_frame().unwrap().map(|frame| frame.payload.len()) {
@@ -56,7 +56,7 @@ mod tests {
         let payload = [5; 100_000];
         let mut frame = Vec::new();
         write_frame(&mut frame, 1, &payload).unwrap();
-        let (mut decoder, mut other) = (Decoder::new(1 << 20), Vec::new());
+        let (mut decoder, mut other) = (FrameDecoder::new(1 << 20), Vec::new());
         let mut capacities = Vec::new();
         for _ in 0..6 {
             let mut left = &frame[..];

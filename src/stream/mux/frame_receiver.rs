@@ -10,7 +10,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvFlags, recv, recvmsg};
 use super::payload::{DIRECT, Payload};
 use crate::error::Result;
 use crate::stream::frame::decoder;
-use crate::stream::frame::decoder::Decoder;
+use crate::stream::frame::decoder::FrameDecoder;
 use crate::stream::frame::header::Header;
 use crate::stream::frame::violation::FrameViolation;
 use crate::stream::socket::readiness;
@@ -39,7 +39,7 @@ pub(super) enum Received {
 }
 
 pub(super) struct FrameReceiver {
-    decoder: Decoder,
+    decoder: FrameDecoder,
     partial: Option<Partial>,
     begun: Option<Instant>,
     /// The last receive took all there was and left a frame unfinished: the next one would find nothing.
@@ -49,7 +49,7 @@ pub(super) struct FrameReceiver {
 
 impl FrameReceiver {
     pub(super) fn new(maximum: u32, patience: Duration) -> Self {
-        Self { decoder: Decoder::new(maximum), partial: None, begun: None, dry: false, patience }
+        Self { decoder: FrameDecoder::new(maximum), partial: None, begun: None, dry: false, patience }
     }
 
     /// One receive. Descriptors that a peer attaches are not received; the kernel drops them.
@@ -155,7 +155,7 @@ impl Partial {
     }
 
     /// Receives the rest of the payload, and the next header into the decoder.
-    fn receive(&mut self, socket: BorrowedFd<'_>, decoder: &mut Decoder) -> Result<(usize, usize), Errno> {
+    fn receive(&mut self, socket: BorrowedFd<'_>, decoder: &mut FrameDecoder) -> Result<(usize, usize), Errno> {
         if self.room() == 0 {
             let size = (2 * self.filled).min(self.header.length as usize);
             self.payload.resize(size, 0);

@@ -12,7 +12,7 @@ use super::attachments::Attachments;
 use super::readiness;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stream::frame::attach::{ATTACH, AttachRule};
-use crate::stream::frame::decoder::{self, Decoder};
+use crate::stream::frame::decoder::{self, FrameDecoder};
 use crate::stream::frame::header::Header;
 use crate::stream::frame::violation::FrameViolation;
 use crate::sys::foreign::{self, Account};
@@ -53,7 +53,7 @@ pub(super) enum Wait {
 }
 
 pub(super) struct Inbox {
-    decoder: Decoder,
+    decoder: FrameDecoder,
     /// `None`: no descriptor may come, so none is received.
     rule: Option<AttachRule>,
     account: Arc<Account>,
@@ -66,11 +66,11 @@ pub(super) struct Inbox {
 
 impl Inbox {
     pub(super) fn new(maximum: u32, patience: Duration) -> Self {
-        let (decoder, account) = (Decoder::new(maximum), Arc::default());
+        let (decoder, account) = (FrameDecoder::new(maximum), Arc::default());
         Self { decoder, rule: None, account, pending: None, begun: None, patience }
     }
 
-    pub(super) fn decoder(&mut self) -> &mut Decoder {
+    pub(super) fn decoder(&mut self) -> &mut FrameDecoder {
         &mut self.decoder
     }
 

@@ -14,7 +14,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::control::Reason;
 use super::state::{Core, Event, FRAME_COST, Key, State, Terms};
-use crate::stream::frame::decoder::Decoder;
+use crate::stream::frame::decoder::FrameDecoder;
 use crate::stream::frame::header::Header;
 
 const USES: u8 = 4;
@@ -80,7 +80,7 @@ impl Node {
     fn flush(&mut self, me: usize) {
         let mut bytes = Vec::new();
         self.0[me].core.take_outgoing(&mut bytes);
-        let mut decoder = Decoder::new(u32::MAX);
+        let mut decoder = FrameDecoder::new(u32::MAX);
         decoder.push(&bytes);
         while let Some(frame) = decoder.next_frame().unwrap() {
             let header = Header { tag: frame.tag, length: frame.payload.len() as u32 };
