@@ -67,15 +67,15 @@ pub(super) fn deliver_received(shared: &Shared, inner: &mut Inner, receiver: &mu
     );
     inner.spare.append(&mut spare);
     taken?;
-    if inner.core.outgoing_bytes() + inner.write_queue.unsent() > 2 * MAX_UNSENT_CONTROL
-        || inner.core.outgoing_bytes() > MAX_UNSENT_CONTROL
+    if inner.table.outgoing_bytes() + inner.write_queue.unsent() > 2 * MAX_UNSENT_CONTROL
+        || inner.table.outgoing_bytes() > MAX_UNSENT_CONTROL
     {
         return Err(FrameViolation::WriteTooSlow.into());
     }
     Ok(())
 }
 
-/// One frame to the core, and what it means to the handles.
+/// One frame to the state table, and what it means to the handles.
 fn deliver(
     shared: &Shared,
     inner: &mut Inner,
@@ -83,8 +83,8 @@ fn deliver(
     payload: Payload<'_>,
     spare: impl FnOnce() -> Option<Vec<u8>>,
 ) -> Result<()> {
-    // The core's events borrow the payload, which is moved to a queue only for data.
-    let key = match inner.core.receive(tag, payload.bytes())? {
+    // The events borrow the payload, which is moved to a queue only for data.
+    let key = match inner.table.receive(tag, payload.bytes())? {
         Event::Data(key) => key,
         Event::Nothing => return Ok(()),
         Event::Hello => {
@@ -141,10 +141,10 @@ fn enqueue(inner: &mut Inner, key: Key, payload: Payload<'_>, spare: impl FnOnce
                 inner.due_wakes.push(Arc::clone(&slot.readable));
             }
         }
-        Some(_) => inner.core.consume(key, payload.bytes().len()),
+        Some(_) => inner.table.consume(key, payload.bytes().len()),
         None => {
-            inner.core.reset(key, Reason::CANCELLED);
-            inner.core.consume(key, payload.bytes().len());
+            inner.table.reset(key, Reason::CANCELLED);
+            inner.table.consume(key, payload.bytes().len());
         }
     }
 }

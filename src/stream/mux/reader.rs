@@ -53,7 +53,7 @@ fn check_for_an_end(shared: &Shared, inner: &mut Inner, hello_due: Option<Instan
         };
         return Err(last_words(shared, inner, &mut receiver).unwrap_or(error));
     }
-    if inner.core.peer_max_frame().is_none() && hello_due.is_some_and(|due| Instant::now() >= due) {
+    if inner.table.peer_max_frame().is_none() && hello_due.is_some_and(|due| Instant::now() >= due) {
         return Err(FrameViolation::from(MuxViolation::LateHello).into());
     }
     if inner.write_queue.stalled_since().is_some_and(|since| since.elapsed() >= shared.patience) {
@@ -88,7 +88,7 @@ fn sleep(shared: &Shared, mut inner: MutexGuard<'_, Inner>, hello_due: Option<In
         _ => (PollFlags::empty(), None, None),
     };
     let writing = if inner.write_queue.needs_reader() { PollFlags::OUT } else { PollFlags::empty() };
-    let hello_due = hello_due.filter(|_| inner.core.peer_max_frame().is_none());
+    let hello_due = hello_due.filter(|_| inner.table.peer_max_frame().is_none());
     let write_due = inner.write_queue.stalled_since().and_then(|since| since.checked_add(shared.patience));
     let due = std::mem::take(&mut inner.due_wakes);
     drop(inner);
@@ -119,7 +119,7 @@ fn receive_burst(shared: &Shared) {
         let mut inner = shared.lock();
         let taken =
             received.and_then(|received| deliver_received(shared, &mut inner, &mut receiver).map(|()| received));
-        if inner.core.has_outgoing() {
+        if inner.table.has_outgoing() {
             shared.flush(&mut inner);
         }
         match taken {

@@ -23,7 +23,7 @@ impl Shared {
         let mut inner = self.lock();
         loop {
             inner.check(key)?;
-            match inner.core.credit(key) {
+            match inner.table.credit(key) {
                 None => return Err(Error::new(ErrorKind::LocalShutdown, "this side has ended the channel")),
                 Some(credit) if credit >= cost => break,
                 Some(_) => inner = self.wait(inner, signal, deadline)?,
@@ -31,8 +31,8 @@ impl Shared {
         }
         let mut inner = self.take_turn(inner, key, signal, deadline)?;
         let mut control = Vec::new();
-        if inner.core.spend(key, payload.len()) {
-            inner.core.take_outgoing(&mut control);
+        if inner.table.spend(key, payload.len()) {
+            inner.table.take_outgoing(&mut control);
             drop(inner);
             let header = Header { tag: key.id, length: payload.len() as u32 }.encode();
             let written = self.write([&control, &header, payload], deadline);

@@ -1,4 +1,4 @@
-//! What the threads of a mux share: the core, the queues of the channels, and the write queue.
+//! What the threads of a mux share: the state table, the queues of the channels, and the write queue.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
@@ -9,10 +9,10 @@ use std::time::Duration;
 use rustix::net::Shutdown;
 
 use super::frame_receiver::FrameReceiver;
+use super::message_queue::MessageQueue;
 use super::protocol::control::{Control, Reason};
 use super::protocol::leadership::Leadership;
-use super::protocol::state::{Core, Key};
-use super::queue::Queue;
+use super::protocol::state::{Key, StateTable};
 use super::signal::Signal;
 use super::write_queue::WriteQueue;
 use crate::error::{Error, Result};
@@ -26,7 +26,7 @@ const SPARE_BUFFERS: usize = 16;
 #[derive(Default)]
 pub(super) struct Slot {
     /// Messages that came and nobody took.
-    pub(super) queue: Queue,
+    pub(super) queue: MessageQueue,
     /// Our OPEN was answered by ACCEPT.
     pub(super) accepted: bool,
     /// The peer's END came.
@@ -43,7 +43,7 @@ pub(super) struct Slot {
 }
 
 pub(super) struct Inner {
-    pub(super) core: Core,
+    pub(super) table: StateTable,
     pub(super) slots: BTreeMap<Key, Slot>,
     pub(super) offers: VecDeque<(Key, String)>,
     pub(super) write_queue: WriteQueue,
@@ -71,17 +71,17 @@ impl Inner {
     pub(super) fn fail_channel(&mut self, key: Key, error: Error) {
         let Some(slot) = self.slots.get_mut(&key) else { return };
         slot.failure = Some(error);
-        let thrown = if slot.peer_ended { Queue::default() } else { std::mem::take(&mut slot.queue) };
+        let thrown = if slot.peer_ended { MessageQueue::default() } else { std::mem::take(&mut slot.queue) };
         slot.readable.notify();
         slot.writable.notify();
         self.throw_away(key, thrown);
     }
 
     /// Counts messages as consumed that nobody received.
-    pub(super) fn throw_away(&mut self, key: Key, mut unread: Queue) {
+    pub(super) fn throw_away(&mut self, key: Key, mut unread: MessageQueue) {
         let mut message = Vec::new();
         while unread.pop(&mut message).is_some() {
-            self.core.consume(key, message.len());
+            self.table.consume(key, message.len());
         }
     }
 
@@ -114,11 +114,11 @@ impl Shared {
         socket: OwnedFd,
         [wake, nudge]: [OwnedFd; 2],
         patience: Duration,
-        core: Core,
+        table: StateTable,
         receiver: FrameReceiver,
     ) -> Self {
         let inner = Inner {
-            core,
+            table,
             slots: BTreeMap::new(),
             offers: VecDeque::new(),
             write_queue: WriteQueue::default(),

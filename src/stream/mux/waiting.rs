@@ -58,7 +58,7 @@ impl Shared {
         deadline: &mut Deadline,
     ) -> Result<MutexGuard<'a, Inner>, MutexGuard<'a, Inner>> {
         // The reader thread keeps the deadline of the HELLO, so until that came no program is the leader.
-        let may_be_leader = inner.error.is_none() && inner.core.peer_max_frame().is_some();
+        let may_be_leader = inner.error.is_none() && inner.table.peer_max_frame().is_some();
         if let Some(receiver) = may_be_leader.then(|| inner.leadership.become_leader()).flatten() {
             return self.wait_as_leader(inner, receiver, signal, deadline);
         }
@@ -124,7 +124,7 @@ impl Shared {
 
     /// Writes the control frames that are due and wakes those for whom something came. Whether anybody slept.
     fn tell_others<'a>(&'a self, mut inner: MutexGuard<'a, Inner>) -> (MutexGuard<'a, Inner>, bool) {
-        if inner.core.has_outgoing() {
+        if inner.table.has_outgoing() {
             self.flush(&mut inner);
             self.wake_reader_if_needed(&inner);
         }

@@ -20,7 +20,7 @@ impl Shared {
     pub(super) fn flush(&self, inner: &mut Inner) {
         while inner.write_queue.may_flush() && inner.error.is_none() {
             if inner.write_queue.rest().is_empty() {
-                inner.core.take_outgoing(inner.write_queue.refill());
+                inner.table.take_outgoing(inner.write_queue.refill());
                 if inner.write_queue.rest().is_empty() {
                     break;
                 }

@@ -10,10 +10,10 @@
 //! | RESET | ignored | ignored | violation | handle fails, idle | idle |
 
 use super::control::{Control, MAX_CONTROL, Reason};
-use super::state::{Channel, Core, Event, FRAME_COST, Key, MAX_CREDIT, State};
+use super::state::{Channel, Event, FRAME_COST, Key, MAX_CREDIT, State, StateTable};
 use crate::stream::frame::violation::{FrameViolation, MuxViolation};
 
-impl Core {
+impl StateTable {
     /// Validates a frame of the peer.
     pub(in crate::stream::mux) fn receive<'a>(
         &mut self,
