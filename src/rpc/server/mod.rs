@@ -6,6 +6,7 @@ mod config;
 mod connection;
 mod context;
 mod counters;
+mod debug;
 mod limits;
 mod open;
 mod quota;

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::ended::Ended;
-use super::intake::{Intake, Intook};
+use super::frame_receiver::{FrameReceiver, Received};
 use super::payload::Payload;
 use super::protocol::control::Reason;
 use super::protocol::state::{Event, Key, MAX_UNSENT_CONTROL};
@@ -44,13 +44,13 @@ pub(super) fn peer_closed() -> Error {
 }
 
 /// What a peer that takes no more bytes sent before: a GOODBYE says more than the write that failed.
-pub(super) fn last_words(shared: &Shared, inner: &mut Inner, intake: &mut Intake) -> Option<Error> {
+pub(super) fn last_words(shared: &Shared, inner: &mut Inner, receiver: &mut FrameReceiver) -> Option<Error> {
     for _ in 0..LAST_RECEIVES {
-        match intake.fill(shared.socket.as_fd()) {
-            Ok(Intook::More | Intook::Drained) => {}
-            Ok(Intook::End | Intook::Nothing) | Err(_) => return None,
+        match receiver.fill(shared.socket.as_fd()) {
+            Ok(Received::More | Received::Drained) => {}
+            Ok(Received::End | Received::Nothing) | Err(_) => return None,
         }
-        if let Err(error) = take_in(shared, inner, intake) {
+        if let Err(error) = deliver_received(shared, inner, receiver) {
             return Some(error);
         }
     }
@@ -58,16 +58,16 @@ pub(super) fn last_words(shared: &Shared, inner: &mut Inner, intake: &mut Intake
 }
 
 /// Hands out the frames that are here.
-pub(super) fn take_in(shared: &Shared, inner: &mut Inner, intake: &mut Intake) -> Result<()> {
+pub(super) fn deliver_received(shared: &Shared, inner: &mut Inner, receiver: &mut FrameReceiver) -> Result<()> {
     let mut spare = std::mem::take(&mut inner.spare);
     let lent = RefCell::new(&mut spare);
-    let taken = intake.frames(
+    let taken = receiver.frames(
         || lent.borrow_mut().pop(),
         |tag, payload| deliver(shared, inner, tag, payload, || lent.borrow_mut().pop()),
     );
     inner.spare.append(&mut spare);
     taken?;
-    if inner.core.outgoing_bytes() + inner.pen.unsent() > 2 * MAX_UNSENT_CONTROL
+    if inner.core.outgoing_bytes() + inner.write_queue.unsent() > 2 * MAX_UNSENT_CONTROL
         || inner.core.outgoing_bytes() > MAX_UNSENT_CONTROL
     {
         return Err(Violation::WriteTooSlow.into());

@@ -7,7 +7,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::channel::Channel;
 use super::config::MuxConfig;
-use super::intake::Intake;
+use super::frame_receiver::FrameReceiver;
 use super::owner::Owner;
 use super::protocol::control::{MAX_CONTROL, MAX_TEXT, Reason};
 use super::protocol::state::{Core, Key};
@@ -41,8 +41,8 @@ impl Mux {
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
                 .map_err(|error| Error::system("making an eventfd", error))
         };
-        let intake = Intake::new(terms.max_frame.max(MAX_CONTROL as u32), config.patience);
-        let shared = Arc::new(Shared::new(socket, [event()?, event()?], config.patience, Core::new(terms), intake));
+        let receiver = FrameReceiver::new(terms.max_frame.max(MAX_CONTROL as u32), config.patience);
+        let shared = Arc::new(Shared::new(socket, [event()?, event()?], config.patience, Core::new(terms), receiver));
         let (threads, handshake) = (Arc::clone(&shared), config.handshake);
         thread::spawn("flipcall-mux", move || reader::run(&threads, handshake))
             .map_err(|error| Error::system("starting the reader thread of a mux", error))?;

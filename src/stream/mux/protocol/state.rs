@@ -1,5 +1,5 @@
 //! The mux without input and output: which frame is allowed when, and who has how much credit. Here is what a program does; what a
-//! peer does is judged in `judge.rs`.
+//! peer sends is validated in `validate.rs`.
 //!
 //! The state of an id, for one side; an id that is not in the table is idle:
 //!

@@ -14,7 +14,7 @@ use super::state::{Channel, Core, Event, FRAME_COST, Key, MAX_CREDIT, State};
 use crate::stream::frame::violation::{MuxViolation, Violation};
 
 impl Core {
-    /// Judges a frame.
+    /// Validates a frame of the peer.
     pub(in crate::stream::mux) fn receive<'a>(&mut self, tag: u16, payload: &'a [u8]) -> Result<Event<'a>, Violation> {
         if tag == 0 {
             return Ok(self.receive_control(payload)?);

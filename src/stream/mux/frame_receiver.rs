@@ -27,7 +27,7 @@ struct Partial {
 
 /// What one attempt to receive brought.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Intook {
+pub(super) enum Received {
     /// The socket may have more.
     More,
     /// The socket had no more than this.
@@ -38,7 +38,7 @@ pub(super) enum Intook {
     End,
 }
 
-pub(super) struct Intake {
+pub(super) struct FrameReceiver {
     decoder: Decoder,
     partial: Option<Partial>,
     begun: Option<Instant>,
@@ -47,13 +47,13 @@ pub(super) struct Intake {
     patience: Duration,
 }
 
-impl Intake {
+impl FrameReceiver {
     pub(super) fn new(maximum: u32, patience: Duration) -> Self {
         Self { decoder: Decoder::new(maximum), partial: None, begun: None, dry: false, patience }
     }
 
     /// One receive. Descriptors that a peer attaches are not received; the kernel drops them.
-    pub(super) fn fill(&mut self, socket: BorrowedFd<'_>) -> Result<Intook> {
+    pub(super) fn fill(&mut self, socket: BorrowedFd<'_>) -> Result<Received> {
         let received = match &mut self.partial {
             Some(partial) => partial.receive(socket, &mut self.decoder),
             None => {
@@ -68,14 +68,14 @@ impl Intake {
         self.dry = false;
         match received {
             Ok((0, _)) | Err(Errno::CONNRESET) if self.is_inside_frame() => Err(decoder::end_inside_frame()),
-            Ok((0, _)) | Err(Errno::CONNRESET) => Ok(Intook::End),
-            Ok((count, wanted)) if count == wanted => Ok(Intook::More),
+            Ok((0, _)) | Err(Errno::CONNRESET) => Ok(Received::End),
+            Ok((count, wanted)) if count == wanted => Ok(Received::More),
             Ok(_) => {
                 self.dry = true;
-                Ok(Intook::Drained)
+                Ok(Received::Drained)
             }
-            Err(Errno::AGAIN) => Ok(Intook::Nothing),
-            Err(Errno::INTR) => Ok(Intook::More),
+            Err(Errno::AGAIN) => Ok(Received::Nothing),
+            Err(Errno::INTR) => Ok(Received::More),
             Err(errno) => Err(readiness::transfer_error("reading from a mux", errno)),
         }
     }
