@@ -7,7 +7,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use flipcall::{Deadline, Endpoint, Error, ErrorKind, Inherited, Options, Spawned, WaitPolicy};
+use flipcall::endpoint::{Endpoint, Inherited, Options, Spawned, WaitPolicy};
+use flipcall::{Deadline, Error, ErrorKind};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// Tells the child its policy.
@@ -73,18 +74,18 @@ fn all_cpus() -> CpuSet {
 fn call(endpoint: &mut Endpoint, message: &[u8], answer: &mut [u8]) -> flipcall::Result<()> {
     let length = endpoint.write_datagram(message)?;
     endpoint.send_recv(length, DEADLINE)?;
-    endpoint.read(0, answer)
+    endpoint.read_at(0, answer)
 }
 
 fn serve(policy: &str) -> flipcall::Result<()> {
     pin(1);
     let policy = POLICIES.into_iter().find(|(name, _)| *name == policy).expect("the parent names a policy").1;
-    let server = Inherited::from_env()?.into_server(Options::new().policy(policy).keep_stale_bytes())?;
+    let server = Inherited::from_env()?.into_acceptor(Options::new().policy(policy).keep_stale_bytes())?;
     let (mut endpoint, mut length) = server.recv_first(DEADLINE)?;
     let mut datagram = vec![0; WINDOW as usize];
     loop {
         let datagram = &mut datagram[..length as usize];
-        endpoint.read(0, datagram)?;
+        endpoint.read_at(0, datagram)?;
         endpoint.write_datagram(datagram)?;
         length = match endpoint.send_recv(length, Deadline::NEVER).map_err(Error::from) {
             Err(error) if error.kind() == ErrorKind::PeerShutdown => return Ok(()),

@@ -5,7 +5,8 @@
 use std::process::Command;
 use std::time::Duration;
 
-use flipcall::{Deadline, ErrorKind, Inherited, Options, Spawned};
+use flipcall::endpoint::{Inherited, Options, Spawned};
+use flipcall::{Deadline, ErrorKind};
 
 /// Bytes of the window: a page, 4,080 bytes of datagram.
 const WINDOW: u32 = 4096;
@@ -29,7 +30,7 @@ fn parent() -> flipcall::Result<()> {
         let length = endpoint.write_datagram(line.as_bytes())?;
         let length = endpoint.send_recv(length, PATIENCE)?;
         let mut answer = vec![0; length as usize];
-        endpoint.read(0, &mut answer)?;
+        endpoint.read_at(0, &mut answer)?;
         println!("sent {line:?}, process {} answered {:?}", child.id(), String::from_utf8_lossy(&answer));
     }
 
@@ -40,12 +41,12 @@ fn parent() -> flipcall::Result<()> {
 
 /// Sends every datagram back until the parent shuts the window down.
 fn echo() -> flipcall::Result<()> {
-    let server = Inherited::from_env()?.into_server(Options::new())?;
+    let server = Inherited::from_env()?.into_acceptor(Options::new())?;
     let (mut endpoint, mut length) = server.recv_first(PATIENCE)?;
     let mut datagram = vec![0; WINDOW as usize];
     loop {
         let datagram = &mut datagram[..length as usize];
-        endpoint.read(0, datagram)?;
+        endpoint.read_at(0, datagram)?;
         endpoint.write_datagram(datagram)?;
         length = match endpoint.send_recv(length, Deadline::NEVER).map_err(flipcall::Error::from) {
             Err(error) if error.kind() == ErrorKind::PeerShutdown => return Ok(()),

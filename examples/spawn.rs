@@ -6,7 +6,8 @@
 use std::process::Command;
 use std::time::Duration;
 
-use flipcall::{Deadline, Endpoint, ErrorKind, Inherited, Options, Spawned};
+use flipcall::endpoint::{Endpoint, Inherited, Options, Spawned};
+use flipcall::{Deadline, ErrorKind};
 
 /// How long an answer may take.
 const PATIENCE: Deadline = Deadline::after(Duration::from_secs(5));
@@ -45,16 +46,16 @@ fn call(endpoint: &mut Endpoint, number: u64) -> flipcall::Result<u64> {
     endpoint.send_recv(length, PATIENCE)?;
     // An answer that is too short is an error of this read, whatever the child sent.
     let mut square = [0; 8];
-    endpoint.read(0, &mut square)?;
+    endpoint.read_at(0, &mut square)?;
     Ok(u64::from_ne_bytes(square))
 }
 
 fn square_numbers() -> flipcall::Result<()> {
-    let server = Inherited::from_env()?.into_server(Options::new())?;
+    let server = Inherited::from_env()?.into_acceptor(Options::new())?;
     let (mut endpoint, _) = server.recv_first(PATIENCE)?;
     loop {
         let mut number = [0; 8];
-        endpoint.read(0, &mut number)?;
+        endpoint.read_at(0, &mut number)?;
         let number = u64::from_ne_bytes(number);
         if number == 13 {
             std::process::abort();

@@ -5,11 +5,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use flipcall::endpoint::Options;
 use flipcall::rpc::codec::{from_bytes, to_bytes};
 use flipcall::rpc::{CallError, Client, ClientConfig, Router, Server, ServerConfig, Status};
 use flipcall::stream::FrameSocket;
 use flipcall::window::{Seals, Window};
-use flipcall::{Deadline, ErrorKind, Options};
+use flipcall::{Deadline, ErrorKind};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 
 use super::steps::Hostile;
@@ -72,7 +73,8 @@ pub fn requests(data: &[u8]) {
         for _ in 0..CHANNELS {
             if !input.is_empty() {
                 let (window, socket) = open(&mut base);
-                let client = flipcall::Client::new(window, Options::new()).expect("a window of the server's");
+                let client =
+                    flipcall::endpoint::Connector::new(window, Options::new()).expect("a window of the server's");
                 let endpoint = client.connect(PATIENCE).expect("the server shakes hands");
                 Hostile::new(endpoint, socket).play(&mut input);
             }
@@ -92,7 +94,7 @@ fn open(base: &mut FrameSocket) -> (Window, UnixStream) {
     assert_eq!((opened.tag, ok, length), (RESPONSE, 0, WINDOW));
     let mut take = || opened.attachments.take_first().expect("a window has two");
     let (file, socket) = (take(), take());
-    (Window::receive(file, offset, length, Seals::Late).expect("a window of the server's"), socket.into())
+    (Window::receive(file, offset, length, Seals::AfterMap).expect("a window of the server's"), socket.into())
 }
 
 /// A server that gives channels and answers in them what it likes.
@@ -137,7 +139,7 @@ fn serve(mut base: FrameSocket, parts: bool, input: &mut Input<'_>) {
         let fds = [file.as_fd(), theirs.as_fd()];
         base.send_with_fds(RESPONSE, &[&opened], &fds, PATIENCE).expect("the client reads");
         drop((file, theirs));
-        let server = flipcall::Server::new(window, Options::new()).expect("a window of our own");
+        let server = flipcall::endpoint::Acceptor::new(window, Options::new()).expect("a window of our own");
         let (endpoint, _) = server.recv_first(PATIENCE).expect("the client shakes hands and calls");
         Hostile::new(endpoint, ours).play(input);
     }
@@ -149,7 +151,7 @@ fn create() -> (OwnedFd, Window) {
     ftruncate(&file, u64::from(WINDOW)).expect("it can grow");
     fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW).expect("it can be sealed");
     let copy = file.try_clone().expect("a descriptor");
-    let window = Window::receive(copy, 0, WINDOW, Seals::Late).expect("a window of our own");
+    let window = Window::receive(copy, 0, WINDOW, Seals::AfterMap).expect("a window of our own");
     (file, window)
 }
 

@@ -53,7 +53,7 @@ mod events {
             let mut text = Text::default();
             event.record(&mut text);
             let Text(text) = text;
-            if text.contains("message=a client's line ended") {
+            if text.contains("message=a client's channel or connection ended") {
                 let blamed = BLAMED.iter().any(|start| text.contains(&format!("error={start}")));
                 assert!(blamed, "the client's messages led to {text}");
             }

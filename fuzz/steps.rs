@@ -8,8 +8,9 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use flipcall::ErrorKind;
+use flipcall::endpoint::{Endpoint, Interrupted};
 use flipcall::stream::{ATTACH, send_with_fd};
-use flipcall::{Endpoint, ErrorKind, Interrupted};
 
 use super::channels::{MAXIMUM, PATIENCE};
 use super::page::AT_ONCE;

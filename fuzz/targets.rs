@@ -18,9 +18,10 @@ pub use calls::rpc;
 
 use std::io::{Read, Write};
 
+use flipcall::endpoint::{Acceptor, Connector, Endpoint, Interrupted, Options};
 use flipcall::endpoint::{Greeting, Waiting};
 use flipcall::window::HEADER_LEN;
-use flipcall::{Client, Endpoint, Error, ErrorKind, Interrupted, Options, Server};
+use flipcall::{Error, ErrorKind};
 use page::{AT_ONCE, BASE, OFFER, Page, waiting};
 
 /// Bytes of the windows: the shortest.
@@ -84,7 +85,7 @@ pub fn header(data: &[u8]) {
         };
         overwrite(&mut input);
         let connected = if is_client {
-            let client = Client::new(page.window(), Options::new()).unwrap();
+            let client = Connector::new(page.window(), Options::new()).unwrap();
             match client.connect(AT_ONCE) {
                 Err(Interrupted::TimedOut(client)) => {
                     page.set_datagram(0, BASE);
@@ -95,7 +96,7 @@ pub fn header(data: &[u8]) {
             }
         } else {
             page.set_datagram(0, OFFER);
-            let server = Server::new(page.window(), Options::new()).unwrap();
+            let server = Acceptor::new(page.window(), Options::new()).unwrap();
             match server.recv_first(AT_ONCE) {
                 Err(Interrupted::TimedOut(server)) => {
                     overwrite(&mut input);
@@ -125,14 +126,14 @@ pub fn handshake(data: &[u8]) {
     let length = u32::try_from(data.len().min(8000)).unwrap();
     let page = Page::new(8192);
     page.flip(&data[..length as usize], 1);
-    let served = Server::new(page.window(), Options::new()).unwrap().recv_first(AT_ONCE);
+    let served = Acceptor::new(page.window(), Options::new()).unwrap().recv_first(AT_ONCE);
     match &parsed {
         Ok(_) => drop(waiting(served)),
         Err(_) => assert_eq!(page::failed(served).kind(), ErrorKind::Violation),
     }
 
     let page = Page::new(8192);
-    let client = waiting(Client::new(page.window(), Options::new()).unwrap().connect(AT_ONCE));
+    let client = waiting(Connector::new(page.window(), Options::new()).unwrap().connect(AT_ONCE));
     page.flip(&data[..length as usize], 0);
     let connected = client.connect(AT_ONCE);
     match &parsed {
@@ -151,7 +152,7 @@ enum Ours {
 pub fn state(data: &[u8]) {
     let mut input = Input(data);
     let page = Page::new(WINDOW);
-    let client = waiting(Client::new(page.window(), Options::new()).unwrap().connect(AT_ONCE));
+    let client = waiting(Connector::new(page.window(), Options::new()).unwrap().connect(AT_ONCE));
     page.flip(if input.byte() % 2 == 0 { OFFER } else { BASE }, 0);
     let mut ours = Ours::Active(client.connect(AT_ONCE).unwrap());
     let mut poisoned = None;
@@ -174,13 +175,13 @@ pub fn state(data: &[u8]) {
                 let (offset, count) = (input.number(), u32::from(input.byte()));
                 let bytes = input.take(count);
                 let fits = u64::from(offset) + bytes.len() as u64 <= u64::from(CAPACITY);
-                assert_eq!(endpoint.write(offset, bytes).is_ok(), fits && poisoned.is_none());
+                assert_eq!(endpoint.write_at(offset, bytes).is_ok(), fits && poisoned.is_none());
                 Ours::Active(endpoint)
             }
             (4, Ours::Active(endpoint)) => {
                 let (offset, mut bytes) = (input.number(), vec![0; input.number().min(CAPACITY) as usize]);
                 let fits = u64::from(offset) + bytes.len() as u64 <= u64::from(endpoint.received());
-                assert_eq!(endpoint.read(offset, &mut bytes).is_ok(), fits);
+                assert_eq!(endpoint.read_at(offset, &mut bytes).is_ok(), fits);
                 Ours::Active(endpoint)
             }
             (_, Ours::Active(endpoint)) => match call(endpoint, input.number(), &mut poisoned) {
@@ -223,7 +224,7 @@ fn call(mut endpoint: Endpoint, length: u32, poisoned: &mut Option<ErrorKind>) -
 pub fn cursors(data: &[u8]) {
     let mut input = Input(data);
     let page = Page::new(WINDOW);
-    let client = waiting(Client::new(page.window(), Options::new()).unwrap().connect(AT_ONCE));
+    let client = waiting(Connector::new(page.window(), Options::new()).unwrap().connect(AT_ONCE));
     page.flip(BASE, 0);
     let mut endpoint = client.connect(AT_ONCE).unwrap();
     let Err(Interrupted::TimedOut(waits)) = endpoint.send_recv(0, AT_ONCE) else { panic!("nobody answered") };

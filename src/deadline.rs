@@ -36,7 +36,7 @@ impl Deadline {
     pub const NEVER: Self = Self(Repr::Never);
 
     /// A deadline `duration` after the wait first turns slow. A duration that reaches past the end of the clock is
-    /// [`Deadline::NEVER`]; zero lets a wait look once and never sleep, and a typed call is then refused before it is sent.
+    /// [`Deadline::NEVER`]; zero lets a wait poll once and never sleep, and a typed call is then refused before it is sent.
     pub const fn after(duration: Duration) -> Self {
         Self(Repr::After(duration))
     }
@@ -46,8 +46,8 @@ impl Deadline {
         Self(Repr::At(instant))
     }
 
-    /// What is left of it, `None` for never. A relative deadline that no wait has looked at yet is told as it is, without a look at
-    /// the clock.
+    /// What is left of it, `None` for never. A relative deadline that no wait has used yet is told as it is, and the
+    /// clock is not read.
     pub(crate) fn left(&self) -> Option<Duration> {
         match self.0 {
             Repr::Never => None,
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_relative_deadline_is_fixed_by_its_first_look() {
+    fn a_relative_deadline_is_fixed_by_its_first_use() {
         let mut deadline = Deadline::after(Duration::from_secs(7));
         let before = Instant::now();
         let first = deadline.resolve().unwrap();

@@ -2,7 +2,7 @@
 //!
 //! Every fallible function of the crate returns one opaque [`Error`]. Its [`ErrorKind`] is what a program
 //! branches on, [`ErrorKind::blame`] says who caused it, [`Error::is_fatal`] whether the connection it came from can still be used,
-//! and the source chain carries the detail (a [`Refusal`](crate::window::Refusal), a [`Violation`](crate::control::Violation), an
+//! and the source chain carries the detail (a [`Refusal`](crate::window::Refusal), a [`Violation`](crate::endpoint::StateViolation), an
 //! operating system error).
 //!
 //! ```
@@ -159,7 +159,7 @@ impl Error {
 
     /// Whether the connection that returned this error is gone for good. `false` means that only this call failed: a wrong
     /// argument, a deadline, an answer that is still outstanding. A deadline is fatal where the call that waits was given up, as `?`
-    /// does with [`Interrupted`](crate::Interrupted).
+    /// does with [`Interrupted`](crate::endpoint::Interrupted).
     pub fn is_fatal(&self) -> bool {
         self.0.ended || !matches!(self.kind(), ErrorKind::InvalidInput | ErrorKind::AnswerPending | ErrorKind::Timeout)
     }

@@ -13,8 +13,9 @@ use std::time::Duration;
 use attacker::account::Holdings;
 use attacker::raw::RawWindow;
 use attacker::{AGES, PAGE, Role, Stage, alone, command};
+use flipcall::endpoint::{Connector, Endpoint, Options, Spawned};
 use flipcall::endpoint::{Finished, Inherited, take_descriptor};
-use flipcall::{Client, Endpoint, Error, ErrorKind, Options, Spawned};
+use flipcall::{Error, ErrorKind};
 use page::{AT_ONCE, BASE, Page, failed, waiting};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
 
@@ -106,7 +107,7 @@ fn takes_its_window_twice(stage: Stage) {
 
 fn serve(inherited: Inherited) {
     let (mut endpoint, mut length) =
-        inherited.into_server(Options::new()).expect("a watchdog").recv_first(AGES).expect("a call");
+        inherited.into_acceptor(Options::new()).expect("a watchdog").recv_first(AGES).expect("a call");
     while let Ok(next) = endpoint.send_recv(length, AGES) {
         length = next;
     }
@@ -203,9 +204,9 @@ fn a_child_that_does_not_end_is_killed_after_its_grace() {
     assert!(!std::path::Path::new(&format!("/proc/{process}")).exists(), "it was reaped");
 }
 
-/// A client that holds the pen, and whose server is this test.
+/// A client that holds control, and whose server is this test.
 fn connected(page: &Page, options: Options) -> Endpoint {
-    let ours = waiting(Client::new(page.window(), options).unwrap().connect(AT_ONCE));
+    let ours = waiting(Connector::new(page.window(), options).unwrap().connect(AT_ONCE));
     page.flip(BASE, 0);
     ours.connect(AT_ONCE).unwrap()
 }
@@ -234,7 +235,7 @@ fn the_handshake_is_no_datagram_and_a_late_answer_shows_no_insides() {
     let page = Page::new(PAGE);
     let mut endpoint = connected(&page, Options::new());
     assert_eq!((endpoint.received(), endpoint.reader().remaining()), (0, 0));
-    assert_eq!(endpoint.read(0, &mut [0]).unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(endpoint.read_at(0, &mut [0]).unwrap_err().kind(), ErrorKind::InvalidInput);
     let late = endpoint.send_recv(0, AT_ONCE).unwrap_err();
     assert_eq!(format!("{late:?}"), "TimedOut(timeout: the peer did not answer by the deadline)");
 }
@@ -358,12 +359,12 @@ fn a_last_datagram_takes_nothing_along_that_was_not_meant() {
         let options = if keep { Options::new().keep_stale_bytes() } else { Options::new() };
         let page = Page::new(PAGE);
         let mut endpoint = connected(&page, options);
-        endpoint.write(0, &[7; 200]).unwrap();
+        endpoint.write_at(0, &[7; 200]).unwrap();
         let pending = waiting(endpoint.send_recv(200, AT_ONCE));
         page.set_word(1, 0);
         page.set_word(0, 0);
         let (mut endpoint, 0) = pending.resume(AT_ONCE).unwrap() else { panic!("another length") };
-        endpoint.write(0, &[5; 100]).unwrap();
+        endpoint.write_at(0, &[5; 100]).unwrap();
         let _finished = endpoint.send_last(3).unwrap();
         let earlier = if keep { 7 } else { 0 };
         assert_eq!(page.datagram(201), [&[5; 3][..], &[0; 97], &[earlier; 100], &[0]].concat());
@@ -383,8 +384,8 @@ fn a_poisoned_endpoint_gives_no_bytes_and_takes_none() {
     let before = page.everything();
     let mut bytes = [0xEE; 4];
     for offset in [0, 1, CAPACITY, u32::MAX] {
-        assert_eq!(endpoint.read(offset, &mut bytes).unwrap_err().kind(), ErrorKind::Violation);
-        assert_eq!(endpoint.write(offset, b"x").unwrap_err().kind(), ErrorKind::Violation);
+        assert_eq!(endpoint.read_at(offset, &mut bytes).unwrap_err().kind(), ErrorKind::Violation);
+        assert_eq!(endpoint.write_at(offset, b"x").unwrap_err().kind(), ErrorKind::Violation);
     }
     assert_eq!((endpoint.received(), endpoint.reader().remaining(), bytes), (0, 0, [0xEE; 4]));
     assert!(std::io::Write::write_all(&mut endpoint.writer(), b"x").is_err());

@@ -2,8 +2,9 @@
 
 mod page;
 
+use flipcall::ErrorKind;
 use flipcall::endpoint::Greeting;
-use flipcall::{Client, ErrorKind, Options, Server};
+use flipcall::endpoint::{Acceptor, Connector, Options};
 use page::{AT_ONCE, BASE, OFFER, Page, failed, waiting};
 
 /// What a handshake datagram means.
@@ -208,7 +209,7 @@ const WINDOW: u32 = 8192;
 /// What a server makes of an offer that a peer wrote by hand; its answer if it gave one.
 fn offered(offer: &[u8], options: Options) -> Result<Vec<u8>, ErrorKind> {
     let page = Page::new(WINDOW);
-    let server = Server::new(page.window(), options).unwrap();
+    let server = Acceptor::new(page.window(), options).unwrap();
     page.flip(offer, 1);
     let result = server.recv_first(AT_ONCE);
     match page.words() {
@@ -241,7 +242,7 @@ fn a_server_accepts_the_part_of_an_offer_that_it_knows() {
 /// What a client makes of an answer that a peer wrote by hand: whether wakes are elided.
 fn answered(answer: &[u8], options: Options) -> Result<bool, ErrorKind> {
     let page = Page::new(WINDOW);
-    let client = waiting(Client::new(page.window(), options).unwrap().connect(AT_ONCE));
+    let client = waiting(Connector::new(page.window(), options).unwrap().connect(AT_ONCE));
     page.flip(answer, 0);
     client.connect(AT_ONCE).map(|endpoint| endpoint.elides_wakes()).map_err(|interrupted| interrupted.kind())
 }

@@ -7,8 +7,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use attacker::control::Control;
 use attacker::raw::outlive_parent;
 use attacker::{AGES, PAGE, Role, Stage, alone, command};
+use flipcall::Error;
 use flipcall::endpoint::{Inherited, pass_descriptor};
-use flipcall::{Error, Options, Spawned};
+use flipcall::endpoint::{Options, Spawned};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 
 const ROLES: &[Role] = &[
@@ -96,7 +97,7 @@ fn serves_and_says_how_it_ended(mut stage: Stage) {
     let to_the_test = Control::new(stage.fds.remove(0));
     assert!(to_the_test.as_fd().as_raw_fd() > 2);
     let serve = || -> Result<(), Error> {
-        let server = Inherited::from_env()?.into_server(Options::new())?;
+        let server = Inherited::from_env()?.into_acceptor(Options::new())?;
         let (mut endpoint, mut length) = server.recv_first(AGES)?;
         loop {
             length = endpoint.send_recv(length, AGES)?;

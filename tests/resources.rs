@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use attacker::account::{Holdings, cpu_time, resident};
 use attacker::control::Control;
 use attacker::{AGES, PAGE, Peer, Role, Stage, alone, arena, full, measured, next_window, promised_share};
+use flipcall::endpoint::{Acceptor, Connector, Endpoint, Options, WaitPolicy};
 use flipcall::window::{Allocator, Seals, Window};
-use flipcall::{Client, Deadline, Endpoint, Error, Options, Server, WaitPolicy};
+use flipcall::{Deadline, Error};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 const ROLES: &[Role] = &[("serves windows", serves_windows), ("serves rounds", serves_rounds)];
@@ -22,7 +23,7 @@ fn second_process() {
 
 /// Answers every call with nothing, until the client shuts down.
 fn serve(window: Window, options: Options) -> Result<(), Error> {
-    let (mut endpoint, _) = Server::new(window, options)?.recv_first(Deadline::NEVER)?;
+    let (mut endpoint, _) = Acceptor::new(window, options)?.recv_first(Deadline::NEVER)?;
     while endpoint.send_recv(0, Deadline::NEVER).is_ok() {}
     Ok(())
 }
@@ -50,7 +51,7 @@ fn policy_named(name: &str) -> WaitPolicy {
 }
 
 fn connect(window: Window, options: Options) -> Endpoint {
-    Client::new(window, options).unwrap().connect(AGES).expect("a server")
+    Connector::new(window, options).unwrap().connect(AGES).expect("a server")
 }
 
 #[test]

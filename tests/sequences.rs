@@ -5,9 +5,10 @@
 
 mod page;
 
+use flipcall::ErrorKind;
 use flipcall::endpoint::Waiting;
+use flipcall::endpoint::{Acceptor, Connector, Endpoint, Options};
 use flipcall::window::HEADER_LEN;
-use flipcall::{Client, Endpoint, ErrorKind, Options, Server};
 use page::{AT_ONCE, Page, failed, waiting};
 use proptest::prelude::*;
 use std::io::{Read, Write};
@@ -17,7 +18,7 @@ const WINDOW: u32 = 4096;
 /// Bytes of the longest datagram.
 const CAPACITY: u32 = WINDOW - HEADER_LEN;
 
-/// What the end that holds the pen does.
+/// What the end that holds control does.
 #[derive(Debug, Clone)]
 enum Operation {
     /// Copies bytes to an offset, which may be out of range.
@@ -28,7 +29,7 @@ enum Operation {
     Read { offset: u32, count: u32 },
     /// Reads all of it through a cursor, in pieces.
     Cursor { piece: u32 },
-    /// Hands the pen over, with a length that may be out of range.
+    /// Hands control over, with a length that may be out of range.
     Flip { length: u32 },
 }
 
@@ -52,7 +53,7 @@ fn operations() -> impl Strategy<Value = Operation> {
 struct Turn {
     /// 1 for the client, 0 for the server: the lowest bit of each byte that it writes.
     parity: u8,
-    /// The positions that it wrote since it got the pen.
+    /// The positions that it wrote since it got control.
     fresh: Vec<bool>,
     keeps_stale_bytes: bool,
 }
@@ -69,10 +70,10 @@ impl Turn {
     }
 }
 
-/// Both ends, the pen, and what must be in the window.
+/// Both ends, control, and what must be in the window.
 struct Pair {
     page: Page,
-    /// The end that holds the pen.
+    /// The end that holds control.
     active: Endpoint,
     /// The other one, waiting for it.
     waiting: Waiting,
@@ -80,7 +81,7 @@ struct Pair {
     next: Turn,
     /// What the bytes behind the header must be.
     memory: Vec<u8>,
-    /// The datagram that came with the pen.
+    /// The datagram that came with control.
     received: Vec<u8>,
 }
 
@@ -88,16 +89,16 @@ impl Pair {
     fn connect(keep: [bool; 2]) -> Self {
         let options = |keep: bool| if keep { Options::new().keep_stale_bytes() } else { Options::new() };
         let page = Page::new(WINDOW);
-        let client = waiting(Client::new(page.window(), options(keep[0])).unwrap().connect(AT_ONCE));
-        let server = waiting(Server::new(page.window(), options(keep[1])).unwrap().recv_first(AT_ONCE));
+        let client = waiting(Connector::new(page.window(), options(keep[0])).unwrap().connect(AT_ONCE));
+        let server = waiting(Acceptor::new(page.window(), options(keep[1])).unwrap().recv_first(AT_ONCE));
         let mut client = client.connect(AT_ONCE).unwrap();
         // The first call carries nothing, and zeroes what is left of the handshake.
         let client = waiting(client.send_recv(0, AT_ONCE));
         let (mut server, 0) = server.recv_first(AT_ONCE).unwrap() else { panic!("a length from nowhere") };
-        server.write(0, &[2; 100]).unwrap();
+        server.write_at(0, &[2; 100]).unwrap();
         let server = waiting(server.send_recv(100, AT_ONCE));
         let (mut client, 100) = client.resume(AT_ONCE).unwrap() else { panic!("another length") };
-        client.write(0, &[1; 100]).unwrap();
+        client.write_at(0, &[1; 100]).unwrap();
         let client = waiting(client.send_recv(100, AT_ONCE));
         let (server, 100) = server.resume(AT_ONCE).unwrap() else { panic!("another length") };
         let turn =
@@ -112,7 +113,7 @@ impl Pair {
             Operation::Write { offset, count, seed } => {
                 let bytes = self.turn.bytes(count, seed);
                 let fits = u64::from(offset) + u64::from(count) <= u64::from(CAPACITY);
-                match self.active.write(offset, &bytes) {
+                match self.active.write_at(offset, &bytes) {
                     Ok(()) => assert!(fits),
                     Err(error) => assert!(!fits && error.kind() == ErrorKind::InvalidInput && !error.is_fatal()),
                 }
@@ -124,7 +125,7 @@ impl Pair {
             Operation::Read { offset, count } => {
                 let mut bytes = vec![0xEE; count as usize];
                 let end = offset as usize + bytes.len();
-                match self.active.read(offset, &mut bytes) {
+                match self.active.read_at(offset, &mut bytes) {
                     // Our own writes go to the same bytes, so what is there now counts.
                     Ok(()) => assert_eq!(bytes, self.memory[offset as usize..end]),
                     Err(error) => {
@@ -214,8 +215,8 @@ impl Pair {
     /// While an answer is pending, the endpoint that it belongs to does nothing.
     fn pending(&mut self) {
         let pending = |kind| assert_eq!(kind, ErrorKind::AnswerPending);
-        pending(self.active.write(0, b"x").unwrap_err().kind());
-        pending(self.active.read(0, &mut []).unwrap_err().kind());
+        pending(self.active.write_at(0, b"x").unwrap_err().kind());
+        pending(self.active.read_at(0, &mut []).unwrap_err().kind());
         pending(failed(self.active.send_recv(0, AT_ONCE)).kind());
         assert_eq!((self.active.received(), self.active.reader().remaining()), (0, 0));
     }
@@ -265,7 +266,7 @@ impl Pair {
 enum End {
     /// Somebody writes this to the state word.
     Forged(u32),
-    /// The end that holds the pen shuts down.
+    /// The end that holds control shuts down.
     Shutdown,
     /// The other one is dropped.
     Dropped,

@@ -9,8 +9,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use attacker::{AGES, PAGE, Peer, Role, Stage, alone, arena, next_window};
+use flipcall::Error;
+use flipcall::endpoint::{Acceptor, Connector, Endpoint, Options, ShutdownHandle, WaitPolicy};
 use flipcall::window::{Seals, Window};
-use flipcall::{Client, Endpoint, Error, Options, Server, ShutdownHandle, WaitPolicy};
 
 const ROLES: &[Role] = &[("acts", acts)];
 /// What an end needs to see a shutdown on a crowded machine; far less than the deadline of its operation.
@@ -26,8 +27,8 @@ fn second_process() {
 
 /// What an end is before or after an operation.
 enum Stand {
-    Client(Client),
-    Server(Server),
+    Client(Connector),
+    Server(Acceptor),
     Connected(Endpoint),
     /// It ended with this kind of error, as every later operation must.
     Ended(String),
@@ -44,11 +45,11 @@ impl Actor {
     fn new(window: Window, is_client: bool, policy: WaitPolicy) -> Self {
         let options = Options::new().policy(policy);
         let (stand, handle) = if is_client {
-            let client = Client::new(window, options).unwrap();
+            let client = Connector::new(window, options).unwrap();
             let handle = client.shutdown_handle();
             (Stand::Client(client), handle)
         } else {
-            let server = Server::new(window, options).unwrap();
+            let server = Acceptor::new(window, options).unwrap();
             let handle = server.shutdown_handle();
             (Stand::Server(server), handle)
         };
@@ -174,7 +175,7 @@ fn approach(during: During, seen_is_client: bool, seen: &mut End<'_>, other: &mu
     }
 }
 
-/// A connected pair. The client's first call is out and taken if the server is to be observed holding the pen.
+/// A connected pair. The client's first call is out and taken if the server is to be observed holding control.
 fn connect(client: &mut End<'_>, server: &mut End<'_>) {
     server.start();
     client.start();
@@ -199,7 +200,7 @@ fn cell(
         other_runs = false;
     }
     if during == During::SendReceive && !seen_is_client {
-        // The first call: the server takes it and has the pen.
+        // The first call: the server takes it and has control.
         other.start();
         other_runs = true;
         assert_eq!(seen.finish(), "ok");

@@ -137,8 +137,8 @@ fn mpsc_ends_are_tied_to_channels() {
     }
     drop(deliver);
     assert_eq!(received.iter().map(|message| message[0]).collect::<Vec<_>>(), (0..100).collect::<Vec<_>>());
-    sending.join().unwrap().unwrap();
-    receiving.join().unwrap().unwrap();
+    sending.join().unwrap();
+    receiving.join().unwrap();
     // A receiver that goes away is noticed at the other end.
     let (near, far) = channel(&ours, &theirs);
     let (deliver, messages) = mpsc::channel();
@@ -150,9 +150,9 @@ fn mpsc_ends_are_tied_to_channels() {
         assert!(Instant::now() < give_up);
         thread::sleep(Duration::from_millis(1));
     }
-    let error = sending.join().unwrap().unwrap_err();
+    let error = sending.join().unwrap_err();
     assert_eq!(ended(&error), Some(&Ended::Reset(Reason::CANCELLED)));
-    receiving.join().unwrap().unwrap();
+    receiving.join().unwrap();
 }
 
 #[test]

@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use flipcall::endpoint::{Acceptor, Connector, Options, WaitPolicy};
 use flipcall::window::{Allocator, Window, WindowDescriptor};
-use flipcall::{Client, Deadline, ErrorKind, Options, Result, Server, WaitPolicy};
+use flipcall::{Deadline, ErrorKind, Result};
 
 /// How long anything may take that is bound to happen.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -19,25 +20,25 @@ fn window(descriptor: &WindowDescriptor<'_>) -> Window {
 
 /// Adds 1 to the number in each datagram, until the end.
 fn serve(descriptor: &WindowDescriptor<'_>, options: Options) -> Result<()> {
-    let server = Server::new(window(descriptor), options)?;
+    let server = Acceptor::new(window(descriptor), options)?;
     let (mut endpoint, mut length) = server.recv_first(PATIENCE)?;
     loop {
         if length == 4 {
             let mut number = [0; 4];
-            endpoint.read(0, &mut number)?;
-            endpoint.write(0, &(u32::from_ne_bytes(number) + 1).to_ne_bytes())?;
+            endpoint.read_at(0, &mut number)?;
+            endpoint.write_at(0, &(u32::from_ne_bytes(number) + 1).to_ne_bytes())?;
         }
         length = endpoint.send_recv(length, PATIENCE)?;
     }
 }
 
 fn call(descriptor: &WindowDescriptor<'_>, options: Options, calls: u32) -> Result<()> {
-    let mut endpoint = Client::new(window(descriptor), options)?.connect(PATIENCE)?;
+    let mut endpoint = Connector::new(window(descriptor), options)?.connect(PATIENCE)?;
     for number in 0..calls {
-        endpoint.write(0, &number.to_ne_bytes())?;
+        endpoint.write_at(0, &number.to_ne_bytes())?;
         assert_eq!(endpoint.send_recv(4, Deadline::after(PATIENCE))?, 4);
         let mut answer = [0; 4];
-        endpoint.read(0, &mut answer)?;
+        endpoint.read_at(0, &mut answer)?;
         assert_eq!(u32::from_ne_bytes(answer), number + 1);
     }
     Ok(())
@@ -68,7 +69,7 @@ fn a_shutdown_from_any_thread_ends_both_sides() {
         let policy = POLICIES[round as usize % POLICIES.len()];
         let allocator = Allocator::with_size(4096).unwrap();
         let descriptor = allocator.allocate(4096).unwrap();
-        let client = Client::new(window(&descriptor), Options::new().policy(policy)).unwrap();
+        let client = Connector::new(window(&descriptor), Options::new().policy(policy)).unwrap();
         let (handle, done) = (client.shutdown_handle(), AtomicBool::new(false));
         std::thread::scope(|scope| {
             let serving = scope.spawn(|| serve(&descriptor, Options::new()).unwrap_err().kind());

@@ -5,9 +5,10 @@ mod page;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use flipcall::endpoint::{Acceptor, Connector, Endpoint, Options, WaitPolicy};
 use flipcall::endpoint::{pass_descriptor, take_descriptor};
 use flipcall::window::{Seals, Window};
-use flipcall::{Client, Deadline, Endpoint, Error, ErrorKind, Options, Server, WaitPolicy};
+use flipcall::{Deadline, Error, ErrorKind};
 use page::{AT_ONCE, BASE, OFFER, Page, failed, waiting};
 
 /// Bytes of the windows here.
@@ -17,12 +18,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Tells a second process of this test what to do: `fd,base,delay in ms`.
 const PEER: &str = "FLIPCALL_WIRE_PEER";
 
-fn client(page: &Page, options: Options) -> Client {
-    Client::new(page.window(), options).unwrap()
+fn client(page: &Page, options: Options) -> Connector {
+    Connector::new(page.window(), options).unwrap()
 }
 
-fn server(page: &Page, options: Options) -> Server {
-    Server::new(page.window(), options).unwrap()
+fn server(page: &Page, options: Options) -> Acceptor {
+    Acceptor::new(page.window(), options).unwrap()
 }
 
 #[test]
@@ -47,20 +48,20 @@ fn step_by_step(options: fn() -> Options, offer: &[u8], answer: &[u8]) {
     assert_eq!(page.datagram(length(answer)), answer);
 
     let mut ours = ours.connect(AT_ONCE).unwrap();
-    assert_eq!(page.words(), [0, length(answer), 0, 0], "the client holds the pen and has written nothing");
+    assert_eq!(page.words(), [0, length(answer), 0, 0], "the client holds control and has written nothing");
 
-    ours.write(0, b"call").unwrap();
+    ours.write_at(0, b"call").unwrap();
     let ours = waiting(ours.send_recv(4, AT_ONCE));
     assert_eq!(page.words(), [1, 4, 0, 0], "the client called");
     assert_eq!(page.datagram(length(offer).max(5)), [b"call".as_slice(), &vec![0; offer.len().max(5) - 4]].concat());
 
     let (mut theirs, 4) = theirs.recv_first(AT_ONCE).unwrap() else { panic!("another length") };
-    theirs.write(0, b"answer").unwrap();
+    theirs.write_at(0, b"answer").unwrap();
     let theirs = waiting(theirs.send_recv(6, AT_ONCE));
     assert_eq!((page.words(), page.datagram(7)), ([0, 6, 0, 0], b"answer\0".to_vec()), "the server answered");
 
     let (mut ours, 6) = ours.resume(AT_ONCE).unwrap() else { panic!("another length") };
-    ours.write(0, &[7; WINDOW as usize - 16]).unwrap();
+    ours.write_at(0, &[7; WINDOW as usize - 16]).unwrap();
     drop(waiting(ours.send_recv(WINDOW - 16, Duration::ZERO)));
     assert_eq!(page.words(), [2, WINDOW - 16, 0, 0], "the client shut down, the datagram is as it was");
     assert_eq!(page.everything(), [7; WINDOW as usize - 16]);
@@ -149,7 +150,7 @@ fn datagrams_and_their_bytes_are_counted() {
     assert_eq!(ours.shutdown_handle().counters(), counters);
 }
 
-/// Of several things that are true at once a wait reports our own shutdown first, then the pen, the peer's shutdown, a violation, and the
+/// Of several things that are true at once a wait reports our own shutdown first, then control, the peer's shutdown, a violation, and the
 /// peer's death last.
 #[test]
 fn of_several_ends_the_one_that_counts_most_is_told() {
@@ -237,7 +238,7 @@ fn the_peer_process() {
     let options = if fields[1] == 1 { options.base_protocol() } else { options };
     let delay = Duration::from_millis(u64::from(fields[2]));
     let serve = || -> Result<(), Error> {
-        let (mut endpoint, mut length) = Server::new(window, options)?.recv_first(PATIENCE)?;
+        let (mut endpoint, mut length) = Acceptor::new(window, options)?.recv_first(PATIENCE)?;
         loop {
             std::thread::sleep(delay);
             length = endpoint.send_recv(length, PATIENCE)?;
@@ -268,7 +269,7 @@ fn each_side_says_in_its_own_word_that_it_sleeps() {
     let mut ours = ours.connect(PATIENCE).unwrap();
     // The server sleeps, and has nothing to say in the client's word.
     sleeps(&page, 0, [0, 1]);
-    ours.write(0, b"ping").unwrap();
+    ours.write_at(0, b"ping").unwrap();
     std::thread::scope(|scope| {
         let call = scope.spawn(|| ours.send_recv(4, PATIENCE).unwrap());
         sleeps(&page, 1, [1, 0]);

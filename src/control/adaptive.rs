@@ -5,8 +5,8 @@
 //! 1. Spin without a clock for [`HOT_SPINS`], then with one for twice the last answer and a bit, at most [`MOST_SPIN`]. A quick
 //!    answer does not wipe out a slow one: a peer that answers after 5 and 20 µs in turn would else be missed every other time.
 //! 2. A spin that missed was wasted: the next 1, 3, 7 … 4,095 waits do not spin. A hit ends that, and so does, in a wait without a
-//!    spin, a sleep that ended early enough that a longer spin would have hit. That is a hope: on one CPU for both sides no spin
-//!    hits, however long. Hopes that came to nothing back off in turn, until the next hit.
+//!    spin, a sleep that ended early enough that a longer spin would have hit. That is a probe: on one CPU for both sides no spin
+//!    hits, however long. Probes that missed back off in turn, until the next hit.
 //! 3. Then yield the CPU once: where both sides share it, the peer runs and answers for half the price of a sleep. A yield that
 //!    brought no answer costs next to nothing, and the scheduler does that now and then: it backs off a little, until the next that
 //!    does. One that took long (another thread wanted the CPU) costs a whole time slice: it backs off far and fast.
@@ -28,8 +28,8 @@ const SLOW_YIELD: Duration = Duration::from_micros(50);
 const FORGOTTEN_PER_HIT: u32 = 16;
 /// The most waits in a row that do not try to spin.
 const MOST_SPIN_SKIPS: u32 = 4095;
-/// The most sleeps in a row that raise no hope: a hope that comes to nothing costs a spin, which is at most three times such a sleep.
-const MOST_HOPE_SKIPS: u32 = 63;
+/// The most sleeps in a row that lead to no probe: a probe that misses costs a spin, which is at most three times such a sleep.
+const MOST_PROBE_SKIPS: u32 = 63;
 /// The most waits in a row that do not try to yield: with a hog on the CPU a yield costs 1.4 ms.
 const MOST_YIELD_SKIPS: u32 = 65_535;
 /// Good yields in a row after which one slow yield is forgotten: a slow one costs what about 500 good ones save.
@@ -45,9 +45,9 @@ pub(crate) struct Adaptive {
     /// How long the last slow answer took, or slower ones before it, as far as they are not forgotten.
     last: Duration,
     spin: Backoff,
-    hopes: Backoff,
+    probes: Backoff,
     /// The next spin is tried because of a sleep that it might have saved.
-    hoping: bool,
+    probing: bool,
     slow_yields: Backoff,
     fruitless_yields: Backoff,
     good_yields: u32,
@@ -109,16 +109,16 @@ impl Adaptive {
             last => took.max(last - last / FORGOTTEN_PER_HIT),
         };
         self.spin = Backoff::default();
-        self.hopes = Backoff::default();
-        self.hoping = false;
+        self.probes = Backoff::default();
+        self.probing = false;
     }
 
     /// The spin's budget ran out.
     pub(crate) fn spin_missed(&mut self, budget: Duration) {
         self.missed = budget;
         self.spin.failed(2, MOST_SPIN_SKIPS);
-        if std::mem::take(&mut self.hoping) {
-            self.hopes.failed(2, MOST_HOPE_SKIPS);
+        if std::mem::take(&mut self.probing) {
+            self.probes.failed(2, MOST_PROBE_SKIPS);
         }
     }
 
@@ -148,9 +148,9 @@ impl Adaptive {
             return;
         }
         self.last = took;
-        if took < MOST_SPIN && took > self.missed && self.hopes.due() {
+        if took < MOST_SPIN && took > self.missed && self.probes.due() {
             self.spin = Backoff::default();
-            self.hoping = true;
+            self.probing = true;
         }
     }
 }
@@ -257,7 +257,7 @@ mod tests {
     fn a_peer_that_moved_to_another_cpu_is_found_after_a_few_sleeps() {
         let mut adaptive = Adaptive::default();
         let (mut sleeps, mut waits) = (0, 0);
-        while adaptive.hopes.width < MOST_HOPE_SKIPS {
+        while adaptive.probes.width < MOST_PROBE_SKIPS {
             let budget = adaptive.spin_budget();
             budget.into_iter().for_each(|budget| adaptive.spin_missed(budget));
             adaptive.slept([5, 5, 5, 150][waits % 4] * US, budget.is_some());
@@ -267,9 +267,9 @@ mod tests {
             sleeps += 1;
             adaptive.slept(60 * US, false);
         }
-        assert!((1..=MOST_HOPE_SKIPS + 1).contains(&sleeps), "after {sleeps}");
+        assert!((1..=MOST_PROBE_SKIPS + 1).contains(&sleeps), "after {sleeps}");
         adaptive.spin_hit(5 * US);
-        assert_eq!((adaptive.hopes.width, adaptive.hoping), (0, false), "a hit restores all hope");
+        assert_eq!((adaptive.probes.width, adaptive.probing), (0, false), "a hit makes probes cheap again");
     }
 
     /// Waits until the next yield is due.

@@ -39,14 +39,14 @@ impl Counters {
 
 /// The counters where they are counted: one writer, any number of readers.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct CounterCells {
     pub(crate) flips: Count,
     pub(crate) receives: Count,
     pub(crate) bytes_sent: Count,
     pub(crate) bytes_received: Count,
     pub(crate) yield_hits: Count,
     pub(crate) parks: Count,
-    /// Waits that slept and then got the pen.
+    /// Waits that slept and then got control.
     pub(crate) woken: Count,
     pub(crate) wakes_sent: Count,
     pub(crate) spurious_wakes: Count,
@@ -69,7 +69,7 @@ impl Count {
     }
 }
 
-impl Tally {
+impl CounterCells {
     /// The counters now.
     pub(crate) fn snapshot(&self) -> Counters {
         Counters {

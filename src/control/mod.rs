@@ -1,8 +1,8 @@
-//! Who holds the pen: the state word, how control is transferred, and how long and how to wait for it.
+//! Who holds control: the state word, how control is transferred, and how long and how to wait for it.
 //!
 //! - `state` the pure table: what each of the 2^32 values of the word means to each side
 //! - [`WaitPolicy`] and `adaptive` how to wait: spin, park, or learn which is cheaper
-//! - `pace` when to look for the next answer
+//! - `pace` when to poll for the next answer
 //! - `transfer` flip and wait, with the argument for their memory order
 //! - `watchdog` notices the death of peers
 //! - [`Counters`] what an endpoint did so far
@@ -22,9 +22,9 @@ mod watchdog;
 
 pub use counters::Counters;
 pub use policy::WaitPolicy;
-pub use state::Violation;
+pub use state::StateViolation;
 
-pub(crate) use counters::Tally;
+pub(crate) use counters::CounterCells;
 pub(crate) use state::Side;
 pub(crate) use transfer::{Stop, Transfer, shut_down};
-pub(crate) use watchdog::{Tie, Watched};
+pub(crate) use watchdog::{Watch, Watched};

@@ -8,8 +8,8 @@
 use std::sync::Arc;
 
 use super::transfer::{Stop, Transfer, shut_down};
-use super::{Side, Tally, WaitPolicy};
-use crate::Deadline;
+use super::{CounterCells, Side, WaitPolicy};
+use crate::deadline::Deadline;
 use crate::sys::cancel::{Cancel, CancelWord};
 use crate::sys::sync::{HeaderWords, Ordering, explore, sleep, thread, wake_shared};
 
@@ -55,10 +55,10 @@ fn pair(park: bool) -> (End, End) {
 }
 
 fn shut_down_from((words, cancel): &(Arc<HeaderWords>, Arc<CancelWord>)) {
-    shut_down(words, cancel, &Tally::default());
+    shut_down(words, cancel, &CounterCells::default());
 }
 
-/// Two calls, each with a datagram of its own both ways: nobody hangs, and every datagram arrives with the pen.
+/// Two calls, each with a datagram of its own both ways: nobody hangs, and every datagram arrives with control.
 fn calls(park: bool, hot_spins: u32) {
     explore(move || {
         let (mut client, mut server) = pair(park);
@@ -82,7 +82,7 @@ fn calls_with_wake_elision() {
     calls(true, 0);
 }
 
-/// The fast path takes the pen with a load of its own.
+/// The fast path takes control with a load of its own.
 #[test]
 fn calls_that_spin_first() {
     calls(true, 1);

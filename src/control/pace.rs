@@ -1,79 +1,79 @@
-//! When to look for the next answer: learned from how many looks the last ones took.
+//! When to poll for the next answer: learned from how many polls the last ones took.
 //!
-//! A look is not free for the peer. The line with the state word goes to whoever looks, and if the peer is about to write its answer
-//! there, it has to fetch the line back first: a call then takes half as long again. So the best wait is one look, just after the answer.
+//! A poll is not free for the peer. The line with the state word goes to the side that polls, and if the peer is about to write its answer
+//! there, it has to fetch the line back first: a call then takes half as long again. So the best wait is one poll, just after the answer.
 //!
-//! - A **near** peer answers through a cache that both CPUs share. A pause between two looks (27 ns) is as long as half a call, so the
-//!   first look is delayed by what was learned, in steps of a [`breath`](crate::sys::sync::breath) (some 5 ns): a look that was too
-//!   early makes the next delay longer by one breath, one that was not makes it shorter by a sixteenth of one. One look in seventeen is
+//! - A **near** peer answers through a cache that both CPUs share. A pause between two polls (27 ns) is as long as half a call, so the
+//!   first poll is delayed by what was learned, in steps of a [`breath`](crate::sys::sync::breath) (some 5 ns): a poll that was too
+//!   early makes the next delay longer by one breath, one that was not makes it shorter by a sixteenth of one. One poll in seventeen is
 //!   then too early, and the delay follows the answer down. It is short, so that quick answers among slow ones do not wait for long; and
-//!   an answer that came later than the second look teaches nothing by itself, and little in a row: one slow answer of sixteen would
+//!   an answer that came later than the second poll teaches nothing by itself, and little in a row: one slow answer of sixteen would
 //!   else hold all others up for the longest delay (87 ns instead of 60 a call).
-//! - A **far** peer's line takes longer on its way than the peer's work: there each look asks for the line to write it, which saves one
+//! - A **far** peer's line takes longer on its way than the peer's work: there each poll asks for the line to write it, which saves one
 //!   of two transfers each way. Two answers in a row that took long tell a far peer from a hiccup. When the line was asked for, nothing
-//!   tells, so every 64th wait looks the near way.
+//!   tells, so every 64th wait polls the near way.
 
 /// Steps of a breath in which the delay is learned.
 const STEPS: u32 = 16;
 /// The longest delay: some 80 ns.
 const LONGEST: u32 = 16 * STEPS;
-/// An answer that took more looks after the delay was not just missed: nothing is learned from it.
+/// An answer that took more polls after the delay was not just missed: nothing is learned from it.
 const JUST_MISSED: u32 = 4;
-/// What a second answer in a row is worth that came later than one look, in steps: runs of slow answers outweigh the quick ones between
+/// What a second answer in a row is worth that came later than one poll, in steps: runs of slow answers outweigh the quick ones between
 /// them only where they are about as many.
 const IN_A_ROW: u32 = STEPS / 8;
-/// Steps of the delay that are as long as a look and its pause.
-const STEPS_A_LOOK: u32 = 5 * STEPS;
-/// Looks within which a near peer answers that does little else, some 200 ns.
-const NEAR_LOOKS: u32 = 7;
+/// Steps of the delay that are as long as a poll and its pause.
+const STEPS_A_POLL: u32 = 5 * STEPS;
+/// Polls within which a near peer answers that does little else, some 200 ns.
+const NEAR_POLLS: u32 = 7;
 /// Waits between two that find out how far the peer is.
 const FAR_WAITS: u32 = 63;
 
 /// What was learned about a peer.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    /// The delay in front of the first look, in steps.
+    /// The delay in front of the first poll, in steps.
     delay: u32,
     /// Waits for which the peer is taken for far.
     far: u32,
-    /// Looks for which the last answer was too late, the delay in front of them included; 0 if it was there at the first one.
-    late: u32,
+    /// Polls that the last answer took, the delay in front of them included; 0 if it was there at the first one.
+    overshoot: u32,
 }
 
 impl Pace {
-    /// Breaths in front of the first look.
+    /// Breaths in front of the first poll.
     #[inline(always)]
     pub(super) fn breaths(&self) -> u32 {
         self.delay / STEPS
     }
 
-    /// Whether each look asks for the line to write it.
+    /// Whether each poll asks for the line to write it.
     #[inline(always)]
     pub(super) fn is_far(&self) -> bool {
         self.far > 0
     }
 
-    /// The answer was there after `looks` looks that were too early.
+    /// The answer was there after `polls` polls that were too early.
     #[inline(always)]
-    pub(super) fn answered(&mut self, looks: u32) {
+    pub(super) fn answered(&mut self, polls: u32) {
         if self.far > 0 {
             self.far -= 1;
-        } else if looks == 0 {
-            (self.delay, self.late) = (self.delay.saturating_sub(1), 0);
+        } else if polls == 0 {
+            (self.delay, self.overshoot) = (self.delay.saturating_sub(1), 0);
         } else {
-            self.missed(looks);
+            self.missed(polls);
         }
     }
 
-    /// Looks were too early.
-    fn missed(&mut self, looks: u32) {
-        let late = looks + self.delay / STEPS_A_LOOK;
-        let before = std::mem::replace(&mut self.late, late);
-        if before >= NEAR_LOOKS && late >= NEAR_LOOKS {
-            *self = Self { far: FAR_WAITS, late, delay: 0 };
-        } else if looks == 1 {
+    /// Polls were too early.
+    fn missed(&mut self, polls: u32) {
+        let overshoot = polls + self.delay / STEPS_A_POLL;
+        let before = std::mem::replace(&mut self.overshoot, overshoot);
+        if before >= NEAR_POLLS && overshoot >= NEAR_POLLS {
+            *self = Self { far: FAR_WAITS, overshoot, delay: 0 };
+        } else if polls == 1 {
             self.delay = (self.delay + STEPS).min(LONGEST);
-        } else if before > 0 && looks <= JUST_MISSED {
+        } else if before > 0 && polls <= JUST_MISSED {
             self.delay = (self.delay + IN_A_ROW).min(LONGEST);
         }
     }
@@ -84,22 +84,22 @@ mod tests {
     use super::*;
 
     const BREATH: u32 = 5;
-    const LOOK: u32 = 27;
+    const POLL: u32 = 27;
 
-    /// Waits for an answer that comes after `time` nanoseconds; the looks that were too early.
+    /// Waits for an answer that comes after `time` nanoseconds; the polls that were too early.
     fn wait(pace: &mut Pace, time: u32) -> u32 {
-        let looks = time.saturating_sub(pace.breaths() * BREATH).div_ceil(LOOK);
-        pace.answered(looks);
-        looks
+        let polls = time.saturating_sub(pace.breaths() * BREATH).div_ceil(POLL);
+        pace.answered(polls);
+        polls
     }
 
     #[test]
-    fn the_first_look_settles_just_behind_the_answer() {
+    fn the_first_poll_settles_just_behind_the_answer() {
         for time in [20, 33, 60, 75] {
             let mut pace = Pace::default();
             (0..1000).for_each(|_| _ = wait(&mut pace, time));
             let early = (0..1000).filter(|_| wait(&mut pace, time) > 0).count();
-            assert!((40..80).contains(&early), "{early} looks of 1,000 were too early for {time} ns");
+            assert!((40..80).contains(&early), "{early} polls of 1,000 were too early for {time} ns");
             assert!(pace.breaths() * BREATH <= time + 2 * BREATH, "{} breaths for {time} ns", pace.breaths());
         }
     }
@@ -142,19 +142,19 @@ mod tests {
         let mut pace = Pace::default();
         (0..100).for_each(|_| _ = wait(&mut pace, 50));
         let before = pace.breaths();
-        wait(&mut pace, 50 + 6 * LOOK);
+        wait(&mut pace, 50 + 6 * POLL);
         assert_eq!(pace.breaths(), before);
         assert!(!pace.is_far());
     }
 
     #[test]
-    fn a_far_peer_is_known_at_its_second_answer_and_looked_at_again_after_a_while() {
+    fn a_far_peer_is_known_at_its_second_answer_and_polled_anew_after_a_while() {
         let mut pace = Pace::default();
         wait(&mut pace, 300);
         assert!(!pace.is_far(), "one slow answer is a hiccup");
         wait(&mut pace, 300);
         assert!(pace.is_far());
-        // Looks that fetch the line are slow, and few: they say nothing.
+        // Polls that fetch the line are slow, and few: they say nothing.
         let far = (0..1000)
             .take_while(|_| {
                 let far = pace.is_far();

@@ -1,6 +1,6 @@
 //! How an endpoint waits for its peer.
 
-/// How an endpoint waits for the pen.
+/// How an endpoint waits for control.
 ///
 /// Spinning costs a CPU for as long as it lasts: an endpoint whose peer takes 100 µs to answer burns a whole core with
 /// [`Spin`](Self::Spin), and about that with [`Adaptive`](Self::Adaptive) too, in exchange for an answer that is seen within a cache-line

@@ -18,14 +18,14 @@ pub(crate) const SHUT_DOWN: u32 = 2;
 /// Which end of the window an endpoint is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
-    /// Holds the pen at first.
+    /// Holds control at first.
     Client,
     /// Waits at first.
     Server,
 }
 
 impl Side {
-    /// The state in which this side holds the pen.
+    /// The state in which this side holds control.
     #[inline(always)]
     pub(crate) const fn active(self) -> u32 {
         match self {
@@ -46,8 +46,8 @@ impl Side {
 
 /// What a value of the state word means to one side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pen {
-    /// This side holds the pen.
+pub(crate) enum Control {
+    /// This side holds control.
     Ours,
     /// The peer holds it.
     Theirs,
@@ -58,31 +58,31 @@ pub(crate) enum Pen {
 }
 
 /// Reads the state word for `side`.
-pub(crate) const fn read(word: u32, side: Side) -> Pen {
+pub(crate) const fn read(word: u32, side: Side) -> Control {
     if word == side.active() {
-        Pen::Ours
+        Control::Ours
     } else if word == side.peer().active() {
-        Pen::Theirs
+        Control::Theirs
     } else if word == SHUT_DOWN {
-        Pen::Down
+        Control::Down
     } else {
-        Pen::Invalid(word)
+        Control::Invalid(word)
     }
 }
 
 /// Why `side`'s flip failed, given the value that its compare-exchange found instead of its own. `None`: shut down. While a side
-/// holds the pen nobody but a shutdown may change the word, so everything else is a violation.
-pub(crate) const fn refused_flip(found: u32) -> Option<Violation> {
+/// holds control nobody but a shutdown may change the word, so everything else is a violation.
+pub(crate) const fn refused_flip(found: u32) -> Option<StateViolation> {
     match found {
         SHUT_DOWN => None,
-        state => Some(Violation::State(state)),
+        state => Some(StateViolation::State(state)),
     }
 }
 
 /// How a peer broke the protocol of the window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Violation {
+pub enum StateViolation {
     /// The state word has a value that it cannot have now.
     State(u32),
     /// The announced datagram is longer than the window's capacity.
@@ -96,7 +96,7 @@ pub enum Violation {
     Handshake(&'static str),
 }
 
-impl fmt::Display for Violation {
+impl fmt::Display for StateViolation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::State(state) => write!(f, "the state word is {state:#x}, which it cannot be now"),
@@ -106,4 +106,4 @@ impl fmt::Display for Violation {
     }
 }
 
-impl std::error::Error for Violation {}
+impl std::error::Error for StateViolation {}

@@ -1,4 +1,4 @@
-//! The state table against an oracle that is too simple to be wrong: a pen that lies somewhere.
+//! The state table against an oracle that is too simple to be wrong: control that lies somewhere.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,13 +6,13 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::WaitPolicy;
-use super::state::{Pen, SHUT_DOWN, Side, Violation, read};
+use super::state::{Control, SHUT_DOWN, Side, StateViolation, read};
 use super::transfer::{Stop, Transfer};
-use crate::Deadline;
+use crate::deadline::Deadline;
 use crate::sys::cancel::{Cancel, CancelWord};
 use crate::sys::sync::{HeaderWords, Ordering};
 
-/// Where the pen is.
+/// Where control is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lies {
     With(Side),
@@ -54,12 +54,12 @@ fn forged(word: u32) -> Lies {
 }
 
 /// What `side` must see.
-fn seen(lies: Lies, side: Side) -> Pen {
+fn seen(lies: Lies, side: Side) -> Control {
     match lies {
-        Lies::With(holder) if holder == side => Pen::Ours,
-        Lies::With(_) => Pen::Theirs,
-        Lies::Nowhere => Pen::Down,
-        Lies::Broken(word) => Pen::Invalid(word),
+        Lies::With(holder) if holder == side => Control::Ours,
+        Lies::With(_) => Control::Theirs,
+        Lies::Nowhere => Control::Down,
+        Lies::Broken(word) => Control::Invalid(word),
     }
 }
 
@@ -90,7 +90,7 @@ impl Table {
         transfer.flip(words, 0).map_err(|found| transfer.refused_flip(found))
     }
 
-    /// One look at the word.
+    /// One poll of the word.
     fn wait(&mut self, side: Side) -> Result<u32, Stop> {
         let (words, transfer) = self.side(side);
         transfer.wait(words, Deadline::after(Duration::ZERO))?;
@@ -102,26 +102,26 @@ impl Table {
     }
 }
 
-/// What a wait that sees `pen` and has no time leads to.
-fn waited(pen: Pen) -> Result<u32, Stop> {
-    match pen {
-        Pen::Ours => Ok(0),
-        Pen::Theirs => Err(Stop::TimedOut),
-        Pen::Down => Err(Stop::PeerShutdown),
-        Pen::Invalid(word) => Err(Stop::Violation(Violation::State(word))),
+/// What a wait that sees `control` and has no time leads to.
+fn waited(control: Control) -> Result<u32, Stop> {
+    match control {
+        Control::Ours => Ok(0),
+        Control::Theirs => Err(Stop::TimedOut),
+        Control::Down => Err(Stop::PeerShutdown),
+        Control::Invalid(word) => Err(Stop::Violation(StateViolation::State(word))),
     }
 }
 
-/// What `side`'s flip must lead to, and where the pen is then.
+/// What `side`'s flip must lead to, and where control is then.
 fn flipped(lies: Lies, side: Side) -> (Lies, Result<(), Stop>) {
     let other = match side {
         Side::Client => Side::Server,
         Side::Server => Side::Client,
     };
-    let broken = |word| Err(Stop::Violation(Violation::State(word)));
+    let broken = |word| Err(Stop::Violation(StateViolation::State(word)));
     match lies {
         Lies::With(holder) if holder == side => (Lies::With(other), Ok(())),
-        // Who does not hold the pen cannot flip: an endpoint only tries when it held the pen, so somebody else moved it.
+        // Who does not hold control cannot flip: an endpoint only tries when it held control, so somebody else moved it.
         Lies::With(Side::Client) => (lies, broken(0)),
         Lies::With(Side::Server) => (lies, broken(1)),
         Lies::Nowhere => (lies, Err(Stop::PeerShutdown)),
@@ -129,7 +129,7 @@ fn flipped(lies: Lies, side: Side) -> (Lies, Result<(), Stop>) {
     }
 }
 
-/// A flip that finds the window shut down says who did it: our own shutdown may come between the last look at the cancel word and the
+/// A flip that finds the window shut down says who did it: our own shutdown may come between the last poll of the cancel word and the
 /// exchange, and leaves the same state as the peer's.
 #[test]
 fn a_flip_tells_our_own_shutdown_from_the_peers() {
@@ -137,7 +137,7 @@ fn a_flip_tells_our_own_shutdown_from_the_peers() {
     for side in [Side::Client, Side::Server] {
         for (raised, found, expected) in [
             (None, SHUT_DOWN, Stop::PeerShutdown),
-            (None, 7, Stop::Violation(Violation::State(7))),
+            (None, 7, Stop::Violation(StateViolation::State(7))),
             // Its death was seen as well: it shut down before.
             (Some(Cancel::PeerGone), SHUT_DOWN, Stop::PeerShutdown),
             (Some(Cancel::Shutdown), SHUT_DOWN, Stop::LocalShutdown),
@@ -182,7 +182,7 @@ proptest! {
         }
     }
 
-    /// Neither side ever gets the pen back by flipping once somebody shut down or wrote nonsense.
+    /// Neither side ever gets control back by flipping once somebody shut down or wrote nonsense.
     #[test]
     fn what_is_over_stays_over(end in 2..=u32::MAX, flips in prop::collection::vec(sides(), 0..16)) {
         let mut table = Table::new(end);
@@ -193,13 +193,13 @@ proptest! {
         }
     }
 
-    /// One side at most holds the pen, and if one does the other knows.
+    /// One side at most holds control, and if one does the other knows.
     #[test]
     fn no_word_gives_the_pen_to_both(word in prop_oneof![0..5u32, any::<u32>()]) {
         let both = (read(word, Side::Client), read(word, Side::Server));
         prop_assert!(matches!(
             both,
-            (Pen::Ours, Pen::Theirs) | (Pen::Theirs, Pen::Ours) | (Pen::Down, Pen::Down) | (Pen::Invalid(_), Pen::Invalid(_))
+            (Control::Ours, Control::Theirs) | (Control::Theirs, Control::Ours) | (Control::Down, Control::Down) | (Control::Invalid(_), Control::Invalid(_))
         ));
     }
 }

@@ -1,13 +1,13 @@
-//! Handing the pen over, and the argument for its memory order.
+//! Handing control over, and the argument for its memory order.
 //!
 //! Two things have to hold between honest peers, on any machine.
 //!
-//! **The datagram arrives with the pen.** Whoever flips wrote the datagram and its length before the compare-exchange, which is a
+//! **The datagram arrives with control.** Whoever flips wrote the datagram and its length before the compare-exchange, which is a
 //! *release*; whoever sees the new state saw it with an *acquire* load. So every byte written before the flip is visible after the wait.
 //! The way back is the same pair, so a byte of the next datagram is never written before the last one was read.
 //!
-//! **A sleeper is woken** (extension `park`). The waiter says that it sleeps and then looks at the state once more; the waker flips
-//! and then looks whether the other one sleeps:
+//! **A sleeper is woken** (extension `park`). The waiter says that it sleeps and then polls the state once more; the waker flips
+//! and then checks whether the other one sleeps:
 //!
 //! ```text
 //!   waiter                               waker
@@ -40,14 +40,14 @@ use rustix::io::Errno;
 
 use super::adaptive::{Adaptive, HOT_SPINS};
 use super::pace::Pace;
-use super::state::{self, Side, Violation};
-use super::{Tally, Tie, WaitPolicy, Watched};
+use super::state::{self, Side, StateViolation};
+use super::{CounterCells, WaitPolicy, Watch, Watched};
 use crate::sys::cancel::{Cancel, CancelWord};
 use crate::sys::sync::{
     AtomicU32, HeaderWords, Ordering, breath, fence_after_exchange, pause, prefetch_to_write, wake_shared,
 };
 
-/// Why a flip or a wait did not lead to the pen.
+/// Why a flip or a wait did not lead to control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stop {
     /// The deadline passed. The wait can be taken up again.
@@ -59,7 +59,7 @@ pub(crate) enum Stop {
     /// The peer died.
     PeerGone,
     /// The peer broke the protocol.
-    Violation(Violation),
+    Violation(StateViolation),
     /// The kernel refused to sleep.
     System(Errno),
 }
@@ -79,12 +79,17 @@ pub(crate) struct Transfer {
     pub(super) busy: Box<Adaptive>,
     pub(super) cancel: Arc<CancelWord>,
     /// Has the peer watched, where there is something to watch.
-    pub(super) tie: Option<Tie>,
-    pub(super) tally: Arc<CachePadded<Tally>>,
+    pub(super) watch: Option<Watch>,
+    pub(super) counters: Arc<CachePadded<CounterCells>>,
 }
 
 impl Transfer {
-    pub(crate) fn new(side: Side, policy: WaitPolicy, cancel: Arc<CancelWord>, tally: Arc<CachePadded<Tally>>) -> Self {
+    pub(crate) fn new(
+        side: Side,
+        policy: WaitPolicy,
+        cancel: Arc<CancelWord>,
+        counters: Arc<CachePadded<CounterCells>>,
+    ) -> Self {
         let hot_spins = if policy == WaitPolicy::Park { 0 } else { HOT_SPINS };
         Self {
             side,
@@ -95,14 +100,14 @@ impl Transfer {
             adaptive: Adaptive::default(),
             busy: Box::default(),
             cancel,
-            tie: None,
-            tally,
+            watch: None,
+            counters,
         }
     }
 
     /// Raises the cancel word when what is `watched` dies.
     pub(crate) fn watch(&mut self, watched: Watched) -> Result<(), Errno> {
-        self.tie = Some(Tie::new(watched, &self.cancel)?);
+        self.watch = Some(Watch::new(watched, &self.cancel)?);
         Ok(())
     }
 
@@ -116,7 +121,7 @@ impl Transfer {
         self.park
     }
 
-    /// Hands the pen and a datagram of `length` bytes to the peer. The wake is elided if `park` was agreed on before. An error is the
+    /// Hands control and a datagram of `length` bytes to the peer. The wake is elided if `park` was agreed on before. An error is the
     /// state that was found in the place of ours, and nothing was handed over: [`refused_flip`](Self::refused_flip) tells why.
     #[inline(always)]
     pub(crate) fn flip(&self, words: &HeaderWords, length: u32) -> Result<(), u32> {
@@ -130,12 +135,12 @@ impl Transfer {
         if !awake {
             self.wake_peer(words);
         }
-        self.tally.flips.add(1);
-        self.tally.bytes_sent.add(u64::from(length));
+        self.counters.flips.add(1);
+        self.counters.bytes_sent.add(u64::from(length));
         Ok(())
     }
 
-    /// Spins for as long as it takes no clock: whether the pen is ours.
+    /// Spins for as long as it takes no clock: whether control is ours.
     #[inline(always)]
     pub(crate) fn spin_hot(&mut self, words: &HeaderWords) -> bool {
         let ours = self.side.active();
@@ -143,12 +148,12 @@ impl Transfer {
             (0..self.pace.breaths()).for_each(|_| breath());
         }
         let far = self.pace.is_far();
-        for look in 0..self.hot_spins {
+        for polls in 0..self.hot_spins {
             if far {
                 prefetch_to_write(&words.state);
             }
             if words.state.load(Ordering::Acquire) == ours {
-                self.pace.answered(look);
+                self.pace.answered(polls);
                 return true;
             }
             pause();
@@ -156,16 +161,16 @@ impl Transfer {
         false
     }
 
-    /// Takes the datagram that came with the pen and returns its length. It is read once: the peer may change it as soon as it was
+    /// Takes the datagram that came with control and returns its length. It is read once: the peer may change it as soon as it was
     /// checked.
     #[inline(always)]
-    pub(crate) fn take(&self, words: &HeaderWords, capacity: u32) -> Result<u32, Violation> {
+    pub(crate) fn take(&self, words: &HeaderWords, capacity: u32) -> Result<u32, StateViolation> {
         let length = words.length.load(Ordering::Relaxed);
         if length > capacity {
-            return Err(Violation::Length { length, capacity });
+            return Err(StateViolation::Length { length, capacity });
         }
-        self.tally.receives.add(1);
-        self.tally.bytes_received.add(u64::from(length));
+        self.counters.receives.add(1);
+        self.counters.bytes_received.add(u64::from(length));
         Ok(length)
     }
 
@@ -173,9 +178,9 @@ impl Transfer {
     #[cold]
     #[inline(never)]
     fn wake_peer(&self, words: &HeaderWords) {
-        self.tally.wakes_sent.add(1);
+        self.counters.wakes_sent.add(1);
         if wake_shared(&words.state).is_err() {
-            self.tally.wakes_failed.fetch_add(1, Ordering::Relaxed);
+            self.counters.wakes_failed.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -204,12 +209,12 @@ impl Transfer {
 /// The cancel word goes first: a waiter of ours that sees the new state then knows whose shutdown it was. One waiter of the shared
 /// word is woken, never all of them, since a peer can queue thousands; its own waiter, if it is honest, is the only one. Ours is woken
 /// through the cancel word.
-pub(crate) fn shut_down(words: &HeaderWords, cancel: &CancelWord, tally: &Tally) {
+pub(crate) fn shut_down(words: &HeaderWords, cancel: &CancelWord, counters: &CounterCells) {
     if !cancel.raise(Cancel::Shutdown) {
         return;
     }
     words.state.swap(state::SHUT_DOWN, Ordering::AcqRel);
     if wake_shared(&words.state).is_err() {
-        tally.wakes_failed.fetch_add(1, Ordering::Relaxed);
+        counters.wakes_failed.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -4,28 +4,28 @@ use std::time::{Duration, Instant};
 
 use super::WaitPolicy;
 use super::adaptive::HOT_SPINS;
-use super::state::{self, Pen, Violation};
+use super::state::{self, Control, StateViolation};
 use super::transfer::{Stop, Transfer};
-use crate::Deadline;
+use crate::deadline::Deadline;
 use crate::sys::cancel::Cancel;
 use crate::sys::sync::{self, AtomicU32, HeaderWords, Ordering, Slept, fence, pause, prefetch_to_write, yield_cpu};
 
-/// Spins between two looks at the clock and the cancel word, about 3 µs.
+/// Spins between two polls of the clock and the cancel word, about 3 µs.
 const SPIN_BATCH: u32 = 64;
 /// How long policy `Spin` keeps the CPU before it yields it once: on one CPU the peer would otherwise wait for a whole time slice.
 const SPIN_YIELD: Duration = Duration::from_micros(50);
 /// Spurious wakes of one wait after which the shared word is no longer slept on.
 const STORM: u32 = 64;
-/// How long to sleep between two looks at the shared word during a wake storm: 2% of a core instead of 25 to 44%.
+/// How long to sleep between two polls of the shared word during a wake storm: 2% of a core instead of 25 to 44%.
 const STORM_SLICE: Duration = Duration::from_millis(1);
 
 impl Transfer {
-    /// Waits until the pen is ours, as the policy says.
+    /// Waits until control is ours, as the policy says.
     #[cold]
     #[inline(never)]
     pub(crate) fn wait(&mut self, words: &HeaderWords, mut deadline: Deadline) -> Result<(), Stop> {
-        if let Some(tie) = &mut self.tie {
-            tie.renew().map_err(Stop::System)?;
+        if let Some(watch) = &mut self.watch {
+            watch.renew().map_err(Stop::System)?;
         }
         let result = match self.policy {
             WaitPolicy::Spin => self.spin(words, &mut deadline),
@@ -44,8 +44,8 @@ impl Transfer {
     #[cold]
     #[inline(never)]
     pub(crate) fn wait_busy(&mut self, words: &HeaderWords, mut deadline: Deadline) -> Result<(), Stop> {
-        if let Some(tie) = &mut self.tie {
-            tie.renew().map_err(Stop::System)?;
+        if let Some(watch) = &mut self.watch {
+            watch.renew().map_err(Stop::System)?;
         }
         std::mem::swap(&mut self.adaptive, &mut self.busy);
         let result = self.adapt(words, &mut deadline);
@@ -53,23 +53,23 @@ impl Transfer {
         result
     }
 
-    /// Whether the pen is ours, or why it never will be. A local shutdown comes first, since its caller is waiting for it; an answer
+    /// Whether control is ours, or why it never will be. A local shutdown comes first, since its caller is waiting for it; an answer
     /// or a shutdown that a peer left before it died comes before its death.
     ///
     /// The order of the three loads matters. Death is loaded before the state: whatever the peer did before it died is seen then. Our
     /// own shutdown is raised before the state is written, so it is loaded after it: the state then never looks like the peer's work.
-    fn look(&self, words: &HeaderWords) -> Result<bool, Stop> {
+    fn poll(&self, words: &HeaderWords) -> Result<bool, Stop> {
         let gone = self.cancel.has(Cancel::PeerGone);
-        let pen = state::read(words.state.load(Ordering::Acquire), self.side);
+        let control = state::read(words.state.load(Ordering::Acquire), self.side);
         if self.cancel.has(Cancel::Shutdown) {
             return Err(Stop::LocalShutdown);
         }
-        match pen {
-            Pen::Ours => Ok(true),
-            Pen::Down => Err(Stop::PeerShutdown),
-            Pen::Invalid(word) => Err(Stop::Violation(Violation::State(word))),
-            Pen::Theirs if gone => Err(Stop::PeerGone),
-            Pen::Theirs => Ok(false),
+        match control {
+            Control::Ours => Ok(true),
+            Control::Down => Err(Stop::PeerShutdown),
+            Control::Invalid(word) => Err(Stop::Violation(StateViolation::State(word))),
+            Control::Theirs if gone => Err(Stop::PeerGone),
+            Control::Theirs => Ok(false),
         }
     }
 
@@ -89,7 +89,7 @@ impl Transfer {
     fn spin(&self, words: &HeaderWords, deadline: &mut Deadline) -> Result<(), Stop> {
         let until = deadline.resolve();
         let mut last_yield = Instant::now();
-        while !self.look(words)? {
+        while !self.poll(words)? {
             let now = Instant::now();
             if until.is_some_and(|until| now >= until) {
                 return Err(Stop::TimedOut);
@@ -104,7 +104,7 @@ impl Transfer {
     }
 
     fn adapt(&mut self, words: &HeaderWords, deadline: &mut Deadline) -> Result<(), Stop> {
-        if self.look(words)? {
+        if self.poll(words)? {
             return Ok(());
         }
         // A yield may take long: the time counts from before it.
@@ -122,10 +122,10 @@ impl Transfer {
             // Without a spin no time has passed since the start.
             let before = if budget.is_some() { Instant::now() } else { start };
             yield_cpu();
-            let answered = self.look(words)?;
+            let answered = self.poll(words)?;
             self.adaptive.yielded(before.elapsed(), answered);
             if answered {
-                self.tally.yield_hits.add(1);
+                self.counters.yield_hits.add(1);
                 return Ok(());
             }
         }
@@ -137,7 +137,7 @@ impl Transfer {
         Ok(())
     }
 
-    /// Spins for at most `budget` from `start`; whether the pen is ours.
+    /// Spins for at most `budget` from `start`; whether control is ours.
     fn spin_for(
         &self,
         words: &HeaderWords,
@@ -148,7 +148,7 @@ impl Transfer {
         let until = deadline.resolve();
         loop {
             self.spin_batch(words);
-            if self.look(words)? {
+            if self.poll(words)? {
                 return Ok(true);
             }
             let now = Instant::now();
@@ -161,23 +161,23 @@ impl Transfer {
         }
     }
 
-    /// Sleeps until the pen is ours.
+    /// Sleeps until control is ours.
     fn park(&self, words: &HeaderWords, deadline: &mut Deadline) -> Result<(), Stop> {
         let _parked = self.park.then(|| Parked::say(self.parked_word(words, self.side)));
-        // W3 is this look, and the kernel's comparison behind it.
-        if self.look(words)? {
+        // W3 is this poll, and the kernel's comparison behind it.
+        if self.poll(words)? {
             return Ok(());
         }
-        self.tally.parks.add(1);
+        self.counters.parks.add(1);
         let mut spurious = 0;
         loop {
             let woken = self.sleep_once(words, deadline.resolve(), spurious)?;
-            if self.look(words)? {
-                self.tally.woken.add(1);
+            if self.poll(words)? {
+                self.counters.woken.add(1);
                 return Ok(());
             }
             spurious += u32::from(woken);
-            self.tally.spurious_wakes.add(u64::from(woken));
+            self.counters.spurious_wakes.add(u64::from(woken));
         }
     }
 
@@ -194,7 +194,7 @@ impl Transfer {
             Slept::Woken | Slept::Changed => Ok(!storm),
             Slept::Interrupted => Ok(false),
             // A slice ends like a deadline; only the clock tells them apart. An answer that came at the last moment still counts.
-            Slept::TimedOut if until.is_some_and(|until| Instant::now() >= until) && !self.look(words)? => {
+            Slept::TimedOut if until.is_some_and(|until| Instant::now() >= until) && !self.poll(words)? => {
                 Err(Stop::TimedOut)
             }
             Slept::TimedOut => Ok(false),

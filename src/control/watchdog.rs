@@ -1,8 +1,8 @@
 //! Notices that a peer died.
 //!
-//! A dead peer never flips the pen back, and nothing in the shared memory tells it from one that thinks. So each endpoint may be tied to a
-//! socket or a pidfd, and one thread per process waits for all of them; a hang-up raises the cancel words of the endpoints tied to
-//! it. A forked child starts a thread of its own when one of its endpoints next waits.
+//! A dead peer never flips control back, and nothing in the shared memory tells it from one that thinks. So each endpoint may watch a
+//! socket or a pidfd, and one thread per process waits for all of them; a hang-up raises the cancel words of the endpoints
+//! that watch it. A forked child starts a thread of its own when one of its endpoints next waits.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -51,16 +51,16 @@ impl Watched {
     }
 }
 
-/// Ties a cancel word to what is watched, until dropped.
+/// Raises a cancel word when what is watched dies, until dropped.
 #[derive(Debug)]
-pub(crate) struct Tie {
+pub(crate) struct Watch {
     watched: Watched,
     cancel: Weak<CancelWord>,
     token: u64,
     watchdog: &'static Watchdog,
 }
 
-impl Tie {
+impl Watch {
     pub(crate) fn new(watched: Watched, cancel: &Arc<CancelWord>) -> Result<Self, Errno> {
         let watchdog = Watchdog::of_this_process()?;
         let cancel = Arc::downgrade(cancel);
@@ -83,7 +83,7 @@ impl Tie {
     }
 }
 
-impl Drop for Tie {
+impl Drop for Watch {
     fn drop(&mut self) {
         // In a forked child the parent's epoll instance is still the parent's.
         if self.is_current() {
@@ -96,11 +96,11 @@ impl Drop for Tie {
 struct Watchdog {
     epoll: OwnedFd,
     next: AtomicU64,
-    tied: Mutex<Tied>,
+    table: Mutex<Table>,
 }
 
 #[derive(Debug, Default)]
-struct Tied {
+struct Table {
     cancels: HashMap<u64, Weak<CancelWord>>,
     running: bool,
 }
@@ -109,23 +109,23 @@ impl Watchdog {
     fn of_this_process() -> Result<&'static Self, Errno> {
         let watchdog = WATCHDOG.get_or_try_init(|| {
             let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-            Ok(Self { epoll, next: AtomicU64::new(0), tied: Mutex::default() })
+            Ok(Self { epoll, next: AtomicU64::new(0), table: Mutex::default() })
         });
         watchdog.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))
     }
 
     fn add(&'static self, watched: &Watched, cancel: Weak<CancelWord>) -> Result<u64, Errno> {
         let token = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut tied = self.lock();
-        if !tied.running {
+        let mut table = self.lock();
+        if !table.running {
             thread::spawn("flipcall-watch", || self.run())
                 .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))?;
-            tied.running = true;
+            table.running = true;
         }
-        tied.cancels.insert(token, cancel);
+        table.cancels.insert(token, cancel);
         let added = epoll::add(&self.epoll, watched.fd(), EventData::new_u64(token), watched.events());
         if let Err(errno) = added {
-            tied.cancels.remove(&token);
+            table.cancels.remove(&token);
             return Err(errno);
         }
         Ok(token)
@@ -155,8 +155,8 @@ impl Watchdog {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Tied> {
-        lock(&self.tied)
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        lock(&self.table)
     }
 }
 
@@ -165,22 +165,22 @@ mod tests {
     use super::*;
 
     /// Whether the thread that watches still knows of a cancel word.
-    fn is_tied(cancel: &Arc<CancelWord>) -> bool {
+    fn is_known(cancel: &Arc<CancelWord>) -> bool {
         let watchdog = Watchdog::of_this_process().unwrap();
-        watchdog.lock().cancels.values().any(|tied| std::ptr::eq(tied.as_ptr(), Arc::as_ptr(cancel)))
+        watchdog.lock().cancels.values().any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(cancel)))
     }
 
     #[test]
-    fn a_tie_that_is_dropped_leaves_nothing() {
+    fn a_watch_that_is_dropped_leaves_nothing() {
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         let shared = Arc::new(OwnedFd::from(ours));
         let cancel = Arc::new(CancelWord::new());
         // The same socket again: it is out of the set, or it could not be added.
         for _ in 0..3 {
-            let tie = Tie::new(Watched::Shared(Arc::clone(&shared)), &cancel).unwrap();
-            assert!(is_tied(&cancel));
-            drop(tie);
-            assert!(!is_tied(&cancel));
+            let watch = Watch::new(Watched::Shared(Arc::clone(&shared)), &cancel).unwrap();
+            assert!(is_known(&cancel));
+            drop(watch);
+            assert!(!is_known(&cancel));
         }
     }
 
@@ -188,7 +188,7 @@ mod tests {
     fn what_cannot_be_watched_leaves_nothing() {
         let cancel = Arc::new(CancelWord::new());
         let file = std::fs::File::open("/proc/self/exe").unwrap();
-        assert_eq!(Tie::new(Watched::Socket(file.into()), &cancel).unwrap_err(), Errno::PERM);
-        assert!(!is_tied(&cancel));
+        assert_eq!(Watch::new(Watched::Socket(file.into()), &cancel).unwrap_err(), Errno::PERM);
+        assert!(!is_known(&cancel));
     }
 }

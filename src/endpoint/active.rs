@@ -1,13 +1,14 @@
-//! The connection whose pen is ours.
+//! The connection while control is ours.
 
 use super::core::{Core, Left};
 use super::datagram::{DatagramReader, DatagramWriter};
 use super::{Interrupted, ShutdownHandle, Waiting};
 use crate::control::Counters;
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
 use crate::sys::sync::Ordering;
-use crate::{Deadline, Error, ErrorKind, Result};
 
-/// A connected end of a window that holds the pen: it may read the datagram that came with it and write the next one.
+/// A connected end of a window that holds control: it may read the datagram that came with it and write the next one.
 ///
 /// After a fatal error it is poisoned: every later call returns an error of the same kind. Dropping it shuts the connection down.
 #[derive(Debug)]
@@ -85,7 +86,7 @@ impl Endpoint {
         Ok(Finished { core })
     }
 
-    /// [`send_recv`](Self::send_recv) for a caller that keeps its own account of who holds the pen: after a deadline the connection
+    /// [`send_recv`](Self::send_recv) for a caller that keeps its own account of who holds control: after a deadline the connection
     /// stays here, and [`wait`](Self::wait) goes on. If it had to wait, the deadline is absolute after it.
     #[inline]
     pub(crate) fn call(&mut self, length: u32, deadline: &mut Deadline) -> Result<u32, Halted> {
@@ -112,7 +113,7 @@ impl Endpoint {
         core.call_slowly(length, left, deadline).map_err(Halted::Unanswered)
     }
 
-    /// A [`call`](Self::call) in the midst of a transfer, where the peer is at work and gives the pen back soon.
+    /// A [`call`](Self::call) in the midst of a transfer, where the peer is at work and gives control back soon.
     pub(crate) fn call_busy(&mut self, length: u32, deadline: Deadline) -> Result<u32, Halted> {
         let Some(core) = &mut self.core else { return Err(Halted::Unsent(self.absent())) };
         core.flip(length).map_err(Halted::Unsent)?;
@@ -127,7 +128,7 @@ impl Endpoint {
         }
     }
 
-    /// The second half: the length of the datagram that comes with the pen. A deadline leaves the connection as it is, and the next
+    /// The second half: the length of the datagram that comes with control. A deadline leaves the connection as it is, and the next
     /// wait goes on.
     pub(crate) fn wait(&mut self, deadline: Deadline) -> Result<u32> {
         match &mut self.core {
@@ -153,7 +154,7 @@ impl Endpoint {
         self.capacity
     }
 
-    /// Bytes of the datagram that came with the pen, 0 before the first.
+    /// Bytes of the datagram that came with control, 0 before the first.
     pub fn received(&self) -> u32 {
         self.core.as_ref().map_or(0, |core| core.received)
     }
@@ -165,7 +166,7 @@ impl Endpoint {
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) if the range does not lie in the received datagram.
     #[inline(always)]
-    pub fn read(&self, offset: u32, bytes: &mut [u8]) -> Result<()> {
+    pub fn read_at(&self, offset: u32, bytes: &mut [u8]) -> Result<()> {
         self.core.as_ref().ok_or_else(|| self.absent())?.read(offset, bytes)
     }
 
@@ -174,7 +175,7 @@ impl Endpoint {
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) if the range does not fit the [capacity](Self::capacity).
     #[inline(always)]
-    pub fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<()> {
+    pub fn write_at(&mut self, offset: u32, bytes: &[u8]) -> Result<()> {
         match &mut self.core {
             Some(core) => core.write(offset, bytes),
             None => Err(self.absent()),
@@ -184,10 +185,10 @@ impl Endpoint {
     /// Copies `bytes` to the start of the next datagram and returns their number, ready for [`send_recv`](Self::send_recv).
     ///
     /// # Errors
-    /// As [`write`](Self::write).
+    /// As [`write_at`](Self::write_at).
     #[inline(always)]
     pub fn write_datagram(&mut self, bytes: &[u8]) -> Result<u32> {
-        self.write(0, bytes)?;
+        self.write_at(0, bytes)?;
         // What fits a window has a length that is a u32.
         Ok(bytes.len() as u32)
     }

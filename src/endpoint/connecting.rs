@@ -5,15 +5,16 @@ use super::core::Core;
 use super::greeting::{self, Greeting, LONGEST};
 use super::{Interrupted, Options, ShutdownHandle};
 use crate::control::{Counters, Side};
+use crate::deadline::Deadline;
+use crate::error::{Error, Result};
 use crate::window::Window;
-use crate::{Deadline, Error, Result};
 
 /// The end of a window that speaks first, before it has connected.
 ///
 /// A window has one client and one server, in its whole life: a second client of the same window breaks into the conversation of the
 /// first, and a window that was shut down, as dropping either end does, stays so. To connect again, allocate another window.
 #[derive(Debug)]
-pub struct Client {
+pub struct Connector {
     core: Box<Core>,
     /// Whether the offer is out.
     greeted: bool,
@@ -21,13 +22,13 @@ pub struct Client {
 
 /// The end of a window that is called, before the first call came.
 #[derive(Debug)]
-pub struct Server {
+pub struct Acceptor {
     core: Box<Core>,
     /// Whether the client's offer was answered.
     greeted: bool,
 }
 
-impl Client {
+impl Connector {
     /// The client's end of a window.
     ///
     /// # Errors
@@ -36,7 +37,7 @@ impl Client {
         Ok(Self { core: Core::new(window, Side::Client, options)?, greeted: false })
     }
 
-    /// Shakes hands; returns once the server has answered. The client then holds the pen.
+    /// Shakes hands; returns once the server has answered. The client then holds control.
     ///
     /// # Errors
     /// At the deadline, [`Interrupted::TimedOut`] gives the client back and connecting can go on. Everything else is
@@ -76,11 +77,11 @@ impl Client {
 
     /// What the endpoint did so far.
     pub fn counters(&self) -> Counters {
-        self.core.shared.tally.snapshot()
+        self.core.shared.counters.snapshot()
     }
 }
 
-impl Server {
+impl Acceptor {
     /// The server's end of a window.
     ///
     /// # Errors
@@ -89,7 +90,7 @@ impl Server {
         Ok(Self { core: Core::new(window, Side::Server, options)?, greeted: false })
     }
 
-    /// Shakes hands and waits for the first call: returns the connection, whose pen the server now holds, and the length of the
+    /// Shakes hands and waits for the first call: returns the connection, of which the server now has control, and the length of the
     /// first datagram in bytes.
     ///
     /// # Errors
@@ -136,7 +137,7 @@ impl Server {
 
     /// What the endpoint did so far.
     pub fn counters(&self) -> Counters {
-        self.core.shared.tally.snapshot()
+        self.core.shared.counters.snapshot()
     }
 }
 

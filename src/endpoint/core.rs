@@ -1,10 +1,11 @@
 //! What every state of a connection carries.
 
-use crate::control::{Side, Stop, Transfer, Violation};
+use crate::control::{Side, StateViolation, Stop, Transfer};
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
 use crate::sys::cancel::Cancel;
 use crate::sys::mapping::Mapping;
 use crate::window::Window;
-use crate::{Deadline, Error, ErrorKind, Result};
 
 use super::Options;
 use super::handle::Shared;
@@ -17,7 +18,7 @@ pub(super) enum Left {
     /// The datagram is out, its answer is not here.
     Answer,
     /// The answer is here and breaks the protocol.
-    Broken(Violation),
+    Broken(StateViolation),
 }
 
 /// The connection itself. Dropping it shuts it down, unless the last word was said.
@@ -26,7 +27,7 @@ pub(super) struct Core {
     pub(super) transfer: Transfer,
     pub(super) shared: Shared,
     pub(super) stale: Stale,
-    /// Bytes of the datagram that came with the pen.
+    /// Bytes of the datagram that came with control.
     pub(super) received: u32,
     /// Whether extensions are offered and accepted.
     pub(super) extends: bool,
@@ -39,7 +40,7 @@ pub(super) struct Core {
 impl Core {
     pub(super) fn new(window: Window, side: Side, options: Options) -> Result<Box<Self>> {
         let shared = Shared::new(window);
-        let mut transfer = Transfer::new(side, options.policy, shared.cancel.clone(), shared.tally.clone());
+        let mut transfer = Transfer::new(side, options.policy, shared.cancel.clone(), shared.counters.clone());
         if let Some(watched) = options.watched {
             transfer.watch(watched).map_err(|errno| Error::system("watching the peer", errno))?;
         }
@@ -94,7 +95,7 @@ impl Core {
         self.wait(deadline)
     }
 
-    /// Hands over the pen with a datagram of `length` bytes.
+    /// Hands over control with a datagram of `length` bytes.
     pub(super) fn flip(&mut self, length: u32) -> Result<()> {
         self.may_flip(length)?;
         if let Some(end) = self.stale.before_flip(length) {
@@ -104,7 +105,7 @@ impl Core {
         flipped.map_err(|found| self.fail(self.transfer.refused_flip(found)))
     }
 
-    /// Waits for the pen; returns the length of the datagram that came with it.
+    /// Waits for control; returns the length of the datagram that came with it.
     pub(super) fn wait(&mut self, deadline: Deadline) -> Result<u32> {
         let waited = self.transfer.wait(self.mapping.header(), deadline);
         self.take(waited)
@@ -178,7 +179,7 @@ impl Core {
 
     /// A violation in a handshake.
     pub(super) fn bad_handshake(&mut self, fault: &'static str) -> Error {
-        self.fail(Stop::Violation(Violation::Handshake(fault)))
+        self.fail(Stop::Violation(StateViolation::Handshake(fault)))
     }
 
     /// Copies bytes into the datagram.

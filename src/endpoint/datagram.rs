@@ -4,7 +4,7 @@ use std::io;
 
 use super::Endpoint;
 
-/// Reads the datagram that came with the pen, front to back, each byte once. gVisor's `DatagramReader`.
+/// Reads the datagram that came with control, front to back, each byte once. gVisor's `DatagramReader`.
 #[derive(Debug)]
 pub struct DatagramReader<'a> {
     endpoint: &'a Endpoint,
@@ -25,7 +25,7 @@ impl<'a> DatagramReader<'a> {
     /// The next `N` bytes, or `None` if fewer remain; then none is read.
     ///
     /// ```
-    /// # fn read(endpoint: &flipcall::Endpoint) -> Option<u32> {
+    /// # fn read(endpoint: &flipcall::endpoint::Endpoint) -> Option<u32> {
     /// let mut reader = endpoint.reader();
     /// let count = u32::from_ne_bytes(reader.read_array()?);
     /// # Some(count) }
@@ -35,7 +35,7 @@ impl<'a> DatagramReader<'a> {
         if N > self.remaining() as usize {
             return None;
         }
-        self.endpoint.read(self.at, &mut bytes).ok()?;
+        self.endpoint.read_at(self.at, &mut bytes).ok()?;
         self.at += N as u32;
         Some(bytes)
     }
@@ -44,7 +44,7 @@ impl<'a> DatagramReader<'a> {
 impl io::Read for DatagramReader<'_> {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         let count = to.len().min(self.remaining() as usize);
-        self.endpoint.read(self.at, &mut to[..count])?;
+        self.endpoint.read_at(self.at, &mut to[..count])?;
         self.at += count as u32;
         Ok(count)
     }
@@ -84,7 +84,7 @@ impl<'a> DatagramWriter<'a> {
 impl io::Write for DatagramWriter<'_> {
     fn write(&mut self, from: &[u8]) -> io::Result<usize> {
         let count = from.len().min(self.remaining() as usize);
-        self.endpoint.write(self.at, &from[..count])?;
+        self.endpoint.write_at(self.at, &from[..count])?;
         self.at += count as u32;
         Ok(count)
     }

@@ -9,8 +9,8 @@ use std::fmt;
 use serde_core::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::control::Violation;
-use crate::{Error, ErrorKind, Result};
+use crate::control::StateViolation;
+use crate::error::{Error, ErrorKind, Result};
 
 /// The most bytes of a handshake datagram.
 pub(super) const LONGEST: u32 = 4096;
@@ -71,7 +71,7 @@ impl Greeting {
     /// nests deeper than 16.
     pub fn parse(datagram: &[u8]) -> Result<Self> {
         parse(datagram).map_err(|fault| {
-            Error::caused(ErrorKind::Violation, "the peer broke the protocol", Violation::Handshake(fault))
+            Error::caused(ErrorKind::Violation, "the peer broke the protocol", StateViolation::Handshake(fault))
         })
     }
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 
 use crossbeam_utils::CachePadded;
 
-use crate::control::{Counters, Tally, shut_down};
+use crate::control::{CounterCells, Counters, shut_down};
 use crate::sys::cancel::{Cancel, CancelWord};
 use crate::window::Window;
 
@@ -13,23 +13,23 @@ use crate::window::Window;
 pub(super) struct Shared {
     pub(super) window: Arc<Window>,
     pub(super) cancel: Arc<CancelWord>,
-    pub(super) tally: Arc<CachePadded<Tally>>,
+    pub(super) counters: Arc<CachePadded<CounterCells>>,
 }
 
 impl Shared {
     pub(super) fn new(window: Window) -> Self {
-        Self { window: Arc::new(window), cancel: Arc::new(CancelWord::new()), tally: Arc::default() }
+        Self { window: Arc::new(window), cancel: Arc::new(CancelWord::new()), counters: Arc::default() }
     }
 
     pub(super) fn shut_down(&self) {
-        shut_down(self.window.mapping().header(), &self.cancel, &self.tally);
+        shut_down(self.window.mapping().header(), &self.cancel, &self.counters);
     }
 
     pub(super) fn handle(&self) -> ShutdownHandle {
         ShutdownHandle {
             window: Arc::downgrade(&self.window),
             cancel: Arc::clone(&self.cancel),
-            tally: Arc::clone(&self.tally),
+            counters: Arc::clone(&self.counters),
         }
     }
 }
@@ -41,7 +41,7 @@ impl Shared {
 pub struct ShutdownHandle {
     window: Weak<Window>,
     cancel: Arc<CancelWord>,
-    tally: Arc<CachePadded<Tally>>,
+    counters: Arc<CachePadded<CounterCells>>,
 }
 
 impl ShutdownHandle {
@@ -52,7 +52,7 @@ impl ShutdownHandle {
     /// Returns at once, whatever the peer does, and does not wait for the calls to return. Again is no error.
     pub fn shut_down(&self) {
         if let Some(window) = self.window.upgrade() {
-            shut_down(window.mapping().header(), &self.cancel, &self.tally);
+            shut_down(window.mapping().header(), &self.cancel, &self.counters);
         }
     }
 
@@ -63,6 +63,6 @@ impl ShutdownHandle {
 
     /// What the endpoint did so far.
     pub fn counters(&self) -> Counters {
-        self.tally.snapshot()
+        self.counters.snapshot()
     }
 }

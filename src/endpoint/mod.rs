@@ -1,28 +1,29 @@
 //! The typed connection over a window.
 //!
-//! Who may do what when is in the types. A [`Client`] can only [`connect`](Client::connect), a [`Server`] can only wait for its
-//! [first call](Server::recv_first); both become an [`Endpoint`], whose holder has the pen: it fills in a datagram and flips
-//! with [`send_recv`](Endpoint::send_recv), which returns once the pen is back. A call that missed its deadline becomes a [`Waiting`], which
+//! Who may do what when is in the types. A [`Connector`] can only [`connect`](Connector::connect), an [`Acceptor`] can only wait for its
+//! [first call](Acceptor::recv_first); both become an [`Endpoint`], whose holder has control: it fills in a datagram and flips
+//! with [`send_recv`](Endpoint::send_recv), which returns once control is back. A call that missed its deadline becomes a [`Waiting`], which
 //! waits on or is dropped. [`send_last`](Endpoint::send_last) ends the conversation. The one thing that may happen at any time, from
 //! any thread, is a shutdown, on a [`ShutdownHandle`] of its own.
 //!
 //! ```text
-//!  Client ──connect──▶ Endpoint ──send_last──▶ Finished
-//!                       ▲    │ send_recv
-//!  Server ──recv_first──┤    ├──answer in time──▶ (the same Endpoint)
-//!                       │    ▼ deadline
-//!                       └─ Waiting ──drop──▶ shut down
-//!                        resume
+//!  Connector ──connect──▶ Endpoint ──send_last──▶ Finished
+//!                          ▲    │ send_recv
+//!  Acceptor ──recv_first───┤    ├──answer in time──▶ (this Endpoint)
+//!                          │    ▼ deadline
+//!                          └─ Waiting ──drop──▶ shut down
+//!                           resume
 //! ```
 //!
 //! ```
 //! use flipcall::window::{Allocator, Window};
-//! use flipcall::{Client, Deadline, Options, Server};
+//! use flipcall::endpoint::{Acceptor, Connector, Options};
+//! use flipcall::Deadline;
 //! use std::io::{Read, Write};
 //!
 //! let allocator = Allocator::new()?;
 //! let descriptor = allocator.allocate(4096)?;
-//! let server = Server::new(Window::map(&descriptor)?, Options::new())?;
+//! let server = Acceptor::new(Window::map(&descriptor)?, Options::new())?;
 //! let serving = std::thread::spawn(move || -> Result<(), flipcall::Error> {
 //!     let (mut endpoint, _) = server.recv_first(Deadline::NEVER)?;
 //!     loop {
@@ -33,7 +34,7 @@
 //!     }
 //! });
 //!
-//! let client = Client::new(Window::map(&descriptor)?, Options::new())?;
+//! let client = Connector::new(Window::map(&descriptor)?, Options::new())?;
 //! let mut endpoint = client.connect(Deadline::NEVER)?;
 //! let length = endpoint.write_datagram(b"world")?;
 //! endpoint.send_recv(length, Deadline::NEVER)?;
@@ -51,14 +52,14 @@
 //!
 //! | Go | here |
 //! |---|---|
-//! | `NewEndpoint(ClientSide, pwd)` · `NewEndpoint(ServerSide, pwd)` | [`Client::new`] · [`Server::new`] |
-//! | `Connect` | [`Client::connect`] |
-//! | `RecvFirst` | [`Server::recv_first`] |
-//! | `SendRecv` · `SendRecvFast` | [`Endpoint::send_recv`], with a [`WaitPolicy`](crate::WaitPolicy) |
+//! | `NewEndpoint(ClientSide, pwd)` · `NewEndpoint(ServerSide, pwd)` | [`Connector::new`] · [`Acceptor::new`] |
+//! | `Connect` | [`Connector::connect`] |
+//! | `RecvFirst` | [`Acceptor::recv_first`] |
+//! | `SendRecv` · `SendRecvFast` | [`Endpoint::send_recv`], with a [`WaitPolicy`] |
 //! | `SendLast` | [`Endpoint::send_last`] |
 //! | `Shutdown` | [`ShutdownHandle::shut_down`] |
 //! | `Destroy` | dropping it, which shuts down first |
-//! | `Data` | [`Endpoint::read`], [`Endpoint::write`]: copies, never a slice of what the peer can change |
+//! | `Data` | [`Endpoint::read_at`], [`Endpoint::write_at`]: copies, never a slice of what the peer can change |
 //! | `DataCap` | [`Endpoint::capacity`] |
 //! | `NewReader` · `NewWriter` | [`Endpoint::reader`] · [`Endpoint::writer`] |
 //! | `PacketWindowAllocator` · `PacketWindowDescriptor` | [`Allocator`](crate::window::Allocator) · [`WindowDescriptor`](crate::window::WindowDescriptor) |
@@ -70,19 +71,20 @@ mod core;
 mod datagram;
 mod greeting;
 mod handle;
+mod inline;
 mod options;
-mod short;
 mod spawn;
 mod stale;
 mod waiting;
 
+pub use crate::control::{Counters, StateViolation, WaitPolicy};
 pub(crate) use active::Halted;
 pub use active::{Endpoint, Finished};
-pub use connecting::{Client, Server};
+pub use connecting::{Acceptor, Connector};
 pub use datagram::{DatagramReader, DatagramWriter};
 pub use greeting::Greeting;
 pub use handle::ShutdownHandle;
+pub(crate) use inline::{INLINE, INLINE_BYTES, INLINE_HEAD, INLINE_WORDS};
 pub use options::Options;
-pub(crate) use short::{SHORT, SHORT_BYTES, SHORT_HEAD, SHORT_WORDS};
 pub use spawn::{Inherited, Spawned, pass_descriptor, take_descriptor};
 pub use waiting::{Interrupted, Waiting};

@@ -3,13 +3,12 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use crate::WaitPolicy;
-use crate::control::Watched;
+use crate::control::{WaitPolicy, Watched};
 
 /// What an endpoint is told when it is made.
 ///
 /// ```
-/// use flipcall::{Options, WaitPolicy};
+/// use flipcall::endpoint::{Options, WaitPolicy};
 /// let options = Options::new().policy(WaitPolicy::Spin).base_protocol();
 /// ```
 #[derive(Debug, Default)]
@@ -46,7 +45,7 @@ impl Options {
         self
     }
 
-    /// Ties the endpoint to a socket whose other end only the peer holds: when that end is closed, however the peer ended,
+    /// Watches a socket whose other end only the peer holds: when that end is closed, however the peer ended,
     /// waits return [`PeerGone`](crate::ErrorKind::PeerGone) within 100 ms. No byte of it is read. Without anything watched a dead peer
     /// shows as a deadline.
     pub fn watch_socket(mut self, socket: OwnedFd) -> Self {
@@ -60,7 +59,7 @@ impl Options {
         self
     }
 
-    /// Ties the endpoint to the process behind a pidfd, as [`watch_socket`](Self::watch_socket) does to a socket.
+    /// Watches the process behind a pidfd, as [`watch_socket`](Self::watch_socket) does to a socket.
     pub fn watch_process(mut self, pidfd: OwnedFd) -> Self {
         self.watched = Some(Watched::Process(pidfd));
         self

@@ -4,7 +4,8 @@
 //! the other. An environment variable tells the child where to look.
 //!
 //! ```no_run
-//! use flipcall::{Deadline, Options, Spawned, WaitPolicy};
+//! use flipcall::endpoint::{Options, Spawned, WaitPolicy};
+//! use flipcall::Deadline;
 //! use std::process::Command;
 //!
 //! let mut child = Spawned::start(Command::new("device-model"), 4096, Options::new())?;
@@ -25,10 +26,11 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags};
 
-use super::{Client, Endpoint, Interrupted, Options, Server, ShutdownHandle};
+use super::{Acceptor, Connector, Endpoint, Interrupted, Options, ShutdownHandle};
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
 use crate::sys::spawn;
 use crate::window::{Allocator, Seals, Window};
-use crate::{Deadline, Error, ErrorKind, Result};
 
 /// Names the variable that tells a child where its window is: `descriptor,offset,length,socket`.
 const VARIABLE: &str = "FLIPCALL_WINDOW";
@@ -42,7 +44,7 @@ const GRACE: Duration = Duration::from_secs(2);
 pub struct Spawned {
     child: Child,
     pidfd: OwnedFd,
-    client: Option<Client>,
+    client: Option<Connector>,
     /// What a failed handshake left, for whoever tries again.
     failed: Option<Error>,
     handle: ShutdownHandle,
@@ -75,7 +77,7 @@ impl Spawned {
         // The command holds the child's end of the socket, whose closing shows the child's death.
         drop(command);
         let connected = watch(&child).and_then(|(pidfd, watched)| {
-            let client = Client::new(window, options.watch_process(watched))?;
+            let client = Connector::new(window, options.watch_process(watched))?;
             Ok((pidfd, client))
         });
         match connected {
@@ -99,7 +101,7 @@ impl Spawned {
     ///
     /// # Errors
     /// [`Timeout`](ErrorKind::Timeout), after which it can be tried again; [`InvalidInput`](ErrorKind::InvalidInput) if it is
-    /// connected already; otherwise as [`Client::connect`], and again the same after a failure.
+    /// connected already; otherwise as [`Connector::connect`], and again the same after a failure.
     pub fn connect(&mut self, deadline: impl Into<Deadline>) -> Result<Endpoint> {
         let taken = || self.failed.clone().unwrap_or_else(|| Error::invalid("the child is connected already"));
         let client = self.client.take().ok_or_else(taken)?;
@@ -204,8 +206,8 @@ impl Inherited {
     ///
     /// # Errors
     /// [`System`](ErrorKind::System) if the watchdog cannot be started.
-    pub fn into_server(self, options: Options) -> Result<Server> {
-        Server::new(self.window, options.watch_socket(self.socket))
+    pub fn into_acceptor(self, options: Options) -> Result<Acceptor> {
+        Acceptor::new(self.window, options.watch_socket(self.socket))
     }
 }
 

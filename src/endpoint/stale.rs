@@ -1,9 +1,9 @@
-//! Which bytes of ours must not be in the window when the pen goes over.
+//! Which bytes of ours must not be in the window when control goes over.
 
 /// Keeps track of how far we wrote.
 #[derive(Debug)]
 pub(super) struct Stale {
-    /// End of what may be left of us in the window: what was written since we got the pen and, where that counts, before.
+    /// End of what may be left of us in the window: what was written since we got control and, where that counts, before.
     end: u32,
     /// All ones where earlier datagrams count, 0 where they do not: what of `end` outlives a flip, without a branch in every call.
     earlier: u32,

@@ -3,15 +3,17 @@
 use super::ShutdownHandle;
 use super::active::Endpoint;
 use super::core::Core;
-use crate::{Deadline, Error, ErrorKind, Result};
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
 
-/// A connection whose answer is late. The pen is the peer's.
+/// A connection whose answer is late. Control is the peer's.
 ///
 /// [`resume`](Self::resume) waits on; dropping it shuts the connection down. Either way the late answer is never taken for that of a
 /// later call.
 ///
 /// ```
-/// use flipcall::{Endpoint, Error, Interrupted};
+/// use flipcall::endpoint::{Endpoint, Interrupted};
+/// use flipcall::Error;
 /// use std::time::Duration;
 ///
 /// /// Waits a little, says so, and waits on. The connection comes back with the answer.

@@ -1,4 +1,4 @@
-//! From a message type to the code that answers it.
+//! From the number of a method to the code that answers it.
 //!
 //! ```
 //! use flipcall::rpc::{Router, Status};
@@ -32,7 +32,11 @@ pub(super) struct Route {
     pub(super) takes_fds: bool,
 }
 
-/// The methods of a server by their message types, `0x0001` to `0xFEFF`. An unknown type is answered by error 2 with the type in hex.
+/// The methods of a server by their numbers, `0x0001` to `0xFEFF`, which are the message types on the wire. A call of any other number is
+/// answered with [`Code::InvalidArgument`](super::Code::InvalidArgument) and a text that names it.
+///
+/// A method runs on the thread of the channel that it was called through, so several may run at the same time. A method that panics is
+/// answered with [`Code::Unknown`](super::Code::Unknown), and its channel goes on.
 #[derive(Default)]
 pub struct Router {
     /// Sorted by tag.
@@ -40,15 +44,17 @@ pub struct Router {
 }
 
 impl Router {
-    /// A router that knows no type.
+    /// A router without methods.
+    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Serves a message type with a function from request to answer. A request that does not decode is answered by error 2.
+    /// Serves a method with a function from request to answer. A request that does not decode is answered with
+    /// [`Code::InvalidArgument`](super::Code::InvalidArgument).
     ///
     /// # Panics
-    /// If the type is outside the range of services, or served already; the same holds for the other methods.
+    /// If the number is 0 or over `0xFEFF`, or is served already.
     pub fn unary<Q: DecodeOwned, R: Encode>(
         &mut self,
         tag: u16,
@@ -60,8 +66,11 @@ impl Router {
         })
     }
 
-    /// Serves a message type with a function that gets the request's bytes and answers by itself: it may borrow from the request, and
-    /// answer with something that borrows.
+    /// Serves a method with a function that gets the request's bytes and answers by itself. It may borrow from the request, and answer with
+    /// something that borrows.
+    ///
+    /// # Panics
+    /// As [`unary`](Self::unary).
     pub fn raw(
         &mut self,
         tag: u16,
@@ -70,7 +79,11 @@ impl Router {
         self.add(tag, Method::Unary(Box::new(method)), false)
     }
 
-    /// As [`raw`](Self::raw), for requests that may carry descriptors.
+    /// As [`raw`](Self::raw), for requests that may carry descriptors, which [`Context::take_fd`] hands out. Every other method answers such
+    /// a request with [`Code::InvalidArgument`](super::Code::InvalidArgument).
+    ///
+    /// # Panics
+    /// As [`unary`](Self::unary).
     pub fn raw_with_fds(
         &mut self,
         tag: u16,
@@ -79,7 +92,10 @@ impl Router {
         self.add(tag, Method::Unary(Box::new(method)), true)
     }
 
-    /// Serves a message type with a function that answers in chunks; [`Client::stream`](super::Client::stream) calls it.
+    /// Serves a method with a function that answers in chunks; [`Client::stream`](super::Client::stream) calls it.
+    ///
+    /// # Panics
+    /// As [`unary`](Self::unary).
     ///
     /// ```
     /// # use flipcall::rpc::{Client, Router, Server, codec::from_bytes};
@@ -115,9 +131,12 @@ impl Router {
     }
 
     fn add(&mut self, tag: u16, method: Method, takes_fds: bool) -> &mut Self {
-        assert!(wire::SERVICE_TYPES.contains(&tag), "{tag:#06x} is not a type that a service can have");
+        assert!(
+            wire::SERVICE_TYPES.contains(&tag),
+            "no method can have the number {tag:#06x}: methods go from 0x0001 to 0xfeff"
+        );
         match self.routes.binary_search_by_key(&tag, |route| route.tag) {
-            Ok(_) => panic!("{tag:#06x} is served already"),
+            Ok(_) => panic!("the router has a method {tag:#06x} already"),
             Err(at) => self.routes.insert(at, Route { tag, method, takes_fds }),
         }
         self

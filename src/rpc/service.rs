@@ -2,12 +2,19 @@
 
 /// Makes a typed client, a server trait and its registration out of a list of methods.
 ///
-/// `service Name with NameClient` makes the struct `NameClient`, whose methods call, and the trait `Name`, whose methods answer,
-/// with a function `route` that adds them to a [`Router`](crate::rpc::Router). (The client's name is spelled out, because a
-/// macro of this kind cannot make one up.) Arguments are one payload, one after the other, at most eight; types that borrow
-/// (`&str`, `&[u8]`) are borrowed from the request in the server. Documentation comments carry over to both. Methods that stream or
-/// take descriptors are added to the router by hand ([`Router::streaming`](crate::rpc::Router::streaming)), and called through a clone
-/// of the client that `NameClient::new` was given.
+/// `service Name with NameClient` makes two things:
+///
+/// - the trait `Name`, whose methods answer calls; its function `route` adds them to a [`Router`](crate::rpc::Router);
+/// - the struct `NameClient`, whose methods make calls, each with a deadline as its last argument. Its name is spelled out, because a macro
+///   of this kind cannot make one up.
+///
+/// Each method has a number from `0x0001` to `0xFEFF`, which is its message type on the wire; two services in one router must not share
+/// one. Arguments, at most eight, are encoded one after the other. In the server, arguments of types that borrow (`&str`, `&[u8]`) are
+/// borrowed from the request. Documentation comments carry over to both. `new`, `client` and `route` are taken: a method cannot have one
+/// of these names.
+///
+/// Methods that stream or take descriptors are added to the router by hand ([`Router::streaming`](crate::rpc::Router::streaming),
+/// [`Router::raw_with_fds`](crate::rpc::Router::raw_with_fds)), and called through [`Client`](crate::rpc::Client) itself.
 ///
 /// ```
 /// use flipcall::rpc::{Client, Context, Router, Server, Status};
@@ -69,7 +76,7 @@ macro_rules! service {
             /// Adds all methods to a router.
             ///
             /// # Panics
-            /// If one of the message types is served already.
+            /// If the router has a method of one of these numbers already, or a number is 0 or over `0xFEFF`.
             fn route(self: ::std::sync::Arc<Self>, router: &mut $crate::rpc::Router)
             where
                 Self: ::std::marker::Sized,
@@ -91,11 +98,13 @@ macro_rules! service {
 
         impl $client {
             /// Calls the service over `client`.
+            #[must_use]
             $visible fn new(client: $crate::rpc::Client) -> Self {
                 Self(client)
             }
 
-            /// The client underneath.
+            /// The client that the calls go through.
+            #[must_use]
             $visible fn client(&self) -> &$crate::rpc::Client {
                 &self.0
             }

@@ -10,11 +10,11 @@ macro_rules! event {
     ($level:ident, $($name:ident = $(%)? $value:expr,)* $text:literal) => {{ $(let _ = &$value;)* }};
 }
 
-use crate::Error;
+use crate::error::Error;
 
-/// A line of the server ended because its client broke the protocol, or by a failed system call.
-pub(super) fn line_ended(error: &Error) {
-    event!(warn, error = %error, "a client's line ended");
+/// A channel or connection of the server ended because its client broke the protocol, or by a failed system call.
+pub(super) fn transport_ended(error: &Error) {
+    event!(warn, error = %format_args!("{error:#}"), "a client's channel or connection ended");
 }
 
 /// A client is connected.
@@ -29,15 +29,15 @@ pub(super) fn channel_opened(window: u32) {
 
 /// A client goes on without a window.
 pub(super) fn fell_back(error: &Error) {
-    event!(warn, error = %error, "no window to be had, going on over a socket");
+    event!(warn, error = %format_args!("{error:#}"), "no window to be had, going on over a socket");
 }
 
 /// A client's channel can no longer be used.
 pub(super) fn poisoned(error: &Error) {
-    event!(warn, error = %error, "a channel ended");
+    event!(warn, error = %format_args!("{error:#}"), "a channel ended");
 }
 
-/// A call missed its deadline; its channel waits for the late answer.
+/// A call missed its deadline; its channel is in quarantine until the answer comes.
 pub(super) fn slow_call(tag: u16) {
     event!(warn, tag = tag, "a call missed its deadline");
 }

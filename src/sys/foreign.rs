@@ -170,10 +170,10 @@ impl Closer {
                 state.end(account);
             }
             state.idle += 1;
-            let late;
-            (state, late) = wait_timeout(&self.work, state, LINGER);
+            let timed_out;
+            (state, timed_out) = wait_timeout(&self.work, state, LINGER);
             state.idle -= 1;
-            if late && state.queue.is_empty() {
+            if timed_out && state.queue.is_empty() {
                 state.threads -= 1;
                 return;
             }

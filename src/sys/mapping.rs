@@ -17,7 +17,7 @@ pub(crate) const HEADER_LEN: u32 = 16;
 
 /// A shared, writable mapping of a window, unmapped when its last clone is dropped.
 ///
-/// Address and length stand in each clone: between the moment in which a call sees its pen and the one in which it hands it back, a
+/// Address and length stand in each clone: between the moment in which a call gets control and the one in which it hands it back, a
 /// pointer less has to be followed.
 #[derive(Debug, Clone)]
 pub(crate) struct Mapping {

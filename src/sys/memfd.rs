@@ -6,16 +6,16 @@ use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::process::Resource;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// What every file of ours is sealed with before a peer sees it: its size is fixed, and so are its seals.
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
 /// What a file is sealed with that its peer has yet to seal further: its size is fixed.
-const EARLY_SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
+const SEALS_BEFORE_MAP: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
 
 /// What is added once both sides have mapped it: no new writable mapping, no write, no hole, no further seal.
-const LATE_SEALS: SealFlags = SealFlags::FUTURE_WRITE.union(SealFlags::SEAL);
+const SEALS_AFTER_MAP: SealFlags = SealFlags::FUTURE_WRITE.union(SealFlags::SEAL);
 
 /// A new file of `size` zero bytes, close-on-exec, not executable, sealed against shrinking, growing and further seals. It is
 /// sparse: a page costs memory once it is touched.
@@ -23,14 +23,14 @@ pub(crate) fn create(name: &str, size: u64) -> Result<OwnedFd> {
     create_sealed(name, size, SEALS)
 }
 
-/// As [`create`], but more seals can be added, see [`seal_late`].
+/// As [`create`], but more seals can be added, see [`seal_after_map`].
 pub(crate) fn create_open(name: &str, size: u64) -> Result<OwnedFd> {
-    create_sealed(name, size, EARLY_SEALS)
+    create_sealed(name, size, SEALS_BEFORE_MAP)
 }
 
 /// Forbids everything but the mappings that exist. `false`: somebody sealed the file before us without that.
-pub(crate) fn seal_late(fd: &OwnedFd) -> Result<bool> {
-    match rustix::fs::fcntl_add_seals(fd, LATE_SEALS) {
+pub(crate) fn seal_after_map(fd: &OwnedFd) -> Result<bool> {
+    match rustix::fs::fcntl_add_seals(fd, SEALS_AFTER_MAP) {
         Ok(()) => Ok(true),
         // The peer sealed it already, or has sealed it differently.
         Err(Errno::PERM) => rustix::fs::fcntl_get_seals(fd)

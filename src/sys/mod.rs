@@ -1,12 +1,12 @@
-//! Floor 0: what the hardware and the kernel offer, behind functions that are safe to call.
+//! Layer 0: what the hardware and the kernel offer, behind functions that are safe to call.
 //!
-//! This is the only floor with unsafe code. Each file opens the door for itself with one `allow`, and each block carries its proof.
+//! This is the only layer with unsafe code. Each file opens the door for itself with one `allow`, and each block carries its proof.
 //!
 //! - [`sync`] atomics, fences and the two-word futex sleep; the one file that knows `cfg(loom)`
 //! - [`cancel`] the process-private word through which local events reach a sleeper
 //! - [`bytes`] copies to and from memory that the peer can change meanwhile
 //! - [`mapping`] a mapped window: bounds-checked bytes and four header words
-//! - [`short`] the same for what lies in the first cache line
+//! - [`inline`] copies of a datagram that lies in the first cache line
 //! - [`memfd`] sealed shared-memory files
 //! - [`fork`] tells whether this process was forked since
 //! - [`socket`] the socket options and requests that no safe wrapper has
@@ -21,11 +21,11 @@ pub(crate) mod bytes;
 pub(crate) mod cancel;
 pub(crate) mod foreign;
 pub(crate) mod fork;
+pub(crate) mod inline;
 pub(crate) mod lock;
 pub(crate) mod mapping;
 pub(crate) mod memfd;
 pub(crate) mod poll;
-pub(crate) mod short;
 pub(crate) mod socket;
 pub(crate) mod spawn;
 pub(crate) mod sync;

@@ -129,7 +129,7 @@ pub(crate) fn sleep_private(word: &AtomicU32, until: Instant) -> Result<Slept, E
     wait_bitset(word, Flags::PRIVATE, 0, until)
 }
 
-/// Where `futex_waitv` is missing, the shared word alone is slept on, and the private one is looked at between slices.
+/// Where `futex_waitv` is missing, the shared word alone is slept on, and the private one is polled between slices.
 fn sleep_slice(shared: &AtomicU32, expected: u32, until: Option<Instant>) -> Result<Slept, Errno> {
     let slice = Instant::now() + SLICE;
     wait_bitset(shared, Flags::empty(), expected, until.map_or(slice, |until| until.min(slice)))

@@ -1,4 +1,4 @@
-//! The primitives that the control floor is written with, and the only file that knows `cfg(loom)`.
+//! The primitives that the control layer is written with, and the only file that knows `cfg(loom)`.
 //!
 //! In a normal build they are the machine's atomics and the kernel's futex (`native.rs`). Under `--cfg loom` they are loom's atomics
 //! and a model of the futex (`model.rs`), so that loom explores every interleaving of the very code that ships.
@@ -21,7 +21,7 @@ pub(crate) use machine::{explore, thread};
 /// The four words at the start of a packet window. The peer can change each of them at any time.
 #[repr(C)]
 pub(crate) struct HeaderWords {
-    /// Who holds the pen: 0 the client, 1 the server, 2 nobody any more.
+    /// Who holds control: 0 the client, 1 the server, 2 nobody any more.
     pub(crate) state: AtomicU32,
     /// The length of the datagram in bytes.
     pub(crate) length: AtomicU32,
@@ -49,7 +49,7 @@ impl HeaderWords {
     }
 }
 
-/// Why a sleep ended. None of the variants says what the words hold now: the sleeper looks again.
+/// Why a sleep ended. None of the variants says what the words hold now: the sleeper polls again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(loom, allow(dead_code, reason = "in a model no time passes and no signal comes"))]
 pub(crate) enum Slept {

@@ -6,7 +6,10 @@ use std::thread::JoinHandle;
 
 /// Starts a thread on which no signal handler of the program ever runs: the program decides which of its own threads take signals.
 /// The library starts all its threads here.
-pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+pub(crate) fn spawn<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> std::io::Result<JoinHandle<T>> {
     let before = block_signals();
     // The new thread inherits the mask.
     let started = std::thread::Builder::new().name(name.into()).spawn(run);

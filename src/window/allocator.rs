@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{layout, page_size};
+use crate::error::{Error, Result};
 use crate::sys::memfd;
-use crate::{Error, Result};
 
 /// Bytes of an allocator's file unless the caller says otherwise: room for 16,384 windows of a page. A peer that punches a hole
 /// into the whole of it stalls a page fault for about 12 ms, which grows with the size.
@@ -118,7 +118,7 @@ impl<'a> WindowDescriptor<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ErrorKind;
+    use crate::error::ErrorKind;
 
     #[test]
     fn windows_follow_each_other_until_the_file_is_used_up() {

@@ -4,15 +4,15 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::WindowDescriptor;
 use super::receive::{Refusal, Seals, check};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sys::foreign;
 use crate::sys::mapping::Mapping;
 use crate::sys::memfd;
-use crate::{Error, ErrorKind, Result};
 
 /// A mapped packet window. An endpoint is made from it, and it is unmapped with the endpoint.
 ///
 /// It gives no access to its bytes: the peer can change them at any time, so they are copied in and out by the endpoint that holds
-/// the pen.
+/// control.
 #[derive(Debug)]
 pub struct Window {
     mapping: Mapping,

@@ -3,7 +3,7 @@
 //! An [`Allocator`] owns a sealed memfd and hands out [`WindowDescriptor`]s, which say where a window lies. A descriptor travels to the
 //! peer by whatever means: inheritance ([`pass_descriptor`](crate::endpoint::pass_descriptor) here,
 //! [`take_descriptor`](crate::endpoint::take_descriptor) in the child), or a Unix socket ([`stream`](crate::stream)); offset and length go
-//! along as numbers. [`Spawned`](crate::Spawned) does all of it for a child process. Each side turns it into a [`Window`], the mapping that an endpoint works on. Our
+//! along as numbers. [`Spawned`](crate::endpoint::Spawned) does all of it for a child process. Each side turns it into a [`Window`], the mapping that an endpoint works on. Our
 //! own descriptors are mapped as they are, with [`Window::map`]; what a peer sent is checked first, with [`Window::receive`].
 //!
 //! ```text
@@ -29,10 +29,10 @@
 //! ```
 
 mod allocator;
-pub(crate) mod late;
 mod layout;
 mod mapped;
 mod receive;
+pub(crate) mod seal_after_map;
 
 pub use allocator::{Allocator, WindowDescriptor};
 pub use layout::{HEADER_LEN, length_for_capacity};

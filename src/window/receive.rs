@@ -22,14 +22,14 @@ pub enum Seals {
     /// take more memory than the windows in it.
     Strict,
     /// It can neither shrink nor grow; further seals are added once both sides have mapped it.
-    Late,
+    AfterMap,
 }
 
 impl Seals {
     fn required(self) -> SealFlags {
         match self {
             Self::Compatible => SealFlags::SHRINK,
-            Self::Late => SealFlags::SHRINK | SealFlags::GROW,
+            Self::AfterMap => SealFlags::SHRINK | SealFlags::GROW,
             Self::Strict => SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL,
         }
     }

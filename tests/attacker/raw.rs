@@ -68,7 +68,7 @@ impl RawWindow {
         }
     }
 
-    /// Puts a datagram into the window and hands the pen over by setting the state to `state`, as an honest peer would.
+    /// Puts a datagram into the window and hands control over by setting the state to `state`, as an honest peer would.
     pub fn flip(&self, datagram: &[u8], state: u32) {
         datagram.iter().enumerate().for_each(|(at, &byte)| self.byte(at).store(byte, Ordering::Relaxed));
         self.word(LENGTH).store(datagram.len() as u32, Ordering::Relaxed);
@@ -82,7 +82,7 @@ impl RawWindow {
         self.flip(b"{}\n", 0);
     }
 
-    /// The client's half of the base handshake. The pen is the client's after it.
+    /// The client's half of the base handshake. Control is the client's after it.
     pub fn shake_hands_as_client(&self) {
         self.flip(b"{}\n", 1);
         assert!(self.await_state(0), "the server shut down instead of answering");

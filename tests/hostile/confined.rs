@@ -4,8 +4,9 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use flipcall::endpoint::Interrupted;
+use flipcall::endpoint::{Acceptor, Connector, Options, WaitPolicy};
 use flipcall::window::{Seals, Window};
-use flipcall::{Client, Deadline, ErrorKind, Options, Server, WaitPolicy};
+use flipcall::{Deadline, ErrorKind};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::attacker::raw::{deny_futex_waitv, fork, reap};
@@ -30,7 +31,7 @@ fn calls_under_a_filter(mut stage: Stage) {
     let mut client = |options: Options| {
         let window = Window::receive(file.try_clone().expect("dup"), index * u64::from(PAGE), PAGE, Seals::Strict);
         index += 1;
-        Client::new(window.expect("an honest window"), options).expect("it can be watched")
+        Connector::new(window.expect("an honest window"), options).expect("it can be watched")
     };
     for policy in POLICIES {
         let mut endpoint = client(Options::new().policy(policy)).connect(AGES).expect("a server");
@@ -41,7 +42,7 @@ fn calls_under_a_filter(mut stage: Stage) {
         }
     }
     stage.control.say("called");
-    // From here on the server keeps the pen.
+    // From here on the server keeps control.
     let parked = || Options::new().policy(WaitPolicy::Park);
     let mut endpoint = client(parked()).connect(AGES).expect("a server");
     let start = Instant::now();
@@ -73,7 +74,7 @@ fn without_futex_waitv_everything_works_in_slices() {
         let peer = Peer::start("calls under a filter", &errno.to_string(), &[arena.fd(), theirs.as_fd()]);
         drop(theirs);
         for policy in POLICIES {
-            let server = Server::new(next_window(&arena), Options::new().policy(policy)).unwrap();
+            let server = Acceptor::new(next_window(&arena), Options::new().policy(policy)).unwrap();
             let (mut endpoint, _) = server.recv_first(AGES).expect("a client");
             let end = loop {
                 let call = u32::from_ne_bytes(endpoint.reader().read_array().expect("four bytes"));
@@ -85,7 +86,7 @@ fn without_futex_waitv_everything_works_in_slices() {
             assert_eq!(end, ErrorKind::PeerShutdown, "{name} {policy:?}");
         }
         peer.control.expect("called");
-        let hold = || Server::new(next_window(&arena), Options::new()).unwrap().recv_first(AGES).expect("a client").0;
+        let hold = || Acceptor::new(next_window(&arena), Options::new()).unwrap().recv_first(AGES).expect("a client").0;
         let _kept = hold();
         for what in ["past the deadline", "shutdown noticed after"] {
             let took = Duration::from_millis(peer.control.hear().parse().expect("a number"));
@@ -108,7 +109,7 @@ fn without_futex_waitv_everything_works_in_slices() {
 fn calls_from_a_fork(mut stage: Stage) {
     let window = Window::receive(stage.fds.remove(0), 0, PAGE, Seals::Strict).expect("an honest window");
     let options = Options::new().policy(WaitPolicy::Park).watch_socket(stage.fds.remove(0));
-    let client = Client::new(window, options).expect("it can be watched");
+    let client = Connector::new(window, options).expect("it can be watched");
     let mut endpoint = client.connect(AGES).expect("a server");
     assert_eq!(endpoint.send_recv(0, AGES).expect("an answer"), 0);
     let child = fork(|| {
@@ -134,7 +135,7 @@ fn a_forked_process_watches_by_itself() {
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
     let peer = Peer::start("calls from a fork", "", &[arena.fd(), theirs.as_fd()]);
     drop(theirs);
-    let server = Server::new(window, Options::new()).unwrap();
+    let server = Acceptor::new(window, Options::new()).unwrap();
     let (mut endpoint, _) = server.recv_first(AGES).expect("a client");
     endpoint.send_recv(0, AGES).expect("the call of the fork");
     let kept = std::thread::spawn(move || endpoint.send_recv(0, Deadline::NEVER).map(|_| endpoint));

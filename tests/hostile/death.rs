@@ -5,9 +5,10 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use flipcall::endpoint::{Acceptor, Connector, Endpoint, Options, Spawned, WaitPolicy};
 use flipcall::endpoint::{Inherited, Interrupted};
 use flipcall::window::{Seals, Window};
-use flipcall::{Client, Deadline, Endpoint, ErrorKind, Options, Server, Spawned, WaitPolicy};
+use flipcall::{Deadline, ErrorKind};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::attacker::account::{Holdings, cpu_time};
@@ -26,7 +27,7 @@ fn serves_five_calls(stage: Stage) {
     stage.control.say(&thread_id().to_string());
     stage.control.expect("go");
     let inherited = Inherited::from_env().expect("a window");
-    let server = inherited.into_server(Options::new().policy(WaitPolicy::Park)).expect("a watchdog");
+    let server = inherited.into_acceptor(Options::new().policy(WaitPolicy::Park)).expect("a watchdog");
     let (mut endpoint, _) = server.recv_first(AGES).expect("a first call");
     for _ in 0..4 {
         endpoint.send_recv(0, AGES).expect("a call");
@@ -115,7 +116,7 @@ fn warm_up() {
 fn serves_for_ever(mut stage: Stage) {
     let policy = if stage.argument == "spin" { WaitPolicy::Spin } else { WaitPolicy::Adaptive };
     let window = Window::receive(stage.fds.remove(0), 0, PAGE, Seals::Strict).expect("our own window");
-    let server = Server::new(window, Options::new().policy(policy)).expect("nothing is watched");
+    let server = Acceptor::new(window, Options::new().policy(policy)).expect("nothing is watched");
     let mut endpoint = server.recv_first(Deadline::NEVER).expect("a first call").0;
     while endpoint.send_recv(8, Deadline::NEVER).is_ok() {}
 }
@@ -128,7 +129,7 @@ enum Sight {
 }
 
 /// A client of a new peer that is watched in one of two ways.
-fn watching(sight: Sight, argument: &str, policy: WaitPolicy) -> (Peer, Client) {
+fn watching(sight: Sight, argument: &str, policy: WaitPolicy) -> (Peer, Connector) {
     let arena = arena(1);
     let window = next_window(&arena);
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
@@ -139,7 +140,7 @@ fn watching(sight: Sight, argument: &str, policy: WaitPolicy) -> (Peer, Client) 
         Sight::Socket => options.watch_socket(ours),
         Sight::Process => options.watch_process(peer.pidfd()),
     };
-    (peer, Client::new(window, options).expect("it can be watched"))
+    (peer, Connector::new(window, options).expect("it can be watched"))
 }
 
 #[test]
@@ -220,7 +221,7 @@ fn without_anything_watched_a_dead_peer_is_a_deadline() {
     let _alone = alone();
     let arena = arena(1);
     let peer = Peer::start("serves for ever", "", &[arena.fd()]);
-    let mut endpoint = Client::new(next_window(&arena), Options::new()).unwrap().connect(AGES).unwrap();
+    let mut endpoint = Connector::new(next_window(&arena), Options::new()).unwrap().connect(AGES).unwrap();
     drop(peer);
     let error = endpoint.send_recv(0, Duration::from_millis(50)).expect_err("it is dead");
     assert_eq!(error.kind(), ErrorKind::Timeout);

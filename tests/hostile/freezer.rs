@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use flipcall::endpoint::Interrupted;
-use flipcall::{Client, Options, WaitPolicy};
+use flipcall::endpoint::{Connector, Options, WaitPolicy};
 
 use crate::attacker::{AGES, Peer, alone, arena, next_window};
 
@@ -77,7 +77,7 @@ fn the_answer_of_a_frozen_peer_comes_late_and_only_once() {
         }
     };
     for policy in [WaitPolicy::Spin, WaitPolicy::Adaptive, WaitPolicy::Park] {
-        let client = Client::new(next_window(&arena), Options::new().policy(policy)).unwrap();
+        let client = Connector::new(next_window(&arena), Options::new().policy(policy)).unwrap();
         let mut endpoint = client.connect(AGES).unwrap();
         let length = endpoint.write_datagram(b"first").unwrap();
         assert_eq!(endpoint.send_recv(length, AGES).expect("an answer"), 5);
@@ -95,7 +95,7 @@ fn the_answer_of_a_frozen_peer_comes_late_and_only_once() {
     }
     // A shutdown does not wait for it either.
     freezer.freeze();
-    let client = Client::new(next_window(&arena), Options::new()).unwrap();
+    let client = Connector::new(next_window(&arena), Options::new()).unwrap();
     let handle = client.shutdown_handle();
     let Err(Interrupted::TimedOut(client)) = client.connect(DEADLINE) else { panic!("not frozen") };
     let start = Instant::now();

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
-use flipcall::{Client, Endpoint, ErrorKind, Options, WaitPolicy};
+use flipcall::ErrorKind;
+use flipcall::endpoint::{Connector, Endpoint, Options, WaitPolicy};
 
 use crate::attacker::account::thread_cpu_time;
 use crate::attacker::raw::{RawWindow, STATE, futex_lock_pi, futex_requeue, futex_wait, futex_wake};
@@ -73,7 +74,7 @@ fn requeue<'a>(window: &'a RawWindow, attack: &'a Attack, scope: &'a Scope<'a, '
 }
 
 /// Queues a thread for the state word as if it were a lock with priority inheritance: FUTEX_WAKE fails with EINVAL from then on. The
-/// client holds the pen meanwhile, and does not look at the word.
+/// client holds control meanwhile, and does not look at the word.
 fn lock(window: &RawWindow) {
     const OWNED_AND_WAITED_FOR: u32 = 1 << 31;
     // Two threads that outlive the scope: one owns the lock, one waits for it until this process ends.
@@ -124,7 +125,7 @@ fn storm<'a>(window: &'a RawWindow, attack: &'a Attack, scope: &'a Scope<'a, '_>
 }
 
 /// Connects and lets the attack begin.
-fn attacked(peer: &Peer, index: u32, attack: &str, client: Client) -> Endpoint {
+fn attacked(peer: &Peer, index: u32, attack: &str, client: Connector) -> Endpoint {
     peer.control.say(&format!("{index} {attack}"));
     let endpoint = client.connect(AGES).expect("the handshake is honest");
     peer.control.say("connected");
@@ -142,7 +143,7 @@ fn a_shutdown_returns_at_once_under_every_attack() {
         let (mut shutdowns, mut returns, mut failed_wakes) = (Vec::new(), Vec::new(), 0);
         for index in 0..rounds {
             let policy = if index % 2 == 0 { WaitPolicy::Park } else { WaitPolicy::Adaptive };
-            let client = Client::new(next_window(&arena), Options::new().policy(policy)).unwrap();
+            let client = Connector::new(next_window(&arena), Options::new().policy(policy)).unwrap();
             let mut endpoint = attacked(&peer, index, attack, client);
             let handle = endpoint.shutdown_handle();
             let caller = std::thread::spawn(move || (endpoint.send_recv(0, AGES).unwrap_err().kind(), Instant::now()));
@@ -176,7 +177,7 @@ fn a_deadline_holds_under_every_attack() {
         let peer = Peer::start("attacks the futex", "", &[arena.fd()]);
         let mut late = Vec::new();
         for index in 0..rounds {
-            let client = Client::new(next_window(&arena), Options::new()).unwrap();
+            let client = Connector::new(next_window(&arena), Options::new()).unwrap();
             let mut endpoint = attacked(&peer, index, attack, client);
             let start = Instant::now();
             assert_eq!(endpoint.send_recv(0, DEADLINE).unwrap_err().kind(), ErrorKind::Timeout, "{attack}");
@@ -195,7 +196,7 @@ fn a_wake_storm_costs_little_of_a_core() {
     let arena = arena(2);
     let peer = Peer::start("attacks the futex", "", &[arena.fd()]);
     for (index, policy) in [(0, WaitPolicy::Park), (1, WaitPolicy::Adaptive)] {
-        let client = Client::new(next_window(&arena), Options::new().policy(policy)).unwrap();
+        let client = Connector::new(next_window(&arena), Options::new().policy(policy)).unwrap();
         let mut endpoint = attacked(&peer, index, "storm", client);
         let (start, used) = (Instant::now(), thread_cpu_time());
         assert_eq!(endpoint.send_recv(0, length).unwrap_err().kind(), ErrorKind::Timeout);

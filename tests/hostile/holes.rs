@@ -3,8 +3,9 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use flipcall::endpoint::{Connector, Options, WaitPolicy};
 use flipcall::window::Allocator;
-use flipcall::{Client, Deadline, ErrorKind, Options, WaitPolicy};
+use flipcall::{Deadline, ErrorKind};
 use rustix::fs::{FallocateFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate};
 
 use crate::attacker::raw::{STATE, futex_requeue};
@@ -38,23 +39,23 @@ fn punches_holes(stage: Stage) {
     }
 }
 
-/// Calls for as long as the holes are punched. What our side sees is zeroes: the state of a client that holds the pen.
+/// Calls for as long as the holes are punched. What our side sees is zeroes: the state of a client that holds control.
 fn call_into_holes(peer: &Peer, arena: &Allocator, bytes: u64) {
     let rounds = if bytes == LARGE { 1 } else { 2 };
     for index in 0..rounds {
         peer.control.say(&format!("{index} {bytes}"));
         // A hole wakes nobody: who spins meets more of them than who sleeps.
         let policy = if index == 0 { WaitPolicy::Spin } else { WaitPolicy::Adaptive };
-        let client = Client::new(next_window(arena), Options::new().policy(policy)).unwrap();
+        let client = Connector::new(next_window(arena), Options::new().policy(policy)).unwrap();
         let mut endpoint = client.connect(AGES).unwrap();
         peer.control.say("connected");
         let (start, mut worst, mut answers) = (Instant::now(), Duration::ZERO, 0u64);
         let mut copy = [0; 256];
         let kind = loop {
             let call = Instant::now();
-            endpoint.write(0, &[7; 256]).expect("in range");
+            endpoint.write_at(0, &[7; 256]).expect("in range");
             match endpoint.send_recv(256, DEADLINE) {
-                Ok(length) => endpoint.read(0, &mut copy[..length as usize]).expect("in range"),
+                Ok(length) => endpoint.read_at(0, &mut copy[..length as usize]).expect("in range"),
                 Err(error) => break error.kind(),
             }
             assert!(copy.iter().all(|byte| [0, 7].contains(byte)), "bytes from nowhere: {copy:?}");
@@ -62,7 +63,7 @@ fn call_into_holes(peer: &Peer, arena: &Allocator, bytes: u64) {
             worst = worst.max(call.elapsed());
         };
         assert!(start.elapsed() < AGES);
-        // Once the peer has stopped nobody flips the pen back; a hole in the middle of a flip looks like a broken protocol.
+        // Once the peer has stopped nobody flips control back; a hole in the middle of a flip looks like a broken protocol.
         assert!(matches!(kind, ErrorKind::Timeout | ErrorKind::Violation), "{kind}");
         let punches: u64 = peer.control.hear().parse().expect("a number");
         assert!(punches > 0 && answers > 0, "{punches} holes, {answers} answers: the attack never bit");
@@ -107,14 +108,14 @@ fn a_hole_under_a_sleeper_wakes_nobody_and_its_deadline_holds() {
     for absolute in [false, true] {
         let arena = arena(1);
         let peer = Peer::start("punches one hole", "", &[arena.fd()]);
-        let client = Client::new(next_window(&arena), Options::new().policy(WaitPolicy::Park)).unwrap();
+        let client = Connector::new(next_window(&arena), Options::new().policy(WaitPolicy::Park)).unwrap();
         let mut endpoint = client.connect(AGES).unwrap();
         let (start, before) = (Instant::now(), endpoint.counters());
         let deadline = if absolute { Deadline::at(start + PATIENT) } else { Deadline::after(PATIENT) };
         let outcome = endpoint.send_recv(256, deadline);
         let took = start.elapsed();
         peer.control.expect("punched");
-        // Zeroes are what a peer could have written: the pen, and an empty datagram. Found at the deadline, not before.
+        // Zeroes are what a peer could have written: control, and an empty datagram. Found at the deadline, not before.
         assert_eq!(outcome.expect("the state that is all zero"), 0);
         assert!(took >= PATIENT && took < AGES / 2, "{took:?}");
         assert_eq!(endpoint.counters().spurious_wakes, before.spurious_wakes, "nobody woke it");
@@ -162,9 +163,9 @@ fn our_file_can_be_neither_shrunk_nor_grown_nor_sealed() {
         let attempt = peer.control.hear();
         assert!(attempt.ends_with(": 1"), "{attempt} instead of EPERM");
     }
-    let mut endpoint = Client::new(next_window(&arena), Options::new()).unwrap().connect(AGES).unwrap();
+    let mut endpoint = Connector::new(next_window(&arena), Options::new()).unwrap().connect(AGES).unwrap();
     let length = endpoint.send_recv(0, AGES).expect("an answer");
     let mut answer = vec![0; length as usize];
-    endpoint.read(0, &mut answer).unwrap();
+    endpoint.read_at(0, &mut answer).unwrap();
     assert_eq!(answer, b"still here");
 }

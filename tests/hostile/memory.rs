@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use flipcall::ErrorKind;
 use flipcall::endpoint::Interrupted;
+use flipcall::endpoint::{Acceptor, Connector, Endpoint, Options, WaitPolicy};
 use flipcall::window::Window;
-use flipcall::{Client, Endpoint, ErrorKind, Options, Server, WaitPolicy};
 
 use crate::attacker::raw::{LENGTH, STATE, futex_wake};
 use crate::attacker::{AGES, PAGE, Peer, Role, Stage, alone, arena, full, next_window};
@@ -54,7 +55,7 @@ fn a_length_that_changes_while_we_read_it_is_taken_once() {
     let peer = Peer::start("toggles the length", "", &[arena.fd()]);
     let (mut taken, mut refused) = (0, 0);
     for _ in 0..LENGTHS_TOGGLED {
-        let client = Client::new(next_window(&arena), Options::new()).unwrap();
+        let client = Connector::new(next_window(&arena), Options::new()).unwrap();
         let mut endpoint = client.connect(AGES).expect("the handshake is honest");
         let mut copy = vec![0; CAPACITY as usize + 64];
         for _ in 0..64 {
@@ -82,8 +83,8 @@ fn check_one_length(endpoint: &Endpoint, length: u32, copy: &mut [u8]) {
     for _ in 0..20 {
         assert_eq!(endpoint.received(), length);
         assert_eq!(endpoint.reader().remaining(), length);
-        endpoint.read(0, &mut copy[..length as usize]).expect("the datagram is as long as it was said to be");
-        let beyond = endpoint.read(length, &mut copy[..1]).unwrap_err();
+        endpoint.read_at(0, &mut copy[..length as usize]).expect("the datagram is as long as it was said to be");
+        let beyond = endpoint.read_at(length, &mut copy[..1]).unwrap_err();
         assert_eq!(beyond.kind(), ErrorKind::InvalidInput);
     }
 }
@@ -124,7 +125,7 @@ fn a_handshake_that_changes_while_we_parse_it_is_read_once() {
     let peer = Peer::start("toggles the handshake", "", &[arena.fd()]);
     let (mut accepted, mut refused) = (0, 0);
     for _ in 0..TOGGLED {
-        let client = Client::new(next_window(&arena), Options::new()).unwrap();
+        let client = Connector::new(next_window(&arena), Options::new()).unwrap();
         match client.connect(AGES) {
             // Nothing in between: a copy with one wrong byte is no handshake, and the right one names the extension.
             Ok(endpoint) => {
@@ -149,7 +150,7 @@ enum When {
     Handshake,
     /// We wait for an answer; as a server, for the first call.
     Waiting,
-    /// We hold the pen.
+    /// We hold control.
     Holding,
 }
 
@@ -199,9 +200,9 @@ fn overwritten(
     peer.control.say(&format!("{index} {side} {when:?} {state} {length}"));
     let first = match side {
         "client" => {
-            Client::new(window, options).unwrap().connect(AGES).map(|endpoint| (endpoint, 0)).map_err(drop_waiting)
+            Connector::new(window, options).unwrap().connect(AGES).map(|endpoint| (endpoint, 0)).map_err(drop_waiting)
         }
-        _ => Server::new(window, options).unwrap().recv_first(AGES).map_err(drop_waiting),
+        _ => Acceptor::new(window, options).unwrap().recv_first(AGES).map_err(drop_waiting),
     };
     let (mut endpoint, _) = match first {
         Ok(connected) => connected,
@@ -243,11 +244,11 @@ fn a_state_that_cannot_be_is_a_violation_for_good() {
             }
         }
     }
-    // The peer takes the pen out of our hands: a state that exists, but that cannot be now.
+    // The peer takes control out of our hands: a state that exists, but that cannot be now.
     for (side, theirs) in [("client", 1), ("server", 0)] {
         let cell = (side, When::Holding, theirs, 0);
         let kinds = overwritten(&peer, index, next_window(&arena), WaitPolicy::Adaptive, cell);
-        assert_eq!(kinds, [ErrorKind::Violation; 2], "{side}: the pen was stolen");
+        assert_eq!(kinds, [ErrorKind::Violation; 2], "{side}: control was stolen");
         index += 1;
     }
 }

@@ -11,8 +11,9 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
+use flipcall::endpoint::{Acceptor, Connector, Options, Spawned};
 use flipcall::window::{Allocator, Seals, Window};
-use flipcall::{Client, Error, ErrorKind, Options, Server, Spawned};
+use flipcall::{Error, ErrorKind};
 use rustix::fs::{fallocate, ftruncate};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -65,8 +66,8 @@ fn children() -> usize {
 fn a_call_still_works() {
     let arena = arena(1);
     let descriptor = arena.allocate(PAGE).expect("a page");
-    let server = Server::new(Window::map(&descriptor).expect("mmap"), Options::new()).expect("nothing is watched");
-    let client = Client::new(Window::map(&descriptor).expect("mmap"), Options::new()).expect("nothing is watched");
+    let server = Acceptor::new(Window::map(&descriptor).expect("mmap"), Options::new()).expect("nothing is watched");
+    let client = Connector::new(Window::map(&descriptor).expect("mmap"), Options::new()).expect("nothing is watched");
     let ends = crate::attacker::AGES;
     std::thread::scope(|scope| {
         scope.spawn(|| server.recv_first(ends).expect("a call").0.send_recv(3, ends));
@@ -121,7 +122,7 @@ fn runs_out_of_descriptors(stage: Stage) {
     // The first endpoint that watches something makes the set of what is watched.
     let (window, options) = (next_window(&arena), Options::new().watch_socket(socket.into()));
     limit(Resource::Nofile, 3);
-    let refused = Client::new(window, options);
+    let refused = Connector::new(window, options);
     setrlimit(Resource::Nofile, plenty).expect("back to what it was");
     is_system(refused, "watching the peer", Errno::MFILE);
 
@@ -189,7 +190,7 @@ fn a_long_handshake_takes_no_memory() {
     const HALF: u32 = 160 << 20;
     let allocator = Allocator::with_size(u64::from(HALF)).expect("a sparse file");
     let window = Window::map(&allocator.allocate(HALF).expect("all of it")).expect("it fits once");
-    let server = Server::new(window, Options::new()).expect("nothing is watched");
+    let server = Acceptor::new(window, Options::new()).expect("nothing is watched");
     let file = File::from(allocator.fd().try_clone_to_owned().expect("dup"));
     for (word, value) in [(1, HALF - 16), (0, 1)] {
         file.write_all_at(&value.to_ne_bytes(), 4 * word).expect("a word of the header");

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use flipcall::endpoint::Interrupted;
+use flipcall::endpoint::{Acceptor, Connector, Endpoint, Options, WaitPolicy};
 use flipcall::window::{Seals, Window};
-use flipcall::{Client, Deadline, Endpoint, ErrorKind, Options, Server, WaitPolicy};
+use flipcall::{Deadline, ErrorKind};
 use rustix::process::Signal;
 
 use crate::attacker::{AGES, PAGE, Peer, Role, Stage, alone, arena, full, median, next_window, promised};
@@ -21,13 +22,13 @@ pub fn echoes(stage: Stage) {
     for index in 0.. {
         let fd = stage.fds[0].try_clone().expect("dup");
         let Ok(window) = Window::receive(fd, index * u64::from(PAGE), PAGE, Seals::Strict) else { return };
-        let server = Server::new(window, Options::new()).expect("nothing is watched");
+        let server = Acceptor::new(window, Options::new()).expect("nothing is watched");
         let Ok((mut endpoint, mut length)) = server.recv_first(Deadline::NEVER) else { continue };
         let mut copy = vec![0; PAGE as usize];
         loop {
             let datagram = &mut copy[..length as usize];
-            endpoint.read(0, datagram).expect("in range");
-            endpoint.write(0, datagram).expect("in range");
+            endpoint.read_at(0, datagram).expect("in range");
+            endpoint.write_at(0, datagram).expect("in range");
             match endpoint.send_recv(length, Deadline::NEVER) {
                 Ok(next) => length = next,
                 Err(_) => break,
@@ -36,7 +37,7 @@ pub fn echoes(stage: Stage) {
     }
 }
 
-/// Shakes hands on window after window and keeps the pen of each.
+/// Shakes hands on window after window and keeps control of each.
 fn never_answers(stage: Stage) {
     while let Some((index, _)) = stage.control.listen() {
         let window = stage.window(index.parse().expect("a number"));
@@ -57,7 +58,7 @@ fn a_call_that_is_never_answered_ends_at_its_deadline() {
         for _ in 0..rounds {
             peer.control.say(&index.to_string());
             index += 1;
-            let client = Client::new(next_window(&arena), Options::new().policy(policy)).unwrap();
+            let client = Connector::new(next_window(&arena), Options::new().policy(policy)).unwrap();
             let mut endpoint = client.connect(AGES).unwrap();
             let start = Instant::now();
             let waiting = timed_out(endpoint.send_recv(0, DEADLINE));
@@ -88,7 +89,7 @@ fn a_handshake_that_is_never_answered_ends_at_its_deadline_and_goes_on() {
     let arena = arena(2);
     let peer = Peer::start("echoes", "", &[arena.fd()]);
     peer.stop();
-    let client = Client::new(next_window(&arena), Options::new()).unwrap();
+    let client = Connector::new(next_window(&arena), Options::new()).unwrap();
     let start = Instant::now();
     let client = timed_out(client.connect(DEADLINE));
     assert!(start.elapsed() >= DEADLINE && start.elapsed() < DEADLINE + GRACE * 20);
@@ -96,7 +97,7 @@ fn a_handshake_that_is_never_answered_ends_at_its_deadline_and_goes_on() {
     let mut endpoint = client.connect(AGES).expect("the offer was out already");
     assert_eq!(say(&mut endpoint, b"after all"), b"after all");
 
-    let server = Server::new(next_window(&arena), Options::new()).unwrap();
+    let server = Acceptor::new(next_window(&arena), Options::new()).unwrap();
     let start = Instant::now();
     drop(timed_out(server.recv_first(DEADLINE)));
     assert!(start.elapsed() >= DEADLINE && start.elapsed() < DEADLINE + GRACE * 20);
@@ -110,7 +111,7 @@ fn say(endpoint: &mut Endpoint, datagram: &[u8]) -> Vec<u8> {
 
 fn read(endpoint: &Endpoint, length: u32) -> Vec<u8> {
     let mut answer = vec![0; length as usize];
-    endpoint.read(0, &mut answer).unwrap();
+    endpoint.read_at(0, &mut answer).unwrap();
     answer
 }
 
@@ -123,7 +124,7 @@ fn the_answer_of_a_stopped_peer_comes_late_and_only_once() {
         let options = || Options::new().policy(policy);
         [(options(), "park"), (options().base_protocol(), "base")]
     }) {
-        let client = Client::new(next_window(&arena), options).unwrap();
+        let client = Connector::new(next_window(&arena), options).unwrap();
         let mut endpoint = client.connect(AGES).unwrap();
         assert_eq!(say(&mut endpoint, b"first"), b"first");
         peer.stop();
@@ -145,7 +146,7 @@ fn a_late_answer_to_a_dropped_call_reaches_nobody() {
     let _alone = alone();
     let arena = arena(2);
     let peer = Peer::start("echoes", "", &[arena.fd()]);
-    let mut endpoint = Client::new(next_window(&arena), Options::new()).unwrap().connect(AGES).unwrap();
+    let mut endpoint = Connector::new(next_window(&arena), Options::new()).unwrap().connect(AGES).unwrap();
     assert_eq!(say(&mut endpoint, b"first"), b"first");
     let handle = endpoint.shutdown_handle();
     peer.stop();
@@ -155,7 +156,7 @@ fn a_late_answer_to_a_dropped_call_reaches_nobody() {
     peer.signal(Signal::CONT);
     assert_eq!(endpoint.send_recv(0, DEADLINE).unwrap_err().kind(), ErrorKind::LocalShutdown);
     // The peer found the shutdown instead of a taker, and serves the next window.
-    let mut endpoint = Client::new(next_window(&arena), Options::new()).unwrap().connect(AGES).unwrap();
+    let mut endpoint = Connector::new(next_window(&arena), Options::new()).unwrap().connect(AGES).unwrap();
     assert_eq!(say(&mut endpoint, b"third"), b"third");
     assert_eq!(handle.counters().receives, received);
 }

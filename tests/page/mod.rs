@@ -6,8 +6,9 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
+use flipcall::endpoint::Interrupted;
 use flipcall::window::{Allocator, HEADER_LEN, Seals, Window};
-use flipcall::{Error, Interrupted, Result};
+use flipcall::{Error, Result};
 
 /// A wait that tries once and never sleeps.
 pub const AT_ONCE: Duration = Duration::ZERO;

@@ -169,7 +169,7 @@ fn a_large_request_too_many_is_thrown_away_and_may_be_repeated() {
     let socket = ClientConfig::new().window(0);
     for config in [ClientConfig::new(), ClientConfig::new().extensions(false), socket] {
         // A quarter is for one process.
-        let servers = ServerConfig::new().large_requests(4 * LARGE as u64 - 1);
+        let servers = ServerConfig::new().large_request_bytes_total(4 * LARGE as u64 - 1);
         with_servers(config, servers, |client| {
             for _ in 0..3 {
                 let error = client.call::<_, Vec<u8>>(1, &vec![7; LARGE], PATIENCE).unwrap_err();

@@ -8,8 +8,9 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use flipcall::Deadline;
+use flipcall::endpoint::{Acceptor, Connector, Endpoint, Interrupted, Options, Waiting};
 use flipcall::window::{Allocator, HEADER_LEN, Window};
-use flipcall::{Client, Deadline, Endpoint, Interrupted, Options, Server, Waiting};
 use sys::shared_memory::SharedMemory;
 
 /// From a cache line up to what no cache of one core holds twice.
@@ -20,7 +21,7 @@ const DEADLINE: Deadline = Deadline::after(Duration::from_secs(10));
 fn connected(size: u32) -> flipcall::Result<(Endpoint, Waiting)> {
     let allocator = Allocator::with_size(u64::from(size + HEADER_LEN))?;
     let descriptor = allocator.allocate(size + HEADER_LEN)?;
-    let server = Server::new(Window::map(&descriptor)?, Options::new())?;
+    let server = Acceptor::new(Window::map(&descriptor)?, Options::new())?;
     let answering = std::thread::spawn(move || -> flipcall::Result<Waiting> {
         let (mut endpoint, length) = server.recv_first(DEADLINE)?;
         // Its answer goes out, and it does not wait for more: from then on the client keeps the pen.
@@ -30,7 +31,7 @@ fn connected(size: u32) -> flipcall::Result<(Endpoint, Waiting)> {
             Ok(_) => unreachable!("the client makes one call"),
         }
     });
-    let mut client = Client::new(Window::map(&descriptor)?, Options::new())?.connect(DEADLINE)?;
+    let mut client = Connector::new(Window::map(&descriptor)?, Options::new())?.connect(DEADLINE)?;
     client.send_recv(size, DEADLINE)?;
     Ok((client, answering.join().expect("the server does not panic")?))
 }
@@ -46,13 +47,13 @@ fn copies(criterion: &mut Criterion) {
         let mut bytes = vec![7; size as usize];
         group.throughput(Throughput::Bytes(u64::from(size)));
         group.bench_function(BenchmarkId::new("window-in", size), |bencher| {
-            bencher.iter(|| endpoint.write(0, black_box(&bytes)).expect("it fits"));
+            bencher.iter(|| endpoint.write_at(0, black_box(&bytes)).expect("it fits"));
         });
         group.bench_function(BenchmarkId::new("memcpy-in", size), |bencher| {
             bencher.iter(|| plain.bytes().copy_in(black_box(&bytes)));
         });
         group.bench_function(BenchmarkId::new("window-out", size), |bencher| {
-            bencher.iter(|| endpoint.read(0, black_box(&mut bytes)).expect("it was received"));
+            bencher.iter(|| endpoint.read_at(0, black_box(&mut bytes)).expect("it was received"));
         });
         group.bench_function(BenchmarkId::new("memcpy-out", size), |bencher| {
             bencher.iter(|| plain.bytes().copy_out(black_box(&mut bytes)));

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use flipcall::rpc::codec::{Encode, Raw, from_bytes};
-use flipcall::rpc::{Answered, Chunks, Code, Context, Reply, Router, Server, ServerConfig, Status};
+use flipcall::rpc::{
+    Answered, Chunks, Code, Context, Reply, Router, Server, ServerConfig, Status, raise_descriptor_limit,
+};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::Outcome;
@@ -44,6 +46,7 @@ pub(crate) struct Arguments {
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])?;
+    raise_descriptor_limit()?;
     let server = Server::new(router(), config(arguments));
     let listener = server.bind(&arguments.socket)?;
     println!("listening {}", arguments.socket.display());
@@ -67,10 +70,10 @@ fn config(arguments: &Arguments) -> ServerConfig {
         config = config.connections(connections);
     }
     if let Some(channels) = arguments.channels {
-        config = config.channels(channels.min(64), channels);
+        config = config.channels_per_connection(channels.min(64)).channels_total(channels);
     }
     if let Some(bytes) = arguments.window_bytes {
-        config = config.window_bytes(bytes, bytes);
+        config = config.window_bytes_per_connection(bytes).window_bytes_total(bytes);
     }
     if let Some(bytes) = arguments.max_message {
         config = config.max_message(bytes);

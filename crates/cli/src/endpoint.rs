@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
+use flipcall::endpoint::{Acceptor, Connector, Endpoint, Options, WaitPolicy, take_descriptor};
 use flipcall::window::{Seals, Window};
-use flipcall::{Client, Deadline, Endpoint, ErrorKind, Options, Server, WaitPolicy, endpoint::take_descriptor};
+use flipcall::{Deadline, ErrorKind};
 use rustix::fs::FileType;
 
 use crate::Outcome;
@@ -84,8 +85,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let window = Window::receive(take_descriptor(arguments.fd)?, arguments.offset, arguments.length, seals)?;
     let deadline = arguments.deadline_ms.map_or(Deadline::NEVER, |ms| Deadline::after(Duration::from_millis(ms)));
     match arguments.side {
-        Side::Client => call(arguments, Client::new(window, options(arguments)?)?, deadline),
-        Side::Server => serve(arguments, Server::new(window, options(arguments)?)?, deadline),
+        Side::Client => call(arguments, Connector::new(window, options(arguments)?)?, deadline),
+        Side::Server => serve(arguments, Acceptor::new(window, options(arguments)?)?, deadline),
     }
 }
 
@@ -116,7 +117,7 @@ pub(crate) fn pin(cpu: usize) -> Outcome {
 }
 
 /// Makes the calls and checks every byte of every answer.
-fn call(arguments: &Arguments, client: Client, deadline: Deadline) -> Outcome {
+fn call(arguments: &Arguments, client: Connector, deadline: Deadline) -> Outcome {
     let handle = client.shutdown_handle();
     let mut endpoint = client.connect(deadline).map_err(flipcall::Error::from)?;
     let size = usize::try_from(arguments.payload)?;
@@ -129,7 +130,7 @@ fn call(arguments: &Arguments, client: Client, deadline: Deadline) -> Outcome {
         if got != length {
             return Err(format!("mismatch: call {number} of {length} bytes was answered by {got}").into());
         }
-        endpoint.read(0, &mut answer)?;
+        endpoint.read_at(0, &mut answer)?;
         verify(&request, &answer, number)?;
     }
     let elapsed = start.elapsed();
@@ -162,7 +163,7 @@ fn verify(request: &[u8], answer: &[u8], number: u64) -> Outcome {
 }
 
 /// Adds 1 to every byte of each datagram and sends it back, until the peer shuts down.
-fn serve(arguments: &Arguments, server: Server, deadline: Deadline) -> Outcome {
+fn serve(arguments: &Arguments, server: Acceptor, deadline: Deadline) -> Outcome {
     let handle = server.shutdown_handle();
     let ended = server.recv_first(deadline).map_err(flipcall::Error::from).and_then(|(mut endpoint, first)| {
         let mut datagram = vec![0u8; endpoint.capacity() as usize];
@@ -185,14 +186,14 @@ fn answer_calls(
     let mut length = first;
     loop {
         let datagram = &mut datagram[..length as usize];
-        endpoint.read(0, datagram)?;
+        endpoint.read_at(0, datagram)?;
         datagram.iter_mut().for_each(|byte| *byte = byte.wrapping_add(1));
-        endpoint.write(0, datagram)?;
+        endpoint.write_at(0, datagram)?;
         length = endpoint.send_recv(length, deadline)?;
     }
 }
 
-fn report(arguments: &Arguments, handle: &flipcall::ShutdownHandle) {
+fn report(arguments: &Arguments, handle: &flipcall::endpoint::ShutdownHandle) {
     if arguments.counters {
         eprintln!("{:?}", handle.counters());
     }

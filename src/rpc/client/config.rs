@@ -1,10 +1,20 @@
 //! How a client is set up.
 
-use crate::WaitPolicy;
+use crate::endpoint::WaitPolicy;
 use crate::rpc::wire;
 
-/// Choices of a [`Client`](super::Client).
-#[derive(Debug, Clone)]
+/// Choices of a [`Client`](super::Client), as a builder: each method takes the configuration and returns it changed; `get_` in front of
+/// its name reads the choice.
+///
+/// ```
+/// use flipcall::rpc::{ClientConfig, WaitPolicy};
+///
+/// let config = ClientConfig::new().channels(4).policy(WaitPolicy::Park).reconnect(true);
+/// assert_eq!(config.get_channels(), 4);
+/// assert_eq!(config.get_window(), 256 << 10);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
 pub struct ClientConfig {
     pub(super) maximum: u32,
     pub(super) window: u32,
@@ -31,54 +41,98 @@ impl Default for ClientConfig {
 }
 
 impl ClientConfig {
-    /// The defaults: windows of 256 KiB, up to 64 channels, answers of up to 64 MiB, no reconnecting.
+    /// The defaults: windows of 256 KiB, up to 64 channels, answers of up to 64 MiB, policy `Adaptive`, extensions on offer, no
+    /// reconnecting.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The largest answer in bytes, 4,096 at least.
+    /// The largest answer in bytes. Less than 4,096 counts as 4,096, which every error fits.
     pub fn max_message(mut self, bytes: u32) -> Self {
         self.maximum = bytes.max(wire::LEAST_MAXIMUM as u32);
         self
     }
 
-    /// The window that a channel asks for, in bytes; the server may give another. 0: channels are sockets alone.
+    /// The largest answer in bytes.
+    #[must_use]
+    pub fn get_max_message(&self) -> u32 {
+        self.maximum
+    }
+
+    /// The size of the window that each channel asks for, in bytes. The server rounds it up to whole pages and may give less. 0: the
+    /// channels are sockets without a window.
     pub fn window(mut self, bytes: u32) -> Self {
         self.window = bytes;
         self
     }
 
-    /// The most channels, that is calls at a time, 1 at least. A call past it waits for a channel.
+    /// The size of the window that each channel asks for, in bytes.
+    #[must_use]
+    pub fn get_window(&self) -> u32 {
+        self.window
+    }
+
+    /// The most channels, and so the most calls at a time. A further call waits for a channel. 0 counts as 1.
     pub fn channels(mut self, count: usize) -> Self {
         self.channels = count.max(1);
         self
     }
 
-    /// How to wait for answers. Inside the transfer of a payload that does not fit the window, where the server is at work, waits adapt
-    /// whatever the policy.
+    /// The most channels.
+    #[must_use]
+    pub fn get_channels(&self) -> usize {
+        self.channels
+    }
+
+    /// How calls wait for their answers. While a payload that does not fit the window is transferred, the server is at work, and waits
+    /// adapt whatever the policy.
     pub fn policy(mut self, policy: WaitPolicy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// Connects anew, to the same path, when a call finds the connection gone. A call that may have run is never repeated: it fails,
-    /// and the next one connects. Only a client of [`connect`](super::Client::connect) has a path; one of `from_socket` or `spawn`
-    /// stays without its server.
+    /// How calls wait for their answers.
+    #[must_use]
+    pub fn get_policy(&self) -> WaitPolicy {
+        self.policy
+    }
+
+    /// Whether a call that finds the connection gone connects anew, to the path of before. A call that may have run is never repeated:
+    /// it fails, and the next one connects. Only a client of [`connect`](super::Client::connect) has a path. A client of
+    /// [`from_socket`](super::Client::from_socket) or [`spawn`](super::Client::spawn) stays without its server.
     pub fn reconnect(mut self, reconnect: bool) -> Self {
         self.reconnect = reconnect;
         self
     }
 
-    /// Whether the extensions of version 1 are offered, which they are by default: with a server that knows `parts`, payloads that do not
-    /// fit a window go through it in fragments, else over the channel's socket.
+    /// Whether a call that finds the connection gone connects anew.
+    #[must_use]
+    pub fn get_reconnect(&self) -> bool {
+        self.reconnect
+    }
+
+    /// Whether the client offers the extensions of version 1, as it does by default. With a server that knows `parts`, a payload that
+    /// does not fit the window goes through it in fragments, else over the channel's socket.
     pub fn extensions(mut self, offer: bool) -> Self {
         self.extensions = offer;
         self
     }
 
-    /// Does not ask for version 1: no windows, no descriptors, and the server does not learn the deadlines.
+    /// Whether the client offers the extensions of version 1.
+    #[must_use]
+    pub fn get_extensions(&self) -> bool {
+        self.extensions
+    }
+
+    /// Does not ask for version 1: there are no windows and no descriptors, and the server does not learn the deadlines.
     pub fn base_protocol(mut self) -> Self {
         self.base_only = true;
         self
+    }
+
+    /// Whether the client speaks the base protocol and nothing else.
+    #[must_use]
+    pub fn is_base_protocol(&self) -> bool {
+        self.base_only
     }
 }

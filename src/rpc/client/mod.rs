@@ -3,6 +3,7 @@
 mod channel;
 mod config;
 mod connect;
+mod debug;
 mod failure;
 mod late;
 mod place;
@@ -37,7 +38,7 @@ const ATTEMPTS: u32 = 4;
 /// Calls the methods of a server. Cloning is cheap, and any number of threads may call at the same time.
 ///
 /// Each call that runs has a channel of its own, so one that blocks never holds up the others. See [`rpc`](super) for an example.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
 }
@@ -105,7 +106,7 @@ impl Client {
     /// # Errors
     /// [`CallError::Status`] if the method answered with an error, or the server did in its place:
     /// [`NoResource`](super::Code::NoResource) if this process has as much of large requests under way as the server takes
-    /// ([`ServerConfig::large_requests`](super::ServerConfig::large_requests)). [`CallError::Failed`] if there is no answer: a
+    /// ([`ServerConfig::large_request_bytes_total`](super::ServerConfig::large_request_bytes_total)). [`CallError::Failed`] if there is no answer: a
     /// [`Timeout`](ErrorKind::Timeout), which a deadline without any time left is at once, a server that is [gone](ErrorKind::PeerGone)
     /// or broke the protocol, a request over the server's maximum or a number that no method has
     /// ([`InvalidInput`](ErrorKind::InvalidInput)).
@@ -207,6 +208,7 @@ impl Client {
     }
 
     /// Whether the server still holds its end of the connection. Eats no byte and waits for nothing.
+    #[must_use]
     pub fn is_alive(&self) -> bool {
         !self.shared.is_closed() && locked(&self.shared.session).is_alive()
     }
@@ -219,6 +221,7 @@ impl Client {
     }
 
     /// What the client did so far.
+    #[must_use]
     pub fn counters(&self) -> ClientCounters {
         let counters = &self.shared.counters;
         ClientCounters {

@@ -10,6 +10,7 @@ use super::ClientConfig;
 use super::channel::{Channel, Line, Request};
 use super::failure::Failure;
 use crate::endpoint;
+use crate::endpoint::Options;
 use crate::rpc::codec::from_bytes;
 use crate::rpc::line::{Budget, SocketLine, WindowLine, hang_up};
 use crate::rpc::wire::{self, Hello, Open, Opened, VERSION};
@@ -17,7 +18,7 @@ use crate::rpc::{CallError, CallViolation, Code};
 use crate::stream::{Attachments, FrameSocket};
 use crate::sys::poll;
 use crate::window::Window;
-use crate::{Deadline, Error, ErrorKind, Options, Result};
+use crate::{Deadline, Error, ErrorKind, Result};
 
 /// A connection to a server.
 #[derive(Debug)]
@@ -180,7 +181,7 @@ fn build(
     let Some(file) = file else { return Ok(Line::Socket(SocketLine::new(socket, &session.kept))) };
     let window = Window::receive_and_seal(file, opened.offset, opened.length)?;
     let options = Options::new().policy(config.policy).watch_shared(socket.shared());
-    let client = endpoint::Client::new(window, options)?;
+    let client = endpoint::Connector::new(window, options)?;
     let endpoint = client.connect(deadline.capped(wire::HANDSHAKE))?;
     Ok(Line::Window(WindowLine::new(endpoint, socket, session.parts, &session.kept)))
 }

@@ -15,7 +15,6 @@ use crate::{Deadline, Error, ErrorKind};
 ///
 /// Dropping it before the end cancels the call, which costs its channel. In a window the server makes the next chunk when it is asked
 /// for; it waits for that at most 30 s.
-#[derive(Debug)]
 pub struct Stream {
     shared: Arc<Shared>,
     /// Gone once the stream has ended.
@@ -47,6 +46,10 @@ impl Stream {
             return Err(Error::invalid("the stream has not ended").into());
         };
         from_bytes(end).map_err(|_| Error::from(CallViolation::Malformed(END)).into())
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.channel.is_none()
     }
 
     fn piece(channel: &mut Channel, asks: bool, deadline: Deadline) -> Result<Piece, Failure> {

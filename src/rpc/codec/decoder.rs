@@ -47,13 +47,14 @@ pub trait DecodeOwned: for<'a> Decode<'a> {}
 impl<T: for<'a> Decode<'a>> DecodeOwned for T {}
 
 /// Reads the primitives of the wire format. Nothing is allocated before its length was found to be there.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Decoder<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Decoder<'a> {
     /// A decoder of `bytes`.
+    #[must_use]
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
@@ -197,6 +198,12 @@ impl<'a> Decoder<'a> {
     #[inline]
     pub fn finish(self) -> Result<(), DecodeError> {
         if self.rest.is_empty() { Ok(()) } else { Err(DecodeError::TrailingBytes) }
+    }
+}
+
+impl fmt::Debug for Decoder<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decoder").field("left", &self.rest.len()).finish_non_exhaustive()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{Incoming, WindowLine};
-use crate::endpoint::{SHORT, SHORT_BYTES, SHORT_HEAD};
+use crate::endpoint::{INLINE, INLINE_BYTES, INLINE_HEAD};
 use crate::rpc::CallViolation;
 use crate::rpc::wire::{self, FLAG_BULK, FLAG_PARTS, LEAST_PART, PART_HEADER, WINDOW_HEADER};
 use crate::stream::{Attachments, MAX_ATTACHMENTS};
@@ -13,7 +13,7 @@ use crate::{ErrorKind, Result};
 #[derive(Debug)]
 #[repr(align(16))]
 pub(crate) struct Short {
-    bytes: [u8; SHORT_BYTES],
+    bytes: [u8; INLINE_BYTES],
     /// Its header.
     head: u32,
     /// Bytes of its payload; [`ELSEWHERE`](Self::ELSEWHERE): it is not here.
@@ -26,7 +26,7 @@ impl Short {
     /// Room for a message.
     #[inline(always)]
     pub(crate) fn new() -> Self {
-        Self { bytes: [0; SHORT_BYTES], head: 0, filled: Self::ELSEWHERE }
+        Self { bytes: [0; INLINE_BYTES], head: 0, filled: Self::ELSEWHERE }
     }
 
     #[inline(always)]
@@ -35,7 +35,7 @@ impl Short {
     }
 }
 
-const _: () = assert!(SHORT_HEAD == WINDOW_HEADER && LEAST_FIRST_PART > SHORT);
+const _: () = assert!(INLINE_HEAD == WINDOW_HEADER && LEAST_FIRST_PART > INLINE);
 
 /// Bytes of the shortest datagram that can be the first part of a payload.
 const LEAST_FIRST_PART: u32 = PART_HEADER as u32 + LEAST_PART as u32;
@@ -45,10 +45,10 @@ impl WindowLine {
     /// [`take`](Self::take), with the same `short`.
     #[inline(always)]
     pub(crate) fn take_short(&mut self, datagram: u32, short: &mut Short) -> Option<u16> {
-        if !(WINDOW_HEADER as u32..=SHORT).contains(&datagram) {
+        if !(WINDOW_HEADER as u32..=INLINE).contains(&datagram) {
             return None;
         }
-        let head = self.endpoint.read_short(&mut short.bytes)?;
+        let head = self.endpoint.read_inline(&mut short.bytes)?;
         (short.head, short.filled) = (u32::from_ne_bytes(head), datagram as usize - WINDOW_HEADER);
         let [a, b, fds, flags] = head;
         (u16::from_ne_bytes([fds, flags]) == 0).then_some(u16::from_ne_bytes([a, b]))
@@ -72,7 +72,7 @@ impl WindowLine {
                 *front = short.head.to_ne_bytes();
                 rest.copy_from_slice(short.payload());
             }
-            _ => self.endpoint.read(0, copy)?,
+            _ => self.endpoint.read_at(0, copy)?,
         }
         let Some(&[a, b, fds, flags]) = copy.first_chunk() else {
             return Err(CallViolation::Datagram(datagram).into());
@@ -83,7 +83,7 @@ impl WindowLine {
     /// A message that may be the first part of a payload, which stays where it is, to be copied to its place.
     fn take_long(&mut self, datagram: u32, maximum: u64) -> Result<Incoming> {
         let mut front = [0; PART_HEADER];
-        self.endpoint.read(0, &mut front)?;
+        self.endpoint.read_at(0, &mut front)?;
         let [a, b, fds, flags, zeroes @ .., _, _, _, _, _, _, _, _] = front;
         let tag = u16::from_ne_bytes([a, b]);
         if flags & FLAG_PARTS == 0 {
@@ -94,7 +94,7 @@ impl WindowLine {
             let copy = filled(&mut self.buffer, &mut self.filled, datagram);
             let (head, rest) = copy.split_at_mut(PART_HEADER);
             head.copy_from_slice(&front);
-            self.endpoint.read(PART_HEADER as u32, rest)?;
+            self.endpoint.read_at(PART_HEADER as u32, rest)?;
             return self.take_apart(tag, fds, flags);
         }
         if flags != FLAG_PARTS || !self.takes_parts || is_plain(tag) {

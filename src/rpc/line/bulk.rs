@@ -6,11 +6,12 @@ use super::parts::Parts;
 use super::pieces::Pieces;
 use super::window::Leaving;
 use super::{Outgoing, Prefix, RETAINED, Staged, WindowLine};
+use crate::endpoint::Endpoint;
 use crate::endpoint::Halted;
 use crate::rpc::CallViolation;
 use crate::rpc::codec::{Encode, Raw};
 use crate::rpc::wire::{self, BULK, BULK_FRAME};
-use crate::{Deadline, Endpoint, Error, ErrorKind, Result};
+use crate::{Deadline, Error, ErrorKind, Result};
 
 /// How long one transfer waits before the window is looked at: a peer that shut it down without its socket is noticed.
 pub(super) const SLICE: Duration = Duration::from_millis(100);
@@ -132,10 +133,10 @@ impl WindowLine {
     fn receive_only_frame(&mut self, length: usize, due: Option<Instant>) -> Result<()> {
         if self.bulk.len() <= RETAINED {
             // The buffer of the payload before this one, which is still in the cache.
-            self.socket.exchange(0, &mut self.bulk);
+            self.socket.swap_buffer(0, &mut self.bulk);
         }
         self.receive_frame(length, due, false)?;
-        self.payload = self.socket.exchange(length, &mut self.bulk);
+        self.payload = self.socket.swap_buffer(length, &mut self.bulk);
         Ok(())
     }
 

@@ -14,11 +14,12 @@ use std::time::Instant;
 
 use super::WindowLine;
 use super::bulk::{encoded_twice, overdue, within};
-use crate::endpoint::{Halted, SHORT_BYTES};
+use crate::endpoint::Endpoint;
+use crate::endpoint::{Halted, INLINE_BYTES};
 use crate::rpc::CallViolation;
 use crate::rpc::codec::Sink;
 use crate::rpc::wire::{BULK, CONTINUE, FLAG_PARTS, LEAST_PART, PART_HEADER, WINDOW_HEADER};
-use crate::{Deadline, Endpoint, Error, Result};
+use crate::{Deadline, Error, Result};
 
 /// Parts are of a size that is a multiple of this, so that they begin on a cache line of the receiver's copy.
 const ALIGNMENT: u64 = 64;
@@ -113,7 +114,7 @@ impl<'a> Parts<'a> {
             return Err(self.halted(encoded_twice()));
         }
         self.endpoint
-            .write(0, &self.head.encode())
+            .write_at(0, &self.head.encode())
             .and_then(|()| self.endpoint.flip(self.at))
             .map_err(|error| self.halted(error))
     }
@@ -126,7 +127,7 @@ impl<'a> Parts<'a> {
                 self.hand_over(self.length - self.left - bytes.len() as u64)?;
             }
             let (now, later) = bytes.split_at(bytes.len().min((self.end - self.at) as usize));
-            self.endpoint.write(self.at, now).map_err(|error| self.halted(error))?;
+            self.endpoint.write_at(self.at, now).map_err(|error| self.halted(error))?;
             self.at += now.len() as u32;
             bytes = later;
         }
@@ -137,7 +138,7 @@ impl<'a> Parts<'a> {
     fn hand_over(&mut self, offset: u64) -> Result<(), Halted> {
         // The first part goes out in any case: what is late is answered so.
         let in_time = if self.is_begun { check(Some(self.due)) } else { Ok(()) };
-        let ready = in_time.and_then(|()| self.endpoint.write(0, &self.head.encode()));
+        let ready = in_time.and_then(|()| self.endpoint.write_at(0, &self.head.encode()));
         ready.map_err(|error| self.halted(error))?;
         let datagram = self.endpoint.call_busy(self.at, Deadline::at(self.due)).map_err(|halted| match halted {
             Halted::Unsent(error) => self.halted(error),
@@ -163,7 +164,7 @@ impl Sink for Parts<'_> {
 
 /// An error unless the datagram that came with the pen is CONTINUE.
 fn expect_continue(endpoint: &Endpoint, datagram: u32) -> Result<()> {
-    let violation = match endpoint.read_short(&mut [0; SHORT_BYTES]) {
+    let violation = match endpoint.read_inline(&mut [0; INLINE_BYTES]) {
         Some(_) if (datagram as usize) < WINDOW_HEADER => CallViolation::Datagram(datagram),
         Some([a, b, 0, 0]) if datagram as usize == WINDOW_HEADER && u16::from_ne_bytes([a, b]) == CONTINUE => {
             return Ok(());
@@ -222,21 +223,21 @@ impl WindowLine {
             self.bulk.resize(end, 0);
         }
         self.kept.needed(end);
-        self.endpoint.read(PART_HEADER as u32, &mut self.bulk[at..end])
+        self.endpoint.read_at(PART_HEADER as u32, &mut self.bulk[at..end])
     }
 
     /// Asks for the part that begins `offset` bytes into the payload; how many bytes of it came.
     fn next_part(&mut self, offset: u64, due: Option<Instant>) -> Result<usize> {
         check(due)?;
         let [a, b] = CONTINUE.to_ne_bytes();
-        self.endpoint.write(0, &[a, b, 0, 0])?;
+        self.endpoint.write_at(0, &[a, b, 0, 0])?;
         let deadline = due.map_or(Deadline::NEVER, Deadline::at);
         let datagram = self.endpoint.call_busy(WINDOW_HEADER as u32, deadline).map_err(Halted::into_error)?;
         let Some(part) = (datagram as usize).checked_sub(PART_HEADER) else {
             return Err(CallViolation::Datagram(datagram).into());
         };
         let mut head = [0; PART_HEADER];
-        self.endpoint.read(0, &mut head)?;
+        self.endpoint.read_at(0, &mut head)?;
         if head == PartHead::later(offset).encode() { Ok(part) } else { Err(refused(head)) }
     }
 }

@@ -7,10 +7,11 @@ use std::io::IoSlice;
 use std::time::Instant;
 
 use super::bulk::{SLICE, encoded_twice, look, overdue};
+use crate::endpoint::Endpoint;
 use crate::rpc::codec::Sink;
 use crate::rpc::wire::{BULK, BULK_FRAME};
 use crate::stream::{FrameSocket, Header};
-use crate::{Endpoint, Error, Result};
+use crate::{Error, Result};
 
 /// Bytes that go to the socket at a time: what the kernel has in one run of pages. A bare socket carries 256 KiB there and back in 23.5 µs
 /// so, in 26.4 as a whole, in 30.7 in pieces twice as long and in 37.5 in pieces half as long.

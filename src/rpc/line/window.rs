@@ -20,11 +20,13 @@ use rustix::net::sockopt::set_socket_send_buffer_size;
 use super::kept::Kept;
 use super::parts::{self, PartHead};
 use super::{Budget, Outgoing, RETAINED, TooLarge, hang_up};
-use crate::endpoint::{Halted, SHORT_WORDS};
+use crate::endpoint::Endpoint;
+use crate::endpoint::{Halted, INLINE_WORDS};
 use crate::rpc::codec::{Encode, Encoder, Sink};
+use crate::rpc::message::head::WindowHead;
 use crate::rpc::wire::{self, BULK_DATAGRAM, FLAG_BULK, WINDOW_HEADER};
 use crate::stream::FrameSocket;
-use crate::{Deadline, Endpoint, Result};
+use crate::{Deadline, Result};
 
 /// A window and the socket beside it.
 #[derive(Debug)]
@@ -83,7 +85,7 @@ struct WindowSink<'a> {
 impl Sink for WindowSink<'_> {
     #[inline]
     fn take(&mut self, bytes: &[u8]) {
-        self.full = self.full || self.endpoint.write(self.at, bytes).is_err();
+        self.full = self.full || self.endpoint.write_at(self.at, bytes).is_err();
         if !self.full {
             self.at += bytes.len() as u32;
         }
@@ -134,24 +136,24 @@ impl WindowLine {
         let mut sink = WindowSink { endpoint: &mut self.endpoint, at: WINDOW_HEADER as u32, full: false };
         let mut encoder = Encoder::new(&mut sink);
         message.encode(&mut encoder);
-        let Some((words, length)) = encoder.as_words::<SHORT_WORDS>().filter(|&(_, length)| length as u64 <= maximum)
+        let Some((words, length)) = encoder.as_words::<INLINE_WORDS>().filter(|&(_, length)| length as u64 <= maximum)
         else {
             let length = encoder.finish().filter(|&length| length <= maximum).ok_or(TooLarge)?;
             let (datagram, full) = (sink.at, sink.full);
             return if full {
-                self.stage_bulk(message.head(FLAG_BULK), length, bulk)
+                self.stage_bulk(WindowHead { flags: FLAG_BULK, ..message.head() }.encode(), length, bulk)
             } else {
-                Ok(self.stage_long(message.head(0), datagram))
+                Ok(self.stage_long(message.head().encode(), datagram))
             };
         };
         // If the connection is gone, the flip says so.
-        let _ = self.endpoint.write_short(message.head(0), &words, length as u32);
+        let _ = self.endpoint.write_inline(message.head().encode(), &words, length as u32);
         Ok(Staged { datagram: (WINDOW_HEADER + length) as u32, bulk: false })
     }
 
     /// The header of a message whose payload is in the window already.
     fn stage_long(&mut self, head: [u8; WINDOW_HEADER], datagram: u32) -> Staged {
-        let _ = self.endpoint.write(0, &head);
+        let _ = self.endpoint.write_at(0, &head);
         Staged { datagram, bulk: false }
     }
 
@@ -170,7 +172,7 @@ impl WindowLine {
         datagram[..WINDOW_HEADER].copy_from_slice(&head);
         datagram[WINDOW_HEADER..].copy_from_slice(&length.to_ne_bytes());
         // A window is at least a page. If the connection is gone, the flip says so.
-        let _ = self.endpoint.write(0, &datagram);
+        let _ = self.endpoint.write_at(0, &datagram);
         Ok(Staged { datagram: BULK_DATAGRAM as u32, bulk: true })
     }
 

@@ -56,6 +56,7 @@ impl ServerHandle {
     }
 
     /// What the server did so far.
+    #[must_use]
     pub fn counters(&self) -> ServerCounters {
         let Some(shared) = self.0.upgrade() else { return ServerCounters::default() };
         let running: u64 = workers(&shared).iter().map(|worker| worker.calls()).sum();

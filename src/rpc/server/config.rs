@@ -2,13 +2,25 @@
 
 use std::time::Duration;
 
-use crate::WaitPolicy;
+use crate::endpoint::WaitPolicy;
 use crate::rpc::wire;
+use crate::stream::Access;
 
-/// Limits and choices of a [`Server`](super::Server).
+/// Limits and choices of a [`Server`](super::Server), as a builder: each method takes the configuration and returns it changed; `get_` in
+/// front of its name reads the choice.
 ///
-/// What is counted in total is shared out: one connecting process gets at most a quarter of each total.
-#[derive(Debug, Clone)]
+/// What is limited in total is shared out: one connecting process gets at most a quarter of each total, rounded down, but one connection
+/// or channel at least. So a server with [`channels_total`](Self::channels_total) 512 gives one process 128. Processes that the server
+/// cannot see, because they are in another PID namespace, count as one.
+///
+/// ```
+/// use flipcall::rpc::ServerConfig;
+///
+/// let config = ServerConfig::new().channels_per_connection(8).channels_total(64).window_bytes_total(64 << 20);
+/// assert_eq!((config.get_channels_per_connection(), config.get_channels_total()), (8, 64));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
 pub struct ServerConfig {
     pub(super) maximum: u32,
     pub(super) window: u32,
@@ -21,7 +33,7 @@ pub struct ServerConfig {
     pub(super) policy: WaitPolicy,
     pub(super) version1: bool,
     pub(super) extensions: bool,
-    pub(super) mode: Option<u32>,
+    pub(super) access: Access,
 }
 
 impl Default for ServerConfig {
@@ -40,7 +52,7 @@ impl Default for ServerConfig {
             policy: WaitPolicy::default(),
             version1: true,
             extensions: true,
-            mode: Some(0o600),
+            access: Access::Owner,
         }
     }
 }
@@ -50,73 +62,170 @@ impl Default for ServerConfig {
 pub(super) const LAST_ANSWER: Duration = Duration::from_millis(100);
 
 impl ServerConfig {
-    /// The defaults: 512 connections, 64 channels and 64 MiB of windows for each, 512 channels and 256 MiB in all, windows of up
-    /// to 1 MiB each, messages of up to 64 MiB, requests of over 1 MiB up to 512 MiB in all, which is 128 MiB of one process.
+    /// The defaults: 512 connections, 64 channels and 64 MiB of windows for each, 512 channels and 256 MiB of windows in all, windows of
+    /// up to 1 MiB each, messages of up to 64 MiB, 512 MiB in all for requests over 1 MiB, policy `Adaptive`, a socket file that only
+    /// this user may connect to.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The largest message in bytes, 4,096 at least.
+    /// The largest message in bytes. Less than 4,096 counts as 4,096, which every error fits.
     pub fn max_message(mut self, bytes: u32) -> Self {
         self.maximum = bytes.max(wire::LEAST_MAXIMUM as u32);
         self
     }
 
-    /// The largest window that a client is given, in bytes, at most 16 MiB. 0: only socket channels.
+    /// The largest message in bytes.
+    #[must_use]
+    pub fn get_max_message(&self) -> u32 {
+        self.maximum
+    }
+
+    /// The largest window that a client is given, in bytes. More than 16 MiB counts as 16 MiB. 0: channels are sockets without a window.
     pub fn max_window(mut self, bytes: u32) -> Self {
         self.window = bytes.min(wire::MOST_WINDOW);
         self
     }
 
-    /// The most connections at a time; the next one is closed as soon as it is accepted.
+    /// The largest window that a client is given, in bytes.
+    #[must_use]
+    pub fn get_max_window(&self) -> u32 {
+        self.window
+    }
+
+    /// The most connections at a time, in all. The next one is closed as soon as it is accepted.
     pub fn connections(mut self, count: u32) -> Self {
         self.connections = count;
         self
     }
 
-    /// The most channels at a time, of one connection and in all.
-    pub fn channels(mut self, each: u32, total: u32) -> Self {
-        (self.channels, self.channels_total) = (each, total);
+    /// The most connections at a time, in all.
+    #[must_use]
+    pub fn get_connections(&self) -> u32 {
+        self.connections
+    }
+
+    /// The most channels of one connection at a time. A client that is refused one goes on with those that it has, or with its
+    /// connection alone.
+    pub fn channels_per_connection(mut self, count: u32) -> Self {
+        self.channels = count;
         self
     }
 
-    /// The most bytes of windows at a time, of one connection and in all.
-    pub fn window_bytes(mut self, each: u64, total: u64) -> Self {
-        (self.window_bytes, self.window_bytes_total) = (each, total);
+    /// The most channels of one connection at a time.
+    #[must_use]
+    pub fn get_channels_per_connection(&self) -> u32 {
+        self.channels
+    }
+
+    /// The most channels at a time, in all.
+    pub fn channels_total(mut self, count: u32) -> Self {
+        self.channels_total = count;
         self
     }
 
-    /// The most bytes of requests over 1 MiB at a time, in all; one connecting process gets a quarter. What is over it is read and
+    /// The most channels at a time, in all.
+    #[must_use]
+    pub fn get_channels_total(&self) -> u32 {
+        self.channels_total
+    }
+
+    /// The most bytes of windows of one connection at a time.
+    pub fn window_bytes_per_connection(mut self, bytes: u64) -> Self {
+        self.window_bytes = bytes;
+        self
+    }
+
+    /// The most bytes of windows of one connection at a time.
+    #[must_use]
+    pub fn get_window_bytes_per_connection(&self) -> u64 {
+        self.window_bytes
+    }
+
+    /// The most bytes of windows at a time, in all. Under four times the size of a window, no process gets a window: use
+    /// [`max_window(0)`](Self::max_window) if that is meant.
+    pub fn window_bytes_total(mut self, bytes: u64) -> Self {
+        self.window_bytes_total = bytes;
+        self
+    }
+
+    /// The most bytes of windows at a time, in all.
+    #[must_use]
+    pub fn get_window_bytes_total(&self) -> u64 {
+        self.window_bytes_total
+    }
+
+    /// The most bytes of large requests (over 1 MiB) at a time, in all: while they are received and served. A request over it is read and
     /// thrown away, and answered with [`NoResource`](crate::rpc::Code::NoResource): it did not run, and may be repeated.
-    pub fn large_requests(mut self, bytes: u64) -> Self {
+    pub fn large_request_bytes_total(mut self, bytes: u64) -> Self {
         self.large_bytes = bytes;
         self
     }
 
-    /// How workers wait for the next call. Inside the transfer of a payload that does not fit the window, where the client is at work,
-    /// waits adapt whatever the policy.
+    /// The most bytes of requests over 1 MiB at a time, in all.
+    #[must_use]
+    pub fn get_large_request_bytes_total(&self) -> u64 {
+        self.large_bytes
+    }
+
+    /// How workers wait for the next call. While a payload that does not fit the window is transferred, the client is at work, and waits
+    /// adapt whatever the policy.
     pub fn policy(mut self, policy: WaitPolicy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// Whether the extensions of version 1 are accepted, which they are by default: payloads that do not fit a window go through it in
-    /// fragments, if the client offers that, else over the channel's socket.
+    /// How workers wait for the next call.
+    #[must_use]
+    pub fn get_policy(&self) -> WaitPolicy {
+        self.policy
+    }
+
+    /// Whether the server accepts the extensions of version 1, as it does by default. With a client that offers `parts`, a payload that
+    /// does not fit the window goes through it in fragments, else over the channel's socket.
     pub fn extensions(mut self, accept: bool) -> Self {
         self.extensions = accept;
         self
     }
 
-    /// Answers HELLO like a server that does not know it: no deadlines, no descriptors, no windows.
+    /// Whether the server accepts the extensions of version 1.
+    #[must_use]
+    pub fn get_extensions(&self) -> bool {
+        self.extensions
+    }
+
+    /// Answers HELLO as a server does that does not know it: there are no deadlines, no descriptors and no windows.
     pub fn base_protocol(mut self) -> Self {
         self.version1 = false;
         self
     }
 
-    /// The permission bits of the socket file, 0o600 by default: who may write to it may connect. `None`: everybody, whatever the
-    /// process's mask.
-    pub fn mode(mut self, mode: Option<u32>) -> Self {
-        self.mode = mode;
+    /// Whether the server speaks the base protocol and nothing else.
+    #[must_use]
+    pub fn is_base_protocol(&self) -> bool {
+        !self.version1
+    }
+
+    /// Who may connect to the socket file that [`Server::bind`](super::Server::bind) makes: by default this user alone.
+    pub fn access(mut self, access: Access) -> Self {
+        self.access = access;
         self
+    }
+
+    /// Who may connect to the socket file.
+    #[must_use]
+    pub fn get_access(&self) -> Access {
+        self.access
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_make_no_sense_are_clamped() {
+        let config = ServerConfig::new().max_message(0).max_window(u32::MAX);
+        assert_eq!((config.get_max_message(), config.get_max_window()), (4096, 16 << 20));
     }
 }

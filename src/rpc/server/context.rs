@@ -10,7 +10,6 @@ use crate::rpc::{Code, Status};
 use crate::stream::{Attachments, MAX_ATTACHMENTS, Peer};
 
 /// A call, as its handler sees it.
-#[derive(Debug)]
 pub struct Context<'a> {
     pub(super) caller: &'a Peer,
     pub(super) socket: &'a Arc<OwnedFd>,
@@ -25,11 +24,13 @@ pub struct Context<'a> {
 
 impl Context<'_> {
     /// When the caller stops waiting, `None` for never.
+    #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.due
     }
 
     /// What is left of the caller's patience, `None` for all the time in the world. Reads the clock if there is a deadline.
+    #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
         self.due.map(|due| due.saturating_duration_since(Instant::now()))
     }
@@ -49,16 +50,19 @@ impl Context<'_> {
     }
 
     /// A token that tells whether the caller is gone, for other threads too.
+    #[must_use]
     pub fn cancel_token(&self) -> CancelToken {
         CancelToken(Arc::clone(self.socket))
     }
 
     /// The process that connected, as the kernel recorded it.
+    #[must_use]
     pub fn peer(&self) -> &Peer {
         self.caller
     }
 
     /// How many descriptors came with the request and were not taken.
+    #[must_use]
     pub fn received_fds(&self) -> usize {
         self.received.as_ref().map_or(0, |fds| fds.len())
     }
@@ -82,6 +86,7 @@ impl Context<'_> {
     }
 
     /// The most payload bytes of a chunk of a streamed answer.
+    #[must_use]
     pub fn max_chunk(&self) -> u32 {
         self.max_chunk
     }
@@ -97,11 +102,13 @@ pub struct CancelToken(Arc<OwnedFd>);
 
 impl CancelToken {
     /// Whether the caller is gone. One system call.
+    #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.wait(Duration::ZERO)
     }
 
     /// Sleeps for `time`, or until the caller is gone: then `true`.
+    #[must_use]
     pub fn wait(&self, time: Duration) -> bool {
         let until = Instant::now().checked_add(time);
         loop {

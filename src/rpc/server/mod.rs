@@ -6,6 +6,7 @@ mod config;
 mod connection;
 mod context;
 mod counters;
+mod debug;
 mod limits;
 mod open;
 mod quota;
@@ -28,11 +29,12 @@ pub use closing::ServerHandle;
 pub use config::ServerConfig;
 pub use context::{CancelToken, Context};
 pub use counters::ServerCounters;
+pub use limits::raise_descriptor_limit;
 pub use reply::{Answered, Chunks, Reply};
 
 use super::line::{Budget, SocketLine};
 use super::{Code, Router, Status};
-use crate::stream::{Access, FrameSocket, Listener, Peer};
+use crate::stream::{FrameSocket, Listener, Peer};
 use crate::{Deadline, Error, Result};
 
 /// Serves the methods of a [`Router`].
@@ -77,8 +79,9 @@ struct Shared {
 }
 
 impl Server {
-    /// A server that does not listen yet. Raises this process's soft limit of descriptors to the hard one, and lowers the
-    /// configured limits to what fits it.
+    /// A server that does not listen yet. The limits of connections and channels are lowered, in proportion, to what fits the descriptors
+    /// that this process may have open; [`raise_descriptor_limit`] makes room for more, and [`config`](Self::config) says what is left.
+    #[must_use]
     pub fn new(router: Router, mut config: ServerConfig) -> Self {
         limits::fit(&mut config);
         let shared = Shared {
@@ -94,18 +97,24 @@ impl Server {
         Self { shared: Arc::new(shared) }
     }
 
+    /// The configuration that this server works by.
+    pub fn config(&self) -> &ServerConfig {
+        &self.shared.config
+    }
+
     /// A handle that closes the server and reads its counters, from any thread.
+    #[must_use]
     pub fn handle(&self) -> ServerHandle {
         ServerHandle::new(&self.shared)
     }
 
     /// Binds `path` for [`serve`](Self::serve): a file that a dead server left there is replaced, and the file is removed at the end.
-    /// Only this user may connect, unless [`ServerConfig::mode`] says otherwise.
+    /// Only this user may connect, unless [`ServerConfig::access`] says otherwise.
     ///
     /// # Errors
     /// As [`Listener::bind`].
     pub fn bind(&self, path: impl AsRef<Path>) -> Result<Listener> {
-        Listener::bind(path, self.shared.config.mode.map_or(Access::Everyone, Access::Mode))
+        Listener::bind(path, self.shared.config.access)
     }
 
     /// Accepts and serves connections until the server is [closed](ServerHandle::close).
@@ -209,7 +218,7 @@ impl Shared {
     fn note_end(&self, error: Option<Error>) {
         if let Some(error) = error {
             self.counters.broken.fetch_add(1, Ordering::Relaxed);
-            super::trace::line_ended(&error);
+            super::trace::transport_ended(&error);
         }
     }
 }

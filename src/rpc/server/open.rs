@@ -9,13 +9,14 @@ use super::socket::SocketServer;
 use super::window::WindowServer;
 use super::worker::Worker;
 use crate::endpoint;
+use crate::endpoint::Options;
 use crate::rpc::codec::{Encode, from_bytes};
 use crate::rpc::line::{Outgoing, Prefix, SocketLine, WindowLine};
 use crate::rpc::wire::{self, Hello, Open, Opened, PREFIX, RESPONSE, VERSION};
 use crate::rpc::{Code, Status};
 use crate::stream::FrameSocket;
-use crate::window::{Window, late, page_size};
-use crate::{Deadline, Error, ErrorKind, Options, Result};
+use crate::window::{Window, page_size, seal_after_map};
+use crate::{Deadline, Error, ErrorKind, Result};
 
 /// Answers HELLO.
 pub(super) fn hello(server: &mut SocketServer) -> Result<()> {
@@ -130,13 +131,13 @@ fn window_channel(connection: &Arc<Connection>, length: u32, lease: Lease) -> Re
     let (window, file, length) = Window::create(length)?;
     let (ours, theirs) = socket_pair(connection)?;
     let options = Options::new().policy(connection.shared.config.policy).watch_shared(ours.shared());
-    let endpoint = endpoint::Server::new(window, options)?;
+    let endpoint = endpoint::Acceptor::new(window, options)?;
     let worker = Arc::new(Worker::new(Some(endpoint.shutdown_handle()), ours.shared(), u64::from(length)));
     let shared = file.try_clone().map_err(|error| Error::system("dup", error))?;
     let (connection_of_thread, worker_of_thread) = (Arc::clone(connection), Arc::clone(&worker));
     start(connection, &worker, lease, move || {
         let endpoint = endpoint.greet(Deadline::after(wire::HANDSHAKE))?;
-        late::seal(&shared)?;
+        seal_after_map::seal(&shared)?;
         drop(shared);
         let line =
             WindowLine::new(endpoint, ours, connection_of_thread.takes_parts(), &connection_of_thread.shared.kept);

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::ServerConfig;
 
-/// One process gets one part in so many of each total, so that one client cannot starve the others.
+/// One process gets at most this fraction (one quarter) of each total, so that one client cannot starve the others.
 const SHARES: u64 = 4;
 
 /// Messages over this many bytes draw on the budget of large messages.
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn one_process_gets_a_quarter_and_gives_it_back() {
-        let quotas = Quotas::new(&ServerConfig::new().channels(64, 8));
+        let quotas = Quotas::new(&ServerConfig::new().channels_total(8));
         let two = [(Kind::Channel, 2)];
         let first = quotas.lease(1, &two).unwrap();
         assert!(quotas.lease(1, &[(Kind::Channel, 1)]).is_none());
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_whole_takes_nothing() {
-        let quotas = Quotas::new(&ServerConfig::new().window_bytes(100, 100));
+        let quotas = Quotas::new(&ServerConfig::new().window_bytes_total(100));
         assert!(quotas.lease(1, &[(Kind::Channel, 1), (Kind::WindowBytes, 26)]).is_none());
         assert!(quotas.lease(1, &[(Kind::Channel, u64::MAX)]).is_none());
         assert_eq!(quotas.lock().all, [0; KINDS]);

@@ -24,7 +24,6 @@ pub(super) enum Way<'a> {
 
 /// Where a method's answer goes: it is encoded straight into the window, or into a buffer that goes out on the socket when the method has
 /// returned.
-#[derive(Debug)]
 pub struct Reply<'a> {
     pub(super) way: Way<'a>,
     /// Bytes that the answer may have.
@@ -125,7 +124,6 @@ fn too_large(_: TooLarge) -> Status {
 }
 
 /// Where a streaming method's answer goes, chunk by chunk.
-#[derive(Debug)]
 pub struct Chunks<'a> {
     pub(super) way: Way<'a>,
     pub(super) max_chunk: u32,

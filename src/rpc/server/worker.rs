@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
-use crate::ShutdownHandle;
+use crate::endpoint::ShutdownHandle;
 use crate::rpc::line::hang_up;
 
 const IDLE: u8 = 0;

@@ -56,7 +56,7 @@ pub(in crate::stream) type Announced = Option<Vec<OwnedFd>>;
 /// The rule, applied to a stream as its bytes come. No input or output.
 #[derive(Default)]
 pub(in crate::stream) struct AttachRule {
-    /// Where in the stream the next header begins that has not been judged.
+    /// Where in the stream the next header begins that has not been validated.
     next: u64,
     /// Whether the frame before `next` was an ATTACH.
     after_attach: bool,
@@ -79,8 +79,12 @@ impl AttachRule {
         Self { next: position, ..Self::default() }
     }
 
-    /// Judges all headers that `decoder` holds now. Descriptors that nobody will want are moved to `refused`: on an error all.
-    pub(in crate::stream) fn judge(&mut self, decoder: &Decoder, refused: &mut Vec<OwnedFd>) -> Result<(), Violation> {
+    /// Validates all headers that `decoder` holds now. Descriptors that nobody will want are moved to `refused`: on an error all.
+    pub(in crate::stream) fn validate(
+        &mut self,
+        decoder: &Decoder,
+        refused: &mut Vec<OwnedFd>,
+    ) -> Result<(), Violation> {
         let verdict = self.walk(decoder);
         refused.append(&mut self.useless);
         if verdict.is_err() {
@@ -117,7 +121,7 @@ impl AttachRule {
             let Some(tag) = bytes.first_chunk().map(|tag| u16::from_be_bytes(*tag)) else {
                 return self.rule_out(at, at + Header::SIZE as u64);
             };
-            if tag == ATTACH && !self.judge_attach(at, bytes)? {
+            if tag == ATTACH && !self.validate_attach(at, bytes)? {
                 return self.rule_out(at, at + ATTACH_SIZE as u64);
             }
             let Some(header) = Header::at_front(bytes) else {
@@ -132,8 +136,8 @@ impl AttachRule {
         }
     }
 
-    /// Judges the ATTACH whose first byte is at `at`. `false`: too few bytes to decide.
-    fn judge_attach(&mut self, at: u64, bytes: &[u8]) -> Result<bool, Violation> {
+    /// Validates the ATTACH whose first byte is at `at`. `false`: too few bytes to decide.
+    fn validate_attach(&mut self, at: u64, bytes: &[u8]) -> Result<bool, Violation> {
         let Some(batch) = self.batches.iter_mut().find(|batch| (batch.start..batch.end).contains(&at)) else {
             return Err(Violation::AttachWithoutFds);
         };

@@ -1,19 +1,40 @@
 //! Channels of `std::sync::mpsc` tied to channels of a mux, so that code which speaks `mpsc` need not know of the socket.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::control::Reason;
-use super::handle::{ChannelReceiver, ChannelSender};
+use super::channel::{ChannelReceiver, ChannelSender};
+use super::protocol::control::Reason;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
+use crate::sys::thread;
 
 /// How often a bridge whose program sends nothing looks whether its channel still lives.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// The thread of a bridge; joining it tells how its channel ended.
-pub type Bridge = JoinHandle<Result<()>>;
+/// The thread of a bridge. Dropped, it goes on until its channel has ended.
+#[derive(Debug)]
+pub struct Bridge(JoinHandle<Result<()>>);
+
+impl Bridge {
+    /// Waits for the thread, and tells how its channel ended.
+    ///
+    /// # Errors
+    /// The error of a channel that failed.
+    ///
+    /// # Panics
+    /// If the thread panicked.
+    pub fn join(self) -> Result<()> {
+        self.0.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// Whether the thread has ended, so that [`join`](Self::join) would not wait.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+}
 
 impl ChannelSender {
     /// Sends what `messages` yields, from a thread of its own, until its senders are gone; then ends this direction. If the channel
@@ -56,5 +77,6 @@ impl ChannelReceiver {
 }
 
 fn spawn(name: &str, run: impl FnOnce() -> Result<()> + Send + 'static) -> Result<Bridge> {
-    Builder::new().name(name.into()).spawn(run).map_err(|error| Error::system("starting the thread of a bridge", error))
+    let started = thread::spawn(name, run);
+    started.map(Bridge).map_err(|error| Error::system("starting the thread of a bridge", error))
 }

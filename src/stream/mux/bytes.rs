@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 
-use super::handle::{ChannelReceiver, ChannelSender};
+use super::channel::{ChannelReceiver, ChannelSender};
 use crate::deadline::Deadline;
 
 /// Writes bytes to a channel, cut into messages of the peer's maximum. Dropped, it ends the direction.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::control::{LARGEST_FRAME, MOST_CHANNELS};
-use super::core::{FRAME_COST, Terms};
+use super::protocol::control::{LARGEST_FRAME, MOST_CHANNELS};
+use super::protocol::state::{FRAME_COST, Terms};
 use crate::error::{Error, Result};
 use crate::stream::socket::frame_socket::DEFAULT_PATIENCE;
 

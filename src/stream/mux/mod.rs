@@ -34,28 +34,30 @@
 
 mod bridge;
 mod bytes;
+mod channel;
 mod config;
-mod control;
-mod core;
-#[cfg(test)]
-mod explore;
+mod delivery;
+mod ended;
+mod frame_receiver;
 mod handle;
-mod intake;
-mod judge;
-mod lead;
-#[cfg(test)]
-mod lead_explore;
-mod pen;
+mod owner;
+mod payload;
 mod plain;
+mod protocol;
 mod queue;
 mod reader;
+mod sending;
 mod shared;
-mod wait;
+mod signal;
+mod waiting;
+mod write_queue;
+mod writer;
 
 pub use bridge::Bridge;
 pub use bytes::{ByteReader, ByteWriter};
+pub use channel::{Channel, ChannelReceiver, ChannelSender};
 pub use config::{MuxConfig, Role};
-pub use control::Reason;
-pub use handle::{Channel, ChannelReceiver, ChannelSender, Mux, Offer};
+pub use ended::Ended;
+pub use handle::{Mux, Offer};
 pub use plain::PlainMux;
-pub use shared::Ended;
+pub use protocol::control::Reason;

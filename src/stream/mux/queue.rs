@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::intake::Payload;
+use super::payload::Payload;
 
 /// A message of at least this many bytes has a buffer of its own: its place in the queue is little beside it, and a second copy is not.
 const LONG: usize = 4096;

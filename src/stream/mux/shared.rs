@@ -1,56 +1,26 @@
-//! What the threads of a mux share: the core, the queues of the channels, and the pen.
+//! What the threads of a mux share: the core, the queues of the channels, and the write queue.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use rustix::net::Shutdown;
 
-use super::control::{Control, Reason};
-use super::core::{Core, Key};
-use super::intake::Intake;
-use super::lead::Lead;
-use super::pen::Pen;
+use super::frame_receiver::FrameReceiver;
+use super::protocol::control::{Control, Reason};
+use super::protocol::leadership::Leadership;
+use super::protocol::state::{Core, Key};
 use super::queue::Queue;
-use super::wait::Signal;
-use crate::error::{Error, ErrorKind, Result};
+use super::signal::Signal;
+use super::write_queue::WriteQueue;
+use crate::error::{Error, Result};
 use crate::stream::socket::outbox;
+use crate::sys::lock::lock;
 
 /// Buffers of consumed messages kept for the next ones.
 const SPARE_BUFFERS: usize = 16;
-
-/// Why a channel or a whole mux ended: the source of an error of kind [`ErrorKind::PeerShutdown`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Ended {
-    /// The peer refused the channel.
-    Refused(Reason),
-    /// The peer gave the channel up.
-    Reset(Reason),
-    /// The peer ended the mux, with a text for people.
-    Goodbye(Reason, String),
-}
-
-impl std::fmt::Display for Ended {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Refused(reason) => write!(f, "the channel was refused: {reason}"),
-            Self::Reset(reason) => write!(f, "the channel was reset: {reason}"),
-            Self::Goodbye(reason, text) if text.is_empty() => write!(f, "goodbye: {reason}"),
-            Self::Goodbye(reason, text) => write!(f, "goodbye: {reason}: {text}"),
-        }
-    }
-}
-
-impl std::error::Error for Ended {}
-
-impl From<Ended> for Error {
-    fn from(ended: Ended) -> Self {
-        Self::caused(ErrorKind::PeerShutdown, "the peer ended it", ended)
-    }
-}
 
 /// What the handles of a channel share with the reader thread.
 #[derive(Default)]
@@ -68,7 +38,7 @@ pub(super) struct Slot {
     pub(super) sender_gone: bool,
     /// Somebody may read, or knows that there is nothing more.
     pub(super) readable: Arc<Signal>,
-    /// Somebody may write: credit came, the pen is free, the channel was accepted or failed.
+    /// Somebody may write: credit came, it is its turn to write, the channel was accepted or failed.
     pub(super) writable: Arc<Signal>,
 }
 
@@ -76,9 +46,9 @@ pub(super) struct Inner {
     pub(super) core: Core,
     pub(super) slots: BTreeMap<Key, Slot>,
     pub(super) offers: VecDeque<(Key, String)>,
-    pub(super) pen: Pen,
+    pub(super) write_queue: WriteQueue,
     /// Who reads the socket.
-    pub(super) lead: Lead<Intake>,
+    pub(super) leadership: Leadership<FrameReceiver>,
     /// Why the mux ended.
     pub(super) error: Option<Error>,
     /// Somebody asked for an orderly end, with this reason: what is due goes out first.
@@ -124,7 +94,7 @@ impl Inner {
 
 pub(super) struct Shared {
     pub(super) socket: OwnedFd,
-    /// Makes the reader thread look at the pen and at `closing`.
+    /// Makes the reader thread look at the write queue and at `closing`.
     pub(super) wake: OwnedFd,
     /// Makes a program that sleeps at the socket look at what it waits for.
     pub(super) nudge: OwnedFd,
@@ -145,14 +115,14 @@ impl Shared {
         [wake, nudge]: [OwnedFd; 2],
         patience: Duration,
         core: Core,
-        intake: Intake,
+        receiver: FrameReceiver,
     ) -> Self {
         let inner = Inner {
             core,
             slots: BTreeMap::new(),
             offers: VecDeque::new(),
-            pen: Pen::default(),
-            lead: Lead::new(intake),
+            write_queue: WriteQueue::default(),
+            leadership: Leadership::new(receiver),
             error: None,
             closing: None,
             said_goodbye: false,
@@ -165,8 +135,7 @@ impl Shared {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
-        // No code panics between two steps that belong together while it holds this lock.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 
     /// Makes the reader thread look around.
@@ -199,12 +168,12 @@ impl Shared {
         }
         inner.error = Some(error);
         self.failing.store(true, Ordering::Relaxed);
-        if inner.pen.is_held() {
+        if inner.write_queue.is_writing() {
             // Whoever writes a frame at this moment says goodbye behind it. If it waits for room, this makes it give up.
-            inner.pen.last_words = words;
+            inner.write_queue.last_words = words;
             let _ = rustix::net::shutdown(&self.socket, Shutdown::Read);
         } else {
-            if inner.pen.is_between_frames() {
+            if inner.write_queue.is_between_frames() {
                 self.say_goodbye(&words);
             }
             self.hang_up();
@@ -213,7 +182,7 @@ impl Shared {
             slot.readable.notify();
             slot.writable.notify();
         }
-        inner.pen.notify_all();
+        inner.write_queue.notify_all();
         for signal in [&self.offered, &self.greeted, &self.ended] {
             signal.notify();
         }

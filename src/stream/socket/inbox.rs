@@ -88,10 +88,10 @@ impl Inbox {
         set_pass_rights(socket, allowed).map_err(|error| Error::system("setting SO_PASSRIGHTS", error))?;
         match (allowed, &mut self.rule) {
             (true, None) => {
-                // What was read ahead came without descriptors, and is judged by that: once its frames are taken, the rule must
+                // What was read ahead came without descriptors, and is validated as such: once its frames are taken, the rule must
                 // know them.
                 let mut rule = AttachRule::from_position(self.decoder.position());
-                let verdict = rule.judge(&self.decoder, &mut Vec::new());
+                let verdict = rule.validate(&self.decoder, &mut Vec::new());
                 self.rule = Some(rule);
                 verdict?;
             }
@@ -128,7 +128,7 @@ impl Inbox {
             let stuck = !fds.is_empty() && foreign::is_exhausted();
             rule.read_brought(start, start + count as u64, fds, truncated);
             let mut refused = Vec::new();
-            let verdict = rule.judge(&self.decoder, &mut refused);
+            let verdict = rule.validate(&self.decoder, &mut refused);
             if stuck {
                 rule.surrender(&mut refused);
             }

@@ -2,7 +2,7 @@
 //!
 //! `sendfile` and `splice` know no `MSG_DONTWAIT`: whether they wait is decided by the flags and timeouts of the socket's open file
 //! description, which a peer that holds a duplicate of our end can change at any moment. So they are used only on a socket that is
-//! ours alone (see `own.rs`). Everywhere else, and where the kernel cannot, bytes are read and sent.
+//! ours alone (see `unshared.rs`). Everywhere else, and where the kernel cannot, bytes are read and sent.
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd};

@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io::Seek;
 use std::time::{Duration, Instant};
 
-use flipcall::{Counters, ErrorKind, Options};
+use flipcall::ErrorKind;
+use flipcall::endpoint::{Counters, Options};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
 use crate::ours::Ours;

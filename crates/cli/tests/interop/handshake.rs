@@ -1,8 +1,8 @@
 //! Our extended handshake against gVisor's decoder: accepted, and without effect.
 
 use flipcall::endpoint::Greeting;
+use flipcall::endpoint::{Counters, Options};
 use flipcall::window::HEADER_LEN;
-use flipcall::{Counters, Options};
 use rustix::io::pread;
 
 use crate::ours::{Ours, await_flips};

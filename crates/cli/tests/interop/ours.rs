@@ -2,16 +2,17 @@
 
 use std::time::Instant;
 
+use flipcall::endpoint::{Acceptor, Connector, Endpoint, Options, ShutdownHandle};
 use flipcall::window::{Seals, Window};
-use flipcall::{Client, Deadline, Endpoint, Error, Options, Server, ShutdownHandle};
+use flipcall::{Deadline, Error};
 
 use crate::place::Place;
 use crate::process::{PATIENCE, Side};
 
 /// An endpoint that has not shaken hands yet.
 pub(crate) enum Ours {
-    Client(Client),
-    Server(Server),
+    Client(Connector),
+    Server(Acceptor),
 }
 
 impl Ours {
@@ -21,8 +22,8 @@ impl Ours {
 
     pub(crate) fn over(side: Side, window: Window, options: Options) -> Self {
         match side {
-            Side::Client => Self::Client(Client::new(window, options).expect("a client")),
-            Side::Server => Self::Server(Server::new(window, options).expect("a server")),
+            Side::Client => Self::Client(Connector::new(window, options).expect("a client")),
+            Side::Server => Self::Server(Acceptor::new(window, options).expect("a server")),
         }
     }
 
@@ -70,7 +71,7 @@ pub(crate) fn call(endpoint: &mut Endpoint, seed: u8) -> Result<(), Error> {
     let length = endpoint.write_datagram(&request)?;
     assert_eq!(endpoint.send_recv(length, Deadline::after(PATIENCE))?, length);
     let mut answer = [0; 48];
-    endpoint.read(0, &mut answer)?;
+    endpoint.read_at(0, &mut answer)?;
     assert_eq!(answer, request.map(|byte| byte.wrapping_add(1)));
     Ok(())
 }
@@ -78,7 +79,7 @@ pub(crate) fn call(endpoint: &mut Endpoint, seed: u8) -> Result<(), Error> {
 /// Answers the call that is in the window, and returns the length of the next one.
 pub(crate) fn answer(endpoint: &mut Endpoint, length: u32) -> Result<u32, Error> {
     let mut datagram = vec![0; length as usize];
-    endpoint.read(0, &mut datagram)?;
+    endpoint.read_at(0, &mut datagram)?;
     datagram.iter_mut().for_each(|byte| *byte = byte.wrapping_add(1));
     let length = endpoint.write_datagram(&datagram)?;
     Ok(endpoint.send_recv(length, Deadline::after(PATIENCE))?)

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use flipcall::{Error, ErrorKind, Options};
+use flipcall::endpoint::Options;
+use flipcall::{Error, ErrorKind};
 
 use crate::ours::{Ours, answer, await_flips, call};
 use crate::place::Place;

@@ -5,8 +5,9 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
+use flipcall::ErrorKind;
+use flipcall::endpoint::Options;
 use flipcall::window::{Refusal, Seals};
-use flipcall::{ErrorKind, Options};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use crate::ours::Ours;

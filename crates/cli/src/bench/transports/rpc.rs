@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use flipcall::Deadline;
+use flipcall::endpoint::WaitPolicy;
 use flipcall::rpc::codec::from_bytes;
 use flipcall::rpc::{Client, ClientConfig, Router, Server, ServerConfig};
-use flipcall::{Deadline, WaitPolicy};
 
 use super::{Answerer, Caller, Fallible, Inherited, Prepared, Preparing, Transport, payload_bytes, work};
 use crate::Outcome;

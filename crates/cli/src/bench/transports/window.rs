@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use flipcall::{Client, Deadline, Endpoint, Error, Interrupted, Options, Server, WaitPolicy, Waiting};
+use flipcall::endpoint::{Acceptor, Connector, Endpoint, Interrupted, Options, WaitPolicy, Waiting};
+use flipcall::{Deadline, Error};
 
 use super::{Answerer, Caller, Fallible, Inherited, Prepared, Preparing, Transport, payload_bytes, work};
 use crate::Outcome;
@@ -21,7 +22,7 @@ fn options(transport: Transport) -> Options {
 }
 
 struct WindowCaller {
-    client: Option<Client>,
+    client: Option<Connector>,
     endpoint: Option<Endpoint>,
     payload: Vec<u8>,
     answer: Vec<u8>,
@@ -31,7 +32,7 @@ pub(super) fn prepare(transport: Transport, link: &mut Preparing<'_>, payload: u
     let (window, numbers) = link.window(payload)?;
     let payload = payload_bytes(payload);
     let caller = WindowCaller {
-        client: Some(Client::new(window, options(transport))?),
+        client: Some(Connector::new(window, options(transport))?),
         endpoint: None,
         answer: payload.clone(),
         payload,
@@ -53,7 +54,7 @@ impl Caller for WindowCaller {
         let Some(endpoint) = &mut self.endpoint else { return Err("a call before the handshake".into()) };
         let length = endpoint.write_datagram(&self.payload)?;
         let length = endpoint.send_recv(length, DEADLINE).map_err(Error::from)?;
-        endpoint.read(0, &mut self.answer[..length as usize])?;
+        endpoint.read_at(0, &mut self.answer[..length as usize])?;
         Ok(())
     }
 }
@@ -61,7 +62,7 @@ impl Caller for WindowCaller {
 /// The other end, between two batches.
 enum Pause {
     /// The client has not connected yet.
-    Unconnected(Server),
+    Unconnected(Acceptor),
     /// The last answer is out, the next call has not come.
     Answered(Waiting),
 }
@@ -72,7 +73,7 @@ struct WindowAnswerer {
 }
 
 pub(super) fn answer(transport: Transport, link: &Inherited<'_>) -> Fallible<Box<dyn Answerer>> {
-    let server = Server::new(link.window(0)?, options(transport))?;
+    let server = Acceptor::new(link.window(0)?, options(transport))?;
     Ok(Box::new(WindowAnswerer { pause: Some(Pause::Unconnected(server)), buffer: link.buffer() }))
 }
 
@@ -81,7 +82,7 @@ impl WindowAnswerer {
     #[inline(always)]
     fn echo(&mut self, endpoint: &mut Endpoint, length: u32, think: Duration) -> flipcall::Result<u32> {
         let buffer = &mut self.buffer[..length as usize];
-        endpoint.read(0, buffer)?;
+        endpoint.read_at(0, buffer)?;
         work(think);
         endpoint.write_datagram(buffer)
     }

@@ -1,0 +1,56 @@
+//! Waking those who wait, at no cost where nobody does.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Condvar, MutexGuard};
+use std::time::{Duration, Instant};
+
+use crate::deadline::Deadline;
+use crate::sys::lock;
+
+/// A condition variable that knows whether anybody waits: waking nobody costs no system call.
+#[derive(Debug, Default)]
+pub(super) struct Signal {
+    condition: Condvar,
+    waiting: AtomicUsize,
+    /// Who waits for this is the leader, so it is not asleep on the condition.
+    pub(super) has_leader: AtomicBool,
+    /// Notified while its waiter was the leader.
+    pub(super) marked: AtomicBool,
+}
+
+impl Signal {
+    /// Wakes all who wait. Called after the change that they wait for was made under the lock: who registered before is seen here, who
+    /// comes later sees the change. A leader that sleeps at the socket notices when that wakes it; see `Shared::nudge_leader`.
+    pub(super) fn notify(&self) {
+        if self.has_leader.load(Ordering::Relaxed) {
+            self.marked.store(true, Ordering::Relaxed);
+        }
+        if self.is_slept_on() {
+            self.condition.notify_all();
+        }
+    }
+
+    pub(super) fn is_slept_on(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// Waits for a notification. `Err`: the deadline passed.
+    pub(super) fn wait<'a, T>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        deadline: &mut Deadline,
+    ) -> Result<MutexGuard<'a, T>, MutexGuard<'a, T>> {
+        let until = deadline.resolve();
+        let left = until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
+        if left.is_zero() {
+            return Err(guard);
+        }
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let guard = match until {
+            Some(_) => lock::wait_timeout(&self.condition, guard, left).0,
+            None => lock::wait(&self.condition, guard),
+        };
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        Ok(guard)
+    }
+}
