@@ -114,7 +114,7 @@ fn a_request_that_changes_its_length_fails_alone() {
             is_in_order(client);
             ENCODED.set(0);
             let error = client.call::<_, Vec<u8>>(1, &fickle, PATIENCE).unwrap_err();
-            assert!(matches!(error, CallError::Failed(_)) && error.to_string().contains("encoded twice"), "{error}");
+            assert!(matches!(error, CallError::Failed(_)) && format!("{error:#}").contains("encoded twice"), "{error}");
             is_in_order(client);
             assert_eq!(client.counters().channels_opened, opened);
         }

@@ -148,7 +148,7 @@ impl SocketServer {
         match self.line.send_encoded(RESPONSE, &borrowed, Deadline::NEVER) {
             Ok(()) => Ok(!fds.is_empty()),
             Err(error) if !fds.is_empty() && self.line.socket.is_usable() => {
-                self.refuse(Status::new(Code::NoResource, error.to_string())).map(|()| false)
+                self.refuse(Status::new(Code::NoResource, format!("{error:#}"))).map(|()| false)
             }
             Err(error) => Err(error),
         }

@@ -223,7 +223,7 @@ impl WindowServer {
             if !self.line.socket.is_usable() {
                 return Err(error);
             }
-            return self.refuse(Status::new(Code::NoResource, error.to_string())).map(|()| Sent::Out);
+            return self.refuse(Status::new(Code::NoResource, format!("{error:#}"))).map(|()| Sent::Out);
         }
         if staged.bulk {
             self.line.send_held(staged)?;
