@@ -3,14 +3,22 @@
 #
 #   ci/bench.sh          a few seconds of everything: every transport once, every criterion bench once
 #   ci/bench.sh --full   the figures, about ten minutes on two CPUs with nothing else running; results in target/bench/
+#   ci/bench.sh --against BUILD   whether this build is slower than an older one: BUILD is the path of its `flipcall`. Both are measured
+#                        in turns, five minutes with nothing else running; ci/against.py says how, and takes more arguments
 set -eu
 cd "$(dirname "$0")/.."
 
 cargo build --release --bin flipcall
-bench() { timeout 600 "${CARGO_TARGET_DIR:-target}/release/flipcall" bench "$@"; }
+built="${CARGO_TARGET_DIR:-target}/release/flipcall"
+bench() { timeout 600 "$built" bench "$@"; }
 
+if [ "${1:-}" = --against ]; then
+    shift
+    exec timeout 3600 python3 ci/against.py "$built" "$@"
+fi
 if [ "${1:-}" != --full ]; then
     bench --rounds 1 --calls 20 --payload 0,48
+    timeout 120 python3 ci/against.py --check "$built"
     # --test runs each criterion bench once, without measuring.
     timeout 600 cargo bench --bench round_trip --bench copy -- --test
     exit

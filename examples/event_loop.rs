@@ -106,7 +106,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
                 // Closing a socket takes it out of the set.
                 Ok(false) => drop(connections.remove(&number)),
                 Err(error) => {
-                    eprintln!("connection {number}: {error}");
+                    eprintln!("connection {number}: {error:#}");
                     connections.remove(&number);
                 }
             }
@@ -115,7 +115,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
             tick = Instant::now();
             connections.retain(|number, connection| {
                 let late = connection.reader.check().and_then(|()| connection.writer.check());
-                late.inspect_err(|error| eprintln!("connection {number}: {error}")).is_ok()
+                late.inspect_err(|error| eprintln!("connection {number}: {error:#}")).is_ok()
             });
         }
     }

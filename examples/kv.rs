@@ -54,7 +54,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert_eq!(store.get("answer", patience)?, b"42");
     assert_eq!(store.keys(patience)?, ["answer"]);
     if let Err(error) = store.get("question", patience) {
-        println!("{error}");
+        println!("{error:#}");
     }
     drop(store);
     server.wait()?;

@@ -21,7 +21,7 @@ fn main() -> flipcall::Result<()> {
         match call(&mut endpoint, number) {
             Ok(square) => println!("{number} squared is {square}"),
             Err(error) if error.kind() == ErrorKind::PeerGone => {
-                println!("the child died of {number}: {error}");
+                println!("the child died of {number}: {error:#}");
                 (child, endpoint) = start()?;
             }
             Err(error) => return Err(error),

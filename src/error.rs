@@ -13,6 +13,10 @@
 //! let error = Window::receive(reader.into(), 0, 4096, Default::default()).unwrap_err();
 //! assert_eq!(error.kind(), ErrorKind::Refused);
 //! assert_eq!(error.kind().blame(), Blame::Peer);
+//!
+//! // `{}` is the error alone, `{:#}` has its causes, too.
+//! assert_eq!(error.to_string(), "the peer's window is refused");
+//! assert_eq!(format!("{error:#}"), "the peer's window is refused: the file cannot be sealed: it is not a memfd");
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
@@ -27,6 +31,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An error of this crate: a kind, a sentence, and possibly a source.
 ///
+/// `{}` prints the sentence alone, as a caller wants it that walks the chain of [sources](std::error::Error::source) itself. `{:#}` prints
+/// the chain, each cause after a colon; so does `{:?}`, after the kind.
+///
 /// Cloning is cheap: a poisoned endpoint keeps the error that poisoned it and hands out copies.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
@@ -34,7 +41,7 @@ pub struct Error(Arc<Inner>);
 struct Inner {
     kind: ErrorKind,
     what: Cow<'static, str>,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
     /// Whether the connection is gone, where the kind alone does not say so.
     ended: bool,
 }
@@ -124,7 +131,7 @@ impl Error {
         what: impl Into<Cow<'static, str>>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self(Arc::new(Inner { kind, what: what.into(), source: Some(source.into()), ended: false }))
+        Self(Arc::new(Inner { kind, what: what.into(), source: Some(source.into().into()), ended: false }))
     }
 
     /// A system call, named by `what`, failed.
@@ -141,9 +148,8 @@ impl Error {
     /// The same error where it took the connection with it: what carried the connection was dropped.
     #[cold]
     pub(crate) fn and_the_end(self) -> Self {
-        let (kind, what) = (self.kind(), self.0.what.clone());
-        let source = self.0.source.is_some().then(|| Box::new(self) as Box<dyn std::error::Error + Send + Sync>);
-        Self(Arc::new(Inner { kind, what, source, ended: true }))
+        let Inner { kind, what, source, .. } = &*self.0;
+        Self(Arc::new(Inner { kind: *kind, what: what.clone(), source: source.clone(), ended: true }))
     }
 
     /// The caller passed something that the documentation forbids.
@@ -168,16 +174,18 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.what)?;
-        match &self.0.source {
-            Some(source) => write!(f, ": {source}"),
-            None => Ok(()),
+        let mut cause = std::error::Error::source(self).filter(|_| f.alternate());
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
         }
+        Ok(())
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Error({}: {self})", self.kind())
+        write!(f, "Error({}: {self:#})", self.kind())
     }
 }
 

@@ -42,7 +42,7 @@ fn every_type_can_be_sent_and_shared() {
         stream::Access,
         stream::Attachments,
         stream::BufferedWriter,
-        stream::Decoder,
+        stream::FrameDecoder,
         stream::Frame<'_>,
         stream::FrameSocket,
         stream::Header,
@@ -52,9 +52,9 @@ fn every_type_can_be_sent_and_shared() {
         stream::MuxViolation,
         stream::NonBlockingReader,
         stream::Peer,
-        stream::ShutdownHandle,
+        stream::SocketShutdown,
         stream::Step<'_>,
-        stream::Violation,
+        stream::FrameViolation,
         stream::WithFd,
     );
     send_sync_debug!(
@@ -120,7 +120,7 @@ fn errors_are_errors_of_the_standard_library() {
     is_error::<endpoint::Interrupted<endpoint::Endpoint>>();
     is_error::<endpoint::StateViolation>();
     is_error::<window::Refusal>();
-    is_error::<stream::Violation>();
+    is_error::<stream::FrameViolation>();
     is_error::<stream::MuxViolation>();
     is_error::<rpc::CallError>();
     is_error::<rpc::CallViolation>();

@@ -25,7 +25,7 @@ fn second_process() {
 }
 
 fn looks_for_its_window(stage: Stage) {
-    let found = Inherited::from_env().map(drop).map_err(|error| format!("{}: {error}", error.kind()));
+    let found = Inherited::from_env().map(drop).map_err(|error| format!("{}: {error:#}", error.kind()));
     stage.control.say(&found.err().unwrap_or("found".into()));
 }
 

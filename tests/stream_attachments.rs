@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use flipcall::stream::{FrameSocket, MissingFd, Violation, receive_with_fd, send_pipe, send_with_fd};
+use flipcall::stream::{FrameSocket, FrameViolation, MissingFd, receive_with_fd, send_pipe, send_with_fd};
 use flipcall::{Deadline, Error, ErrorKind};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -67,7 +67,7 @@ fn pair() -> (UnixStream, FrameSocket) {
     (theirs, ours)
 }
 
-fn violation(error: &Error) -> Option<Violation> {
+fn violation(error: &Error) -> Option<FrameViolation> {
     std::error::Error::source(error)?.downcast_ref().copied()
 }
 
@@ -134,28 +134,32 @@ fn honest_senders_pass_however_their_bytes_are_cut() {
 fn misplaced_missing_and_surplus_descriptors_end_the_connection() {
     let _turn = alone();
     let long = frame(1, &[0; 100]);
-    let cases: Vec<(&str, Vec<Step>, Violation)> = vec![
-        ("on a plain frame", vec![(frame(1, b"x"), 1)], Violation::MisplacedFds),
-        ("on two bytes of a header", vec![(vec![0, 1], 1)], Violation::MisplacedFds),
-        ("inside a long frame", vec![(long[..50].to_vec(), 0), (long[50..60].to_vec(), 1)], Violation::MisplacedFds),
-        ("253 of them", vec![(frame(1, b"x"), 253)], Violation::MisplacedFds),
+    let cases: Vec<(&str, Vec<Step>, FrameViolation)> = vec![
+        ("on a plain frame", vec![(frame(1, b"x"), 1)], FrameViolation::MisplacedFds),
+        ("on two bytes of a header", vec![(vec![0, 1], 1)], FrameViolation::MisplacedFds),
+        (
+            "inside a long frame",
+            vec![(long[..50].to_vec(), 0), (long[50..60].to_vec(), 1)],
+            FrameViolation::MisplacedFds,
+        ),
+        ("253 of them", vec![(frame(1, b"x"), 253)], FrameViolation::MisplacedFds),
         (
             "on the second byte of ATTACH",
             vec![(attach(1)[..1].to_vec(), 0), (attach(1)[1..].to_vec(), 1)],
-            Violation::AttachWithoutFds,
+            FrameViolation::AttachWithoutFds,
         ),
-        ("none with ATTACH", vec![(attach(1), 0)], Violation::AttachWithoutFds),
-        ("none with the tag of ATTACH", vec![(vec![0xFF, 0xF2], 0)], Violation::AttachWithoutFds),
-        ("too few", vec![(attach(3), 2)], Violation::WrongFdCount { announced: 3, came: 2 }),
-        ("surplus", vec![(attach(1), 2)], Violation::WrongFdCount { announced: 1, came: 2 }),
-        ("253 with ATTACH", vec![(attach(16), 253)], Violation::WrongFdCount { announced: 16, came: 253 }),
-        ("none announced", vec![(attach(0), 1)], Violation::MalformedAttach),
-        ("17 announced", vec![(attach(17), 17)], Violation::MalformedAttach),
-        ("a long ATTACH", vec![(frame(0xFFF2, &[1, 1]), 1)], Violation::MalformedAttach),
-        ("an empty ATTACH", vec![(frame(0xFFF2, &[]), 1)], Violation::MalformedAttach),
-        ("two in one read", vec![([attach(1), frame(1, b""), attach(1)].concat(), 1)], Violation::SecondAttach),
-        ("two for a message", vec![(attach(1), 1), (attach(1), 1)], Violation::SecondAttach),
-        ("in a pipelined frame", vec![([frame(1, b"x"), frame(2, b"y")].concat(), 1)], Violation::MisplacedFds),
+        ("none with ATTACH", vec![(attach(1), 0)], FrameViolation::AttachWithoutFds),
+        ("none with the tag of ATTACH", vec![(vec![0xFF, 0xF2], 0)], FrameViolation::AttachWithoutFds),
+        ("too few", vec![(attach(3), 2)], FrameViolation::WrongFdCount { announced: 3, came: 2 }),
+        ("surplus", vec![(attach(1), 2)], FrameViolation::WrongFdCount { announced: 1, came: 2 }),
+        ("253 with ATTACH", vec![(attach(16), 253)], FrameViolation::WrongFdCount { announced: 16, came: 253 }),
+        ("none announced", vec![(attach(0), 1)], FrameViolation::MalformedAttach),
+        ("17 announced", vec![(attach(17), 17)], FrameViolation::MalformedAttach),
+        ("a long ATTACH", vec![(frame(0xFFF2, &[1, 1]), 1)], FrameViolation::MalformedAttach),
+        ("an empty ATTACH", vec![(frame(0xFFF2, &[]), 1)], FrameViolation::MalformedAttach),
+        ("two in one read", vec![([attach(1), frame(1, b""), attach(1)].concat(), 1)], FrameViolation::SecondAttach),
+        ("two for a message", vec![(attach(1), 1), (attach(1), 1)], FrameViolation::SecondAttach),
+        ("in a pipelined frame", vec![([frame(1, b"x"), frame(2, b"y")].concat(), 1)], FrameViolation::MisplacedFds),
     ];
     for (name, steps, expected) in cases {
         let error = first_error(&steps).unwrap_or_else(|| panic!("{name}: accepted"));

@@ -31,8 +31,8 @@ fn opened(ours: UnixStream, mut peer: UnixStream) -> (Mux, Channel, UnixStream) 
     (mux, channel, peer)
 }
 
-/// The same, and the program has just led: the reader thread leaves the socket alone for a moment.
-fn after_leading() -> (Mux, Channel, UnixStream) {
+/// The same, and the program has just been the leader: the reader thread leaves the socket alone for a moment.
+fn after_being_leader() -> (Mux, Channel, UnixStream) {
     let (ours, peer) = UnixStream::pair().unwrap();
     let (mux, mut channel, mut peer) = opened(ours, peer);
     thread::scope(|scope| {
@@ -62,7 +62,7 @@ fn expect_goodbye(mux: &Mux, which: usize) {
 #[test]
 fn what_a_peer_said_before_a_write_to_it_failed_arrives() {
     for which in 0..TRIES {
-        let (mux, Channel { mut sender, mut receiver }, mut peer) = after_leading();
+        let (mux, Channel { mut sender, mut receiver }, mut peer) = after_being_leader();
         write_frame(&mut peer, 1, WORDS).unwrap();
         write_frame(&mut peer, 0, GOODBYE_9).unwrap();
         peer.shutdown(Shutdown::Read).unwrap();
@@ -78,7 +78,7 @@ fn a_leader_reads_what_a_peer_said_before_a_write_of_another_thread_failed() {
     // More than one receive brings.
     const MESSAGES: usize = 5000;
     for which in 0..TRIES {
-        let (mux, Channel { mut sender, mut receiver }, mut peer) = after_leading();
+        let (mux, Channel { mut sender, mut receiver }, mut peer) = after_being_leader();
         let mut last = Vec::new();
         (0..MESSAGES).for_each(|_| write_frame(&mut last, 1, WORDS).unwrap());
         write_frame(&mut last, 0, GOODBYE_9).unwrap();

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use flipcall::stream::mux::{Channel, Ended, Mux, MuxConfig, PlainMux, Reason, Role};
-use flipcall::stream::{BufferedWriter, FrameSocket, NonBlockingReader, Step, Violation};
+use flipcall::stream::{BufferedWriter, FrameSocket, FrameViolation, NonBlockingReader, Step};
 use flipcall::{Deadline, Error, ErrorKind};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -198,8 +198,8 @@ fn a_buffered_writer_reports_its_backlog_and_keeps_its_bound() {
             Err(error) => break error,
         }
     };
-    let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<Violation>());
-    assert_eq!(source, Some(&Violation::Backlog { waiting: writer.backlog() }));
+    let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<FrameViolation>());
+    assert_eq!(source, Some(&FrameViolation::Backlog { waiting: writer.backlog() }));
     assert!((98_000..=100_000).contains(&writer.backlog()), "{}", writer.backlog());
     let mut reader = NonBlockingReader::new(1000);
     for expected in 0..sent {

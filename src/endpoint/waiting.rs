@@ -100,6 +100,7 @@ impl<S> From<Interrupted<S>> for Error {
     }
 }
 
+/// As an [`Error`] does: `{:#}` has its causes, too.
 impl<S> std::fmt::Display for Interrupted<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -123,7 +124,7 @@ impl<S> std::error::Error for Interrupted<S> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::TimedOut(_) => None,
-            Self::Failed(error) => Some(error),
+            Self::Failed(error) => error.source(),
         }
     }
 }

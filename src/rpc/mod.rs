@@ -43,6 +43,8 @@
 mod client;
 pub mod codec;
 mod line;
+#[doc(hidden)]
+pub mod message;
 mod router;
 mod server;
 mod service;

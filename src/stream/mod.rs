@@ -1,8 +1,8 @@
 //! Bytes on a socket: frames, attached file descriptors, and many channels over one connection.
 //!
-//! This floor knows nothing of windows. What it offers:
+//! This layer knows nothing of windows. What it offers:
 //!
-//! - [`Header`], [`Decoder`], [`read_frame`], [`write_frame`]: six-byte frames, without input and output or over anything that reads
+//! - [`Header`], [`FrameDecoder`], [`read_frame`], [`write_frame`]: six-byte frames, without input and output or over anything that reads
 //!   and writes;
 //! - [`FrameSocket`]: blocking frames with deadlines and [`Attachments`] on a socket of this host, best on one that it makes itself
 //!   ([`connect`](FrameSocket::connect), [`pair`](FrameSocket::pair)); [`Listener`]: the socket file that such connections come from;
@@ -29,16 +29,16 @@ mod read_write;
 mod socket;
 
 pub use frame::attach::{ATTACH, MAX_ATTACHMENTS};
-pub use frame::decoder::{Decoder, Frame};
+pub use frame::decoder::{Frame, FrameDecoder};
 pub use frame::header::Header;
-pub use frame::violation::{MuxViolation, Violation};
+pub use frame::violation::{FrameViolation, MuxViolation};
 pub use read_write::{read_frame, write_frame};
 pub use socket::access::Access;
 pub use socket::attachments::Attachments;
-pub use socket::ending::ShutdownHandle;
 pub use socket::frame_socket::{DEFAULT_MAX_FRAME, DEFAULT_PATIENCE, FrameSocket};
 pub use socket::inbox::Message;
 pub use socket::listener::Listener;
 pub use socket::nonblocking::{BufferedWriter, NonBlockingReader, Step};
 pub use socket::one_shot::{MissingFd, WithFd, receive_with_fd, send_pipe, send_with_fd};
 pub use socket::peer::Peer;
+pub use socket::shutdown::SocketShutdown;

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice, Read, Write};
 
-use super::frame::decoder::{Decoder, Frame, end_inside_frame};
+use super::frame::decoder::{Frame, FrameDecoder, end_inside_frame};
 use super::frame::header::Header;
 use crate::error::{Error, Result};
 
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 /// # Errors
 /// [`ErrorKind::PeerGone`](crate::ErrorKind::PeerGone) at an end of file inside a frame, [`ErrorKind::Violation`](crate::ErrorKind::Violation) for a frame over the maximum,
 /// [`ErrorKind::System`](crate::ErrorKind::System) if reading failed.
-pub fn read_frame<'a>(reader: &mut impl Read, decoder: &'a mut Decoder) -> Result<Option<Frame<'a>>> {
+pub fn read_frame<'a>(reader: &mut impl Read, decoder: &'a mut FrameDecoder) -> Result<Option<Frame<'a>>> {
     while !decoder.has_frame()? {
         match reader.read(decoder.space()) {
             Ok(0) if decoder.is_inside_frame() => return Err(end_inside_frame()),
@@ -77,7 +77,7 @@ mod tests {
             let [tag, payload, frame] = line.split(' ').collect::<Vec<_>>().try_into().unwrap();
             let (tag, payload, bytes) = (u16::from_str_radix(tag, 16).unwrap(), unhex(payload), unhex(frame));
             assert_eq!(encode(&[(tag, payload.clone())]), bytes);
-            let mut decoder = Decoder::new(100);
+            let mut decoder = FrameDecoder::new(100);
             decoder.push(&bytes);
             assert_eq!(decoder.next_frame().unwrap(), Some(Frame { tag, payload: &payload }));
         }
@@ -87,7 +87,7 @@ mod tests {
     fn an_end_inside_a_frame_is_an_error_and_between_frames_none() {
         let whole = encode(&[(1, vec![7; 10])]);
         for cut in 0..=whole.len() {
-            let mut decoder = Decoder::new(100);
+            let mut decoder = FrameDecoder::new(100);
             let mut reader = &whole[..cut];
             let result = read_frame(&mut reader, &mut decoder).map(|frame| frame.is_some());
             match cut {

@@ -82,10 +82,12 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Misaligned { offset } => write!(f, "offset {offset} is not a page that a file can have"),
+            Self::Misaligned { offset } => {
+                write!(f, "offset {offset} is not page-aligned, or past the largest file offset")
+            }
             Self::TooShort { length } => write!(f, "a window of {length} bytes is shorter than a page"),
             Self::PathOnly => f.write_str("the descriptor is O_PATH"),
-            Self::NotSealable => f.write_str("the file knows no seals: it is not a memfd"),
+            Self::NotSealable => f.write_str("the file cannot be sealed: it is not a memfd"),
             Self::MissingSeal(seal) => write!(f, "the seal {seal} is missing"),
             Self::WriteSealed(seal) => write!(f, "the seal {seal} forbids a writable mapping"),
             Self::NotReadWrite => f.write_str("the descriptor is not open for reading and writing"),

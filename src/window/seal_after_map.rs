@@ -69,7 +69,7 @@ mod tests {
         rustix::fs::ftruncate(&file, u64::from(page_size())).unwrap();
         rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK).unwrap();
         let received = || Window::receive_and_seal(file.try_clone().unwrap(), 0, page_size());
-        assert!(received().unwrap_err().to_string().contains("F_SEAL_GROW"));
+        assert!(format!("{:#}", received().unwrap_err()).contains("F_SEAL_GROW"));
         assert_eq!(rustix::fs::fcntl_get_seals(&file).unwrap(), SealFlags::SHRINK, "a refused file is left as it is");
         rustix::fs::fcntl_add_seals(&file, SealFlags::GROW).unwrap();
         received().unwrap();

@@ -89,7 +89,7 @@ fn hands_over(stage: Stage) {
     while let Some((what, _)) = stage.control.listen() {
         match make(&what) {
             Ok(fd) => stage.control.say_with("here", &[fd.as_fd()]),
-            Err(error) => stage.control.say(&error.to_string()),
+            Err(error) => stage.control.say(&format!("{error:#}")),
         }
     }
 }
@@ -156,7 +156,7 @@ fn hostile_descriptors_are_refused_by_name_before_they_are_mapped() {
             let Some(fd) = ask(&peer, what) else { continue };
             let error = Window::receive(fd, 0, PAGE, seals).expect_err(what);
             assert_eq!(refusal(&error), *reason, "{what}");
-            assert!(error.to_string().contains(text), "{what}: {error}");
+            assert!(format!("{error:#}").contains(text), "{what}: {error:#}");
             before.comes_back(what);
         }
     }
@@ -242,7 +242,7 @@ fn serves_a_file_system(stage: Stage) {
     let served = DeadFile::serve(&directory, |file| {
         match &file {
             Ok(fd) => stage.control.say_with("here", &[fd.as_fd()]),
-            Err(error) => stage.control.say(&error.to_string()),
+            Err(error) => stage.control.say(&format!("{error:#}")),
         }
         // The file stays open: closing it here would be a flush as well.
         loop {
@@ -256,7 +256,7 @@ fn serves_a_file_system(stage: Stage) {
                 let _ = std::fs::remove_dir(&directory);
             }
         }
-        Err(error) => stage.control.say(&error.to_string()),
+        Err(error) => stage.control.say(&format!("{error:#}")),
     }
 }
 

@@ -87,7 +87,7 @@ fn with_ever_more_descriptors<T>(mut attempt: impl FnMut() -> flipcall::Result<T
         setrlimit(Resource::Nofile, plenty).expect("back to what it was");
         let Err(error) = result else { return failed };
         assert_eq!((error.kind(), errno(&error)), (ErrorKind::System, Some(Errno::MFILE.raw_os_error())), "{error}");
-        failed.insert(error.to_string().split(':').next().unwrap_or_default().to_string());
+        failed.insert(format!("{error:#}").split(':').next().unwrap_or_default().to_string());
         before.comes_back(&format!("{error}, {most} descriptors"));
         assert_eq!(children(), 0, "{error}, {most} descriptors");
     }
@@ -235,7 +235,7 @@ fn does_not_overcommit(stage: Stage) {
     let covered = cover("/proc/sys/vm/overcommit_memory", &path);
     std::fs::remove_file(&path).expect("it is there");
     if let Err(error) = covered {
-        return stage.control.say(&error.to_string());
+        return stage.control.say(&format!("{error:#}"));
     }
     // Ours and a received one have their pages before they are touched.
     let allocator = arena(64);

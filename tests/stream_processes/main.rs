@@ -8,7 +8,7 @@ mod crowd;
 mod deadlines;
 mod kills;
 mod memory;
-mod own;
+mod unshared;
 
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -30,10 +30,10 @@ fn main() {
             "a_wait_without_a_deadline_survives_toggled_flags",
             deadlines::a_wait_without_a_deadline_survives_toggled_flags,
         ),
-        ("deadlines_hold_on_sockets_of_our_own", own::deadlines_hold_on_sockets_of_our_own),
-        ("a_shutdown_ends_a_wait_without_a_deadline", own::a_shutdown_ends_a_wait_without_a_deadline),
-        ("a_deadline_holds_under_signals", own::a_deadline_holds_under_signals),
-        ("the_deadline_of_a_file_holds", own::the_deadline_of_a_file_holds),
+        ("deadlines_hold_on_sockets_of_our_own", unshared::deadlines_hold_on_sockets_of_our_own),
+        ("a_shutdown_ends_a_wait_without_a_deadline", unshared::a_shutdown_ends_a_wait_without_a_deadline),
+        ("a_deadline_holds_under_signals", unshared::a_deadline_holds_under_signals),
+        ("the_deadline_of_a_file_holds", unshared::the_deadline_of_a_file_holds),
         ("half_a_frame_is_cut_off_whatever_the_peer_sets", deadlines::half_a_frame_is_cut_off_whatever_the_peer_sets),
         ("a_dripping_peer_is_cut_off", deadlines::a_dripping_peer_is_cut_off),
         ("every_handle_learns_of_a_kill", kills::every_handle_learns_of_a_kill),
@@ -77,9 +77,9 @@ fn spawn(role: &str) -> (Child, UnixStream) {
 
 fn child(role: &str) {
     match role {
-        "connect" => return own::connect(),
-        "listen" => return own::listen(),
-        "signals" => return own::wait_through_signals(),
+        "connect" => return unshared::connect(),
+        "listen" => return unshared::listen(),
+        "signals" => return unshared::wait_through_signals(),
         _ => {}
     }
     let mut socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
@@ -99,8 +99,8 @@ fn child(role: &str) {
             socket.set_read_timeout(Some(SOON)).unwrap();
             let _ = std::io::Read::read(&mut socket, &mut [0]);
         }
-        "silent" => own::hold(&socket),
-        "sip" => own::sip(&mut socket),
+        "silent" => unshared::hold(&socket),
+        "sip" => unshared::sip(&mut socket),
         "hoard" => deadlines::hoard(&mut socket),
         "victim" => drop(kills::victim(socket)),
         "attach" => attachments::attach(&mut socket),

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use flipcall::stream::Violation;
+use flipcall::stream::FrameViolation;
 use flipcall::stream::mux::{Mux, MuxConfig, Role};
 use flipcall::stream::write_frame;
 use flipcall::{Deadline, ErrorKind};
@@ -18,8 +18,8 @@ pub fn refuse(socket: UnixStream) {
     config.max_channels = 0;
     let mux = Mux::new(socket, &config).unwrap();
     let error = mux.accept(SOON).unwrap_err();
-    let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<Violation>());
-    assert_eq!((error.kind(), source), (ErrorKind::Violation, Some(&Violation::WriteTooSlow)));
+    let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<FrameViolation>());
+    assert_eq!((error.kind(), source), (ErrorKind::Violation, Some(&FrameViolation::WriteTooSlow)));
     // Alive until the test has looked at its memory.
     std::thread::sleep(Duration::from_secs(3600));
 }

@@ -65,8 +65,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             match error.downcast_ref::<flipcall::Error>() {
-                Some(typed) => eprintln!("flipcall: {}: {typed}", typed.kind()),
-                None => eprintln!("flipcall: {error}"),
+                Some(typed) => eprintln!("flipcall: {}: {typed:#}", typed.kind()),
+                None => eprintln!("flipcall: {error:#}"),
             }
             ExitCode::FAILURE
         }

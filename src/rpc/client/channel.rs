@@ -209,7 +209,7 @@ impl Channel {
             let what = "a call carries at most 16 descriptors, and none to a server of the base protocol";
             return Err(Failure::Call(Error::invalid(what).into()));
         }
-        let prefix = if version1 { Prefix::Deadline(left) } else { Prefix::None };
+        let prefix = if version1 { Prefix::Left(left) } else { Prefix::None };
         Ok(Outgoing { tag, prefix, value, fds: fds.len() as u8 })
     }
 

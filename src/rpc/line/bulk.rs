@@ -133,10 +133,10 @@ impl WindowLine {
     fn receive_only_frame(&mut self, length: usize, due: Option<Instant>) -> Result<()> {
         if self.bulk.len() <= RETAINED {
             // The buffer of the payload before this one, which is still in the cache.
-            self.socket.exchange(0, &mut self.bulk);
+            self.socket.swap_buffer(0, &mut self.bulk);
         }
         self.receive_frame(length, due, false)?;
-        self.payload = self.socket.exchange(length, &mut self.bulk);
+        self.payload = self.socket.swap_buffer(length, &mut self.bulk);
         Ok(())
     }
 

@@ -68,7 +68,7 @@ impl SocketLine {
     /// A message of so many bytes is about to be received: a large one comes into the buffer that is kept for such.
     pub(crate) fn expect(&mut self, length: usize) {
         if length > RETAINED && !self.large.is_empty() {
-            self.socket.exchange(0, &mut self.large);
+            self.socket.swap_buffer(0, &mut self.large);
         }
     }
 
@@ -86,7 +86,7 @@ impl SocketLine {
     fn trim_large(&mut self, came: usize) -> bool {
         if came > RETAINED {
             self.kept.needed(came);
-            self.socket.exchange(0, &mut self.large);
+            self.socket.swap_buffer(0, &mut self.large);
         }
         self.kept.needed(self.out.len());
         let (out, large) = (self.out.capacity(), self.large.len());

@@ -23,6 +23,7 @@ use super::{Budget, Outgoing, RETAINED, TooLarge, hang_up};
 use crate::endpoint::Endpoint;
 use crate::endpoint::{Halted, INLINE_WORDS};
 use crate::rpc::codec::{Encode, Encoder, Sink};
+use crate::rpc::message::head::WindowHead;
 use crate::rpc::wire::{self, BULK_DATAGRAM, FLAG_BULK, WINDOW_HEADER};
 use crate::stream::FrameSocket;
 use crate::{Deadline, Result};
@@ -140,13 +141,13 @@ impl WindowLine {
             let length = encoder.finish().filter(|&length| length <= maximum).ok_or(TooLarge)?;
             let (datagram, full) = (sink.at, sink.full);
             return if full {
-                self.stage_bulk(message.head(FLAG_BULK), length, bulk)
+                self.stage_bulk(WindowHead { flags: FLAG_BULK, ..message.head() }.encode(), length, bulk)
             } else {
-                Ok(self.stage_long(message.head(0), datagram))
+                Ok(self.stage_long(message.head().encode(), datagram))
             };
         };
         // If the connection is gone, the flip says so.
-        let _ = self.endpoint.write_inline(message.head(0), &words, length as u32);
+        let _ = self.endpoint.write_inline(message.head().encode(), &words, length as u32);
         Ok(Staged { datagram: (WINDOW_HEADER + length) as u32, bulk: false })
     }
 

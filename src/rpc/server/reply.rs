@@ -110,7 +110,7 @@ fn send_bulk(
 ) -> Result<Answered, Status> {
     let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
     match line.attach(&fds) {
-        Err(error) if line.socket.is_usable() => return Err(Status::new(Code::NoResource, error.to_string())),
+        Err(error) if line.socket.is_usable() => return Err(Status::new(Code::NoResource, format!("{error:#}"))),
         // A socket that is gone shows at once when the payload is sent.
         _ => *out = Some(staged),
     }

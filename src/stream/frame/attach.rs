@@ -14,9 +14,9 @@
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
-use super::decoder::Decoder;
+use super::decoder::FrameDecoder;
 use super::header::Header;
-use super::violation::Violation;
+use super::violation::FrameViolation;
 use crate::error::{Error, Result};
 
 /// The tag of the frame that announces file descriptors.
@@ -56,7 +56,7 @@ pub(in crate::stream) type Announced = Option<Vec<OwnedFd>>;
 /// The rule, applied to a stream as its bytes come. No input or output.
 #[derive(Default)]
 pub(in crate::stream) struct AttachRule {
-    /// Where in the stream the next header begins that has not been judged.
+    /// Where in the stream the next header begins that has not been validated.
     next: u64,
     /// Whether the frame before `next` was an ATTACH.
     after_attach: bool,
@@ -79,8 +79,12 @@ impl AttachRule {
         Self { next: position, ..Self::default() }
     }
 
-    /// Judges all headers that `decoder` holds now. Descriptors that nobody will want are moved to `refused`: on an error all.
-    pub(in crate::stream) fn judge(&mut self, decoder: &Decoder, refused: &mut Vec<OwnedFd>) -> Result<(), Violation> {
+    /// Validates all headers that `decoder` holds now. Descriptors that nobody will want are moved to `refused`: on an error all.
+    pub(in crate::stream) fn validate(
+        &mut self,
+        decoder: &FrameDecoder,
+        refused: &mut Vec<OwnedFd>,
+    ) -> Result<(), FrameViolation> {
         let verdict = self.walk(decoder);
         refused.append(&mut self.useless);
         if verdict.is_err() {
@@ -106,7 +110,7 @@ impl AttachRule {
     }
 
     /// Goes from header to header as far as the bytes reach.
-    fn walk(&mut self, decoder: &Decoder) -> Result<(), Violation> {
+    fn walk(&mut self, decoder: &FrameDecoder) -> Result<(), FrameViolation> {
         let end = decoder.position() + decoder.buffered().len() as u64;
         loop {
             let at = self.next;
@@ -117,7 +121,7 @@ impl AttachRule {
             let Some(tag) = bytes.first_chunk().map(|tag| u16::from_be_bytes(*tag)) else {
                 return self.rule_out(at, at + Header::SIZE as u64);
             };
-            if tag == ATTACH && !self.judge_attach(at, bytes)? {
+            if tag == ATTACH && !self.validate_attach(at, bytes)? {
                 return self.rule_out(at, at + ATTACH_SIZE as u64);
             }
             let Some(header) = Header::at_front(bytes) else {
@@ -132,24 +136,24 @@ impl AttachRule {
         }
     }
 
-    /// Judges the ATTACH whose first byte is at `at`. `false`: too few bytes to decide.
-    fn judge_attach(&mut self, at: u64, bytes: &[u8]) -> Result<bool, Violation> {
+    /// Validates the ATTACH whose first byte is at `at`. `false`: too few bytes to decide.
+    fn validate_attach(&mut self, at: u64, bytes: &[u8]) -> Result<bool, FrameViolation> {
         let Some(batch) = self.batches.iter_mut().find(|batch| (batch.start..batch.end).contains(&at)) else {
-            return Err(Violation::AttachWithoutFds);
+            return Err(FrameViolation::AttachWithoutFds);
         };
         if batch.matched || self.after_attach {
-            return Err(Violation::SecondAttach);
+            return Err(FrameViolation::SecondAttach);
         }
         if Header::at_front(bytes).is_some_and(|header| header.length != 1) {
-            return Err(Violation::MalformedAttach);
+            return Err(FrameViolation::MalformedAttach);
         }
         let Some(&announced) = bytes.get(Header::SIZE) else { return Ok(false) };
         let came = batch.fds.len();
         match usize::from(announced) {
-            0 => return Err(Violation::MalformedAttach),
-            n if n > MAX_ATTACHMENTS => return Err(Violation::MalformedAttach),
+            0 => return Err(FrameViolation::MalformedAttach),
+            n if n > MAX_ATTACHMENTS => return Err(FrameViolation::MalformedAttach),
             n if came > n || (came < n && !batch.truncated) => {
-                return Err(Violation::WrongFdCount { announced, came });
+                return Err(FrameViolation::WrongFdCount { announced, came });
             }
             n if came < n => {
                 // Our own limit. What did come is of no use without the rest.
@@ -164,10 +168,10 @@ impl AttachRule {
 
     /// The first byte of the next ATTACH can only be at `possible`, or at `later` and beyond. A batch for which that leaves no place is
     /// misplaced; a matched one is forgotten once a second ATTACH in its read is ruled out too.
-    fn rule_out(&mut self, possible: u64, later: u64) -> Result<(), Violation> {
+    fn rule_out(&mut self, possible: u64, later: u64) -> Result<(), FrameViolation> {
         let can_match = |batch: &Batch| batch.end > later || (batch.start..batch.end).contains(&possible);
         if self.batches.iter().any(|batch| !batch.matched && !can_match(batch)) {
-            return Err(Violation::MisplacedFds);
+            return Err(FrameViolation::MisplacedFds);
         }
         self.batches.retain(can_match);
         Ok(())

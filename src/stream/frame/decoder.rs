@@ -1,12 +1,12 @@
 //! Frames out of bytes, without any input or output.
 //!
-//! The [`Decoder`] is the one place where frames are cut out of a byte stream; the blocking socket, the event-loop reader and the mux
+//! The [`FrameDecoder`] is the one place where frames are cut out of a byte stream; the blocking socket, the event-loop reader and the mux
 //! are shells around it, and a program can feed it from anything else:
 //!
 //! ```
-//! use flipcall::stream::Decoder;
+//! use flipcall::stream::FrameDecoder;
 //!
-//! let mut decoder = Decoder::new(64 * 1024);
+//! let mut decoder = FrameDecoder::new(64 * 1024);
 //! decoder.push(&[0, 7, 0, 0]);
 //! assert!(decoder.next_frame()?.is_none());
 //! decoder.push(&[0, 2, b'h', b'i']);
@@ -16,7 +16,7 @@
 //! ```
 
 use super::header::Header;
-use super::violation::Violation;
+use super::violation::FrameViolation;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes that are read at once where no longer frame is expected: many small frames for one system call.
@@ -43,7 +43,7 @@ pub struct Frame<'a> {
 /// Memory grows with the bytes that came (at most twice as many, and at least 16 KiB or the size of the frame before), not with the
 /// length that a header announces; a frame over the maximum is refused as soon as its header is there.
 #[derive(Debug)]
-pub struct Decoder {
+pub struct FrameDecoder {
     pub(super) buffer: Vec<u8>,
     pub(super) start: usize,
     pub(super) end: usize,
@@ -54,7 +54,7 @@ pub struct Decoder {
     position: u64,
 }
 
-impl Decoder {
+impl FrameDecoder {
     /// A decoder that refuses payloads over `maximum` bytes.
     pub fn new(maximum: u32) -> Self {
         Self { buffer: Vec::new(), start: 0, end: 0, maximum, expected: 0, position: 0 }
@@ -150,12 +150,12 @@ impl Decoder {
     /// The header of the next frame, once it is there.
     ///
     /// # Errors
-    /// [`Violation`]: the announced length is over the maximum. The stream cannot be used any more, every later
+    /// [`FrameViolation`]: the announced length is over the maximum. The stream cannot be used any more, every later
     /// call says the same.
     pub fn header(&self) -> Result<Option<Header>> {
         match Header::at_front(self.buffered()) {
             Some(header) if header.length > self.maximum => {
-                Err(Violation::TooLong { announced: header.length, maximum: self.maximum }.into())
+                Err(FrameViolation::TooLong { announced: header.length, maximum: self.maximum }.into())
             }
             header => Ok(header),
         }
@@ -223,7 +223,7 @@ mod tests {
     }
 
     /// Feeds `bytes` in pieces of the given sizes, through `space` and `push` in turn.
-    fn decode(decoder: &mut Decoder, mut bytes: &[u8], cuts: &[usize]) -> Result<Vec<(u16, Vec<u8>)>> {
+    fn decode(decoder: &mut FrameDecoder, mut bytes: &[u8], cuts: &[usize]) -> Result<Vec<(u16, Vec<u8>)>> {
         let mut frames = Vec::new();
         let mut cuts = cuts.iter().cycle();
         let mut pushing = false;
@@ -261,7 +261,7 @@ mod tests {
             frames in frames(),
             cuts in prop::collection::vec(1usize..30_000, 1..8),
         ) {
-            let mut decoder = Decoder::new(64 * 1024);
+            let mut decoder = FrameDecoder::new(64 * 1024);
             prop_assert_eq!(&decode(&mut decoder, &encode(&frames), &cuts).unwrap(), &frames);
             prop_assert!(!decoder.is_inside_frame());
             prop_assert_eq!(decoder.position(), encode(&frames).len() as u64);
@@ -273,7 +273,7 @@ mod tests {
             cuts in prop::collection::vec(1usize..200, 1..8),
             maximum in prop_oneof![Just(0u32), Just(100), Just(u32::MAX)],
         ) {
-            let mut decoder = Decoder::new(maximum);
+            let mut decoder = FrameDecoder::new(maximum);
             let _ = decode(&mut decoder, &bytes, &cuts);
             prop_assert!(decoder.buffer.len() <= READ_AHEAD.max(2 * bytes.len()) + Header::SIZE + CACHE_LINE);
         }
@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_long_frame_is_refused_by_its_header_alone() {
-        let mut decoder = Decoder::new(1000);
+        let mut decoder = FrameDecoder::new(1000);
         decoder.push(&Header { tag: 1, length: 1001 }.encode());
         assert_eq!(decoder.next_frame().unwrap_err().kind(), ErrorKind::Violation);
         assert_eq!(decoder.header().unwrap_err().kind(), ErrorKind::Violation);
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn an_announced_length_alone_costs_no_memory() {
-        let mut decoder = Decoder::new(u32::MAX);
+        let mut decoder = FrameDecoder::new(u32::MAX);
         decoder.push(&Header { tag: 1, length: u32::MAX }.encode());
         assert!(decoder.space().len() <= READ_AHEAD);
         assert_eq!(decoder.buffer.len(), READ_AHEAD + CACHE_LINE);
@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn long_frames_are_never_moved() {
         let frame = encode(&[(1, vec![5; 60_000])]);
-        let mut decoder = Decoder::new(64 * 1024);
+        let mut decoder = FrameDecoder::new(64 * 1024);
         decoder.push(&frame);
         assert!(decoder.next_frame().unwrap().is_some());
         // From now on one read takes a frame and the next header.
@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn memory_of_a_long_message_is_given_back() {
-        let mut decoder = Decoder::new(u32::MAX);
+        let mut decoder = FrameDecoder::new(u32::MAX);
         decoder.push(&encode(&[(1, vec![5; 3 * RETAINED])]));
         assert!(decoder.next_frame().unwrap().is_some());
         decoder.space();

@@ -1,7 +1,7 @@
 //! Frames without input and output: what the bytes mean, and which of them a peer may not send.
 
 pub(super) mod attach;
+mod buffer_swap;
 pub(super) mod decoder;
-mod exchange;
 pub(super) mod header;
 pub(super) mod violation;

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind};
 /// [`ErrorKind::Violation`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Violation {
+pub enum FrameViolation {
     /// A frame header announced a payload over the maximum, both in bytes.
     TooLong {
         /// What the header says.
@@ -73,7 +73,7 @@ pub enum MuxViolation {
     BadCredit(u16),
 }
 
-impl fmt::Display for Violation {
+impl fmt::Display for FrameViolation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLong { announced, maximum } => {
@@ -113,17 +113,17 @@ impl fmt::Display for MuxViolation {
     }
 }
 
-impl std::error::Error for Violation {}
+impl std::error::Error for FrameViolation {}
 impl std::error::Error for MuxViolation {}
 
-impl From<MuxViolation> for Violation {
+impl From<MuxViolation> for FrameViolation {
     fn from(violation: MuxViolation) -> Self {
         Self::Mux(violation)
     }
 }
 
-impl From<Violation> for Error {
-    fn from(violation: Violation) -> Self {
+impl From<FrameViolation> for Error {
+    fn from(violation: FrameViolation) -> Self {
         Self::caused(ErrorKind::Violation, "the peer broke the protocol of the socket", violation)
     }
 }

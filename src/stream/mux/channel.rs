@@ -28,7 +28,7 @@ impl Channel {
             .slots
             .get(&key)
             .map_or_else(Default::default, |slot| (Arc::clone(&slot.readable), Arc::clone(&slot.writable)));
-        let max_frame = inner.core.peer_max_frame().unwrap_or(0) as usize;
+        let max_frame = inner.table.peer_max_frame().unwrap_or(0) as usize;
         let sender = ChannelSender { mux: Arc::clone(mux), key, signal: writable, max_frame };
         let receiver = ChannelReceiver { mux: Arc::clone(mux), key, signal: readable };
         Self { sender, receiver }
@@ -87,7 +87,7 @@ impl Drop for ChannelSender {
     fn drop(&mut self) {
         let shared = &self.mux.0;
         let mut inner = shared.lock();
-        inner.core.end(self.key);
+        inner.table.end(self.key);
         if let Some(slot) = inner.slots.get_mut(&self.key) {
             slot.sender_gone = true;
         }
@@ -130,8 +130,8 @@ impl ChannelReceiver {
             };
             if let Some(old) = slot.queue.pop(message) {
                 inner.recycle(old);
-                inner.core.consume(self.key, message.len());
-                if inner.core.has_outgoing() {
+                inner.table.consume(self.key, message.len());
+                if inner.table.has_outgoing() {
                     shared.flush_or_wake(&mut inner);
                 }
                 return Ok(true);
@@ -172,7 +172,7 @@ impl Drop for ChannelReceiver {
         slot.receiver_gone = true;
         let (unread, alone) = (std::mem::take(&mut slot.queue), slot.sender_gone);
         if !unread.is_empty() && alone {
-            inner.core.reset(self.key, Reason::CANCELLED);
+            inner.table.reset(self.key, Reason::CANCELLED);
         }
         inner.throw_away(self.key, unread);
         release(&mut inner, self.key);
@@ -190,7 +190,7 @@ fn release(inner: &mut Inner, key: Key) {
 fn reset(mux: &Owner, key: Key, reason: Reason) {
     let shared = &mux.0;
     let mut inner = shared.lock();
-    inner.core.reset(key, reason);
+    inner.table.reset(key, reason);
     inner.fail_channel(key, Error::new(ErrorKind::LocalShutdown, "this side has given the channel up"));
     shared.nudge_leader(&inner);
     shared.flush_or_wake(&mut inner);

@@ -5,13 +5,13 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::ended::Ended;
-use super::intake::{Intake, Intook};
+use super::frame_receiver::{FrameReceiver, Received};
 use super::payload::Payload;
 use super::protocol::control::Reason;
 use super::protocol::state::{Event, Key, MAX_UNSENT_CONTROL};
 use super::shared::{Inner, Shared, Slot};
 use crate::error::{Error, ErrorKind, Result};
-use crate::stream::frame::violation::Violation;
+use crate::stream::frame::violation::FrameViolation;
 
 /// The most receives for the last words of a peer that takes no more bytes: more than a socket holds.
 const LAST_RECEIVES: usize = 64;
@@ -28,10 +28,10 @@ impl Drop for Guard<'_> {
 
 /// Ends the mux for `error`, and tells the peer if it is to blame.
 pub(super) fn end(shared: &Shared, inner: &mut Inner, error: &Error) {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Violation>());
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<FrameViolation>());
     let text = source.map(|violation| violation.to_string()).unwrap_or_default();
     let reason = match source {
-        Some(Violation::TooSlow | Violation::WriteTooSlow) => Reason::TOO_SLOW,
+        Some(FrameViolation::TooSlow | FrameViolation::WriteTooSlow) => Reason::TOO_SLOW,
         _ => Reason::VIOLATION,
     };
     let goodbye = (error.kind() == ErrorKind::Violation).then_some((reason, &*text));
@@ -44,13 +44,13 @@ pub(super) fn peer_closed() -> Error {
 }
 
 /// What a peer that takes no more bytes sent before: a GOODBYE says more than the write that failed.
-pub(super) fn last_words(shared: &Shared, inner: &mut Inner, intake: &mut Intake) -> Option<Error> {
+pub(super) fn last_words(shared: &Shared, inner: &mut Inner, receiver: &mut FrameReceiver) -> Option<Error> {
     for _ in 0..LAST_RECEIVES {
-        match intake.fill(shared.socket.as_fd()) {
-            Ok(Intook::More | Intook::Drained) => {}
-            Ok(Intook::End | Intook::Nothing) | Err(_) => return None,
+        match receiver.fill(shared.socket.as_fd()) {
+            Ok(Received::More | Received::Drained) => {}
+            Ok(Received::End | Received::Nothing) | Err(_) => return None,
         }
-        if let Err(error) = take_in(shared, inner, intake) {
+        if let Err(error) = deliver_received(shared, inner, receiver) {
             return Some(error);
         }
     }
@@ -58,24 +58,24 @@ pub(super) fn last_words(shared: &Shared, inner: &mut Inner, intake: &mut Intake
 }
 
 /// Hands out the frames that are here.
-pub(super) fn take_in(shared: &Shared, inner: &mut Inner, intake: &mut Intake) -> Result<()> {
+pub(super) fn deliver_received(shared: &Shared, inner: &mut Inner, receiver: &mut FrameReceiver) -> Result<()> {
     let mut spare = std::mem::take(&mut inner.spare);
     let lent = RefCell::new(&mut spare);
-    let taken = intake.frames(
+    let taken = receiver.frames(
         || lent.borrow_mut().pop(),
         |tag, payload| deliver(shared, inner, tag, payload, || lent.borrow_mut().pop()),
     );
     inner.spare.append(&mut spare);
     taken?;
-    if inner.core.outgoing_bytes() + inner.pen.unsent() > 2 * MAX_UNSENT_CONTROL
-        || inner.core.outgoing_bytes() > MAX_UNSENT_CONTROL
+    if inner.table.outgoing_bytes() + inner.write_queue.unsent() > 2 * MAX_UNSENT_CONTROL
+        || inner.table.outgoing_bytes() > MAX_UNSENT_CONTROL
     {
-        return Err(Violation::WriteTooSlow.into());
+        return Err(FrameViolation::WriteTooSlow.into());
     }
     Ok(())
 }
 
-/// One frame to the core, and what it means to the handles.
+/// One frame to the state table, and what it means to the handles.
 fn deliver(
     shared: &Shared,
     inner: &mut Inner,
@@ -83,8 +83,8 @@ fn deliver(
     payload: Payload<'_>,
     spare: impl FnOnce() -> Option<Vec<u8>>,
 ) -> Result<()> {
-    // The core's events borrow the payload, which is moved to a queue only for data.
-    let key = match inner.core.receive(tag, payload.bytes())? {
+    // The events borrow the payload, which is moved to a queue only for data.
+    let key = match inner.table.receive(tag, payload.bytes())? {
         Event::Data(key) => key,
         Event::Nothing => return Ok(()),
         Event::Hello => {
@@ -141,10 +141,10 @@ fn enqueue(inner: &mut Inner, key: Key, payload: Payload<'_>, spare: impl FnOnce
                 inner.due_wakes.push(Arc::clone(&slot.readable));
             }
         }
-        Some(_) => inner.core.consume(key, payload.bytes().len()),
+        Some(_) => inner.table.consume(key, payload.bytes().len()),
         None => {
-            inner.core.reset(key, Reason::CANCELLED);
-            inner.core.consume(key, payload.bytes().len());
+            inner.table.reset(key, Reason::CANCELLED);
+            inner.table.consume(key, payload.bytes().len());
         }
     }
 }

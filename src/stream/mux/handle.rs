@@ -7,10 +7,10 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::channel::Channel;
 use super::config::MuxConfig;
-use super::intake::Intake;
+use super::frame_receiver::FrameReceiver;
 use super::owner::Owner;
 use super::protocol::control::{MAX_CONTROL, MAX_TEXT, Reason};
-use super::protocol::state::{Core, Key};
+use super::protocol::state::{Key, StateTable};
 use super::reader;
 use super::shared::{Shared, Slot};
 use crate::deadline::Deadline;
@@ -41,8 +41,9 @@ impl Mux {
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
                 .map_err(|error| Error::system("making an eventfd", error))
         };
-        let intake = Intake::new(terms.max_frame.max(MAX_CONTROL as u32), config.patience);
-        let shared = Arc::new(Shared::new(socket, [event()?, event()?], config.patience, Core::new(terms), intake));
+        let receiver = FrameReceiver::new(terms.max_frame.max(MAX_CONTROL as u32), config.patience);
+        let shared =
+            Arc::new(Shared::new(socket, [event()?, event()?], config.patience, StateTable::new(terms), receiver));
         let (threads, handshake) = (Arc::clone(&shared), config.handshake);
         thread::spawn("flipcall-mux", move || reader::run(&threads, handshake))
             .map_err(|error| Error::system("starting the reader thread of a mux", error))?;
@@ -60,12 +61,12 @@ impl Mux {
             return Err(Error::invalid(format!("a name has 1 to {MAX_TEXT} bytes, not {}", name.len())));
         }
         let mut inner = shared.lock();
-        while inner.core.peer_max_frame().is_none() {
+        while inner.table.peer_max_frame().is_none() {
             inner.error.clone().map_or(Ok(()), Err)?;
             inner = shared.wait(inner, &shared.greeted, &mut deadline)?;
         }
         inner.error.clone().map_or(Ok(()), Err)?;
-        let Some(key) = inner.core.open(name) else {
+        let Some(key) = inner.table.open(name) else {
             return Err(Error::invalid("all ids of this side are in use"));
         };
         let slot = Slot::default();
@@ -88,7 +89,7 @@ impl Mux {
                 Err(error) => error,
             };
             inner.slots.remove(&key);
-            inner.core.reset(key, Reason::CANCELLED);
+            inner.table.reset(key, Reason::CANCELLED);
             return Err(failed);
         }
         drop(inner);
@@ -168,7 +169,7 @@ impl Offer {
         let shared = &self.mux.0.0;
         let mut inner = shared.lock();
         inner.check(self.key)?;
-        inner.core.accept(self.key);
+        inner.table.accept(self.key);
         shared.flush_or_wake(&mut inner);
         drop(inner);
         Ok(Channel::new(&self.mux.0, self.key))
@@ -184,7 +185,7 @@ impl Offer {
         let shared = &self.mux.0.0;
         let mut inner = shared.lock();
         inner.slots.remove(&self.key);
-        inner.core.refuse(self.key, reason);
+        inner.table.refuse(self.key, reason);
         shared.flush_or_wake(&mut inner);
     }
 }

@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::delivery::{Guard, end, last_words, peer_closed, take_in};
-use super::intake::Intook;
+use super::delivery::{Guard, deliver_received, end, last_words, peer_closed};
+use super::frame_receiver::Received;
 use super::protocol::control::Control;
-use super::protocol::lead::{LEASE, SHORT_LEASE, Watch};
+use super::protocol::leadership::{LEASE, SHORT_LEASE, Watch};
 use super::shared::{Inner, Shared};
 use crate::error::{Error, ErrorKind, Result};
-use crate::stream::frame::violation::{MuxViolation, Violation};
+use crate::stream::frame::violation::{FrameViolation, MuxViolation};
 use crate::stream::socket::readiness;
 
-/// How many receives may follow each other before sleeping programs are woken and the pen is looked at. Waking a program for each frame
+/// How many receives may follow each other before sleeping programs are woken and this thread looks at the write queue. Waking a program for each frame
 /// of a stream would cost two switches a frame; four frames of the default size are half of the default credit.
 const BURST: usize = 4;
 
@@ -28,11 +28,11 @@ pub(super) fn run(shared: &Shared, handshake: Duration) {
     loop {
         let mut inner = shared.lock();
         shared.flush(&mut inner);
-        let judged = outcome.and_then(|()| judge(shared, &mut inner, hello_due));
+        let checked = outcome.and_then(|()| check_for_an_end(shared, &mut inner, hello_due));
         if inner.error.is_some() {
             return;
         }
-        if let Err(error) = judged {
+        if let Err(error) = checked {
             return end(shared, &mut inner, &error);
         }
         outcome = sleep(shared, inner, hello_due).map(|readable| {
@@ -44,30 +44,30 @@ pub(super) fn run(shared: &Shared, handshake: Duration) {
 }
 
 /// What ends the mux between two receives.
-fn judge(shared: &Shared, inner: &mut Inner, hello_due: Option<Instant>) -> Result<()> {
-    if let Some(error) = inner.pen.broken.clone() {
-        let Some(mut intake) = inner.lead.take() else {
-            // Whoever leads looks for the last words.
+fn check_for_an_end(shared: &Shared, inner: &mut Inner, hello_due: Option<Instant>) -> Result<()> {
+    if let Some(error) = inner.write_queue.broken.clone() {
+        let Some(mut receiver) = inner.leadership.become_leader() else {
+            // The leader looks for the last words.
             shared.nudge_leader(inner);
             return Ok(());
         };
-        return Err(last_words(shared, inner, &mut intake).unwrap_or(error));
+        return Err(last_words(shared, inner, &mut receiver).unwrap_or(error));
     }
-    if inner.core.peer_max_frame().is_none() && hello_due.is_some_and(|due| Instant::now() >= due) {
-        return Err(Violation::from(MuxViolation::LateHello).into());
+    if inner.table.peer_max_frame().is_none() && hello_due.is_some_and(|due| Instant::now() >= due) {
+        return Err(FrameViolation::from(MuxViolation::LateHello).into());
     }
-    if inner.pen.stalled_since().is_some_and(|since| since.elapsed() >= shared.patience) {
-        return Err(Violation::WriteTooSlow.into());
+    if inner.write_queue.stalled_since().is_some_and(|since| since.elapsed() >= shared.patience) {
+        return Err(FrameViolation::WriteTooSlow.into());
     }
     if let Some(reason) = inner.closing
-        && inner.pen.is_between_frames()
+        && inner.write_queue.is_between_frames()
     {
         // The socket may be full of what was due before: then the next turns of this thread write the rest.
         if !std::mem::replace(&mut inner.said_goodbye, true) {
-            inner.pen.append(&Control::Goodbye { reason, text: "" });
+            inner.write_queue.append(&Control::Goodbye { reason, text: "" });
             shared.flush(inner);
         }
-        if inner.pen.is_between_frames() {
+        if inner.write_queue.is_between_frames() {
             let error = Error::new(ErrorKind::LocalShutdown, "this side has closed the mux");
             shared.fail(inner, error, None);
         }
@@ -77,19 +77,19 @@ fn judge(shared: &Shared, inner: &mut Inner, hello_due: Option<Instant>) -> Resu
 
 /// Sleeps until the socket or another thread has something to do. Whether there may be something to read.
 fn sleep(shared: &Shared, mut inner: MutexGuard<'_, Inner>, hello_due: Option<Instant>) -> Result<bool> {
-    let watch = inner.lead.look();
-    let (reading, lease_due, frame_due) = match (watch, inner.lead.intake()) {
-        (Watch::Socket, Some(intake)) => {
-            intake.check()?;
-            (PollFlags::IN, None, intake.frame_due())
+    let watch = inner.leadership.look();
+    let (reading, lease_due, frame_due) = match (watch, inner.leadership.receiver()) {
+        (Watch::Socket, Some(receiver)) => {
+            receiver.check()?;
+            (PollFlags::IN, None, receiver.frame_due())
         }
         (Watch::Lease, _) => (PollFlags::empty(), Instant::now().checked_add(LEASE), None),
         (Watch::ShortLease, _) => (PollFlags::empty(), Instant::now().checked_add(SHORT_LEASE), None),
         _ => (PollFlags::empty(), None, None),
     };
-    let writing = if inner.pen.needs_reader() { PollFlags::OUT } else { PollFlags::empty() };
-    let hello_due = hello_due.filter(|_| inner.core.peer_max_frame().is_none());
-    let write_due = inner.pen.stalled_since().and_then(|since| since.checked_add(shared.patience));
+    let writing = if inner.write_queue.needs_reader() { PollFlags::OUT } else { PollFlags::empty() };
+    let hello_due = hello_due.filter(|_| inner.table.peer_max_frame().is_none());
+    let write_due = inner.write_queue.stalled_since().and_then(|since| since.checked_add(shared.patience));
     let due = std::mem::take(&mut inner.due_wakes);
     drop(inner);
     // Without the lock: who wakes up on this CPU would find it taken and go back to sleep.
@@ -97,7 +97,7 @@ fn sleep(shared: &Shared, mut inner: MutexGuard<'_, Inner>, hello_due: Option<In
     let until = [lease_due, frame_due, hello_due, write_due].into_iter().flatten().min();
     let events = reading | writing;
     let mut fds = [PollFd::new(&shared.wake, PollFlags::IN), PollFd::new(&shared.socket, events)];
-    // A hang-up is reported whatever was asked for, and it is not this thread's business while a program leads.
+    // A hang-up is reported whatever was asked for, and it is not this thread's business while a program is the leader.
     let watched = if events.is_empty() { 1 } else { 2 };
     readiness::wait_any(&mut fds[..watched], until)?;
     if fds[0].revents().contains(PollFlags::IN) {
@@ -107,29 +107,30 @@ fn sleep(shared: &Shared, mut inner: MutexGuard<'_, Inner>, hello_due: Option<In
     Ok(reading == PollFlags::IN && !fds[1].revents().is_empty())
 }
 
-/// Receives until the socket has no more for now, if the lead can be had.
+/// Receives until the socket has no more for now, if there is no other leader.
 fn receive_burst(shared: &Shared) {
-    let Some(mut intake) = shared.lock().lead.take_over() else { return };
+    let Some(mut receiver) = shared.lock().leadership.take_over() else { return };
     for _ in 0..BURST {
-        let intook = match intake.fill(shared.socket.as_fd()) {
-            Ok(Intook::Nothing) => break,
-            Ok(Intook::End) => Err(peer_closed()),
+        let received = match receiver.fill(shared.socket.as_fd()) {
+            Ok(Received::Nothing) => break,
+            Ok(Received::End) => Err(peer_closed()),
             other => other,
         };
         let mut inner = shared.lock();
-        let taken = intook.and_then(|intook| take_in(shared, &mut inner, &mut intake).map(|()| intook));
-        if inner.core.has_outgoing() {
+        let taken =
+            received.and_then(|received| deliver_received(shared, &mut inner, &mut receiver).map(|()| received));
+        if inner.table.has_outgoing() {
             shared.flush(&mut inner);
         }
         match taken {
-            Ok(Intook::More) => {}
+            Ok(Received::More) => {}
             Ok(_) => break,
             Err(error) => {
-                // Under the lock: a program that leads next would find the end of the stream, and take that for the reason.
+                // Under the lock: the next leader would find the end of the stream, and take that for the reason.
                 end(shared, &mut inner, &error);
                 break;
             }
         }
     }
-    shared.lock().lead.hand_over(intake);
+    shared.lock().leadership.return_from_reading(receiver);
 }

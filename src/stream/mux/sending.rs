@@ -11,7 +11,7 @@ use crate::stream::frame::header::Header;
 use crate::stream::socket::readiness;
 
 impl Shared {
-    /// Sends a data frame: waits for credit, waits for the pen, writes.
+    /// Sends a data frame: waits for credit, waits for its turn, writes.
     pub(super) fn send_data(
         &self,
         key: Key,
@@ -23,69 +23,62 @@ impl Shared {
         let mut inner = self.lock();
         loop {
             inner.check(key)?;
-            match inner.core.credit(key) {
+            match inner.table.credit(key) {
                 None => return Err(Error::new(ErrorKind::LocalShutdown, "this side has ended the channel")),
                 Some(credit) if credit >= cost => break,
                 Some(_) => inner = self.wait(inner, signal, deadline)?,
             }
         }
-        let mut inner = self.take_pen(inner, key, signal, deadline)?;
+        let mut inner = self.take_turn(inner, key, signal, deadline)?;
         let mut control = Vec::new();
-        if inner.core.spend(key, payload.len()) {
-            inner.core.take_outgoing(&mut control);
+        if inner.table.spend(key, payload.len()) {
+            inner.table.take_outgoing(&mut control);
             drop(inner);
             let header = Header { tag: key.id, length: payload.len() as u32 }.encode();
             let written = self.write([&control, &header, payload], deadline);
             let mut inner = self.lock();
-            let result = self.put_pen_down(&mut inner, written);
+            let result = self.end_turn(&mut inner, written);
             let due = std::mem::take(&mut inner.due_wakes);
             drop(inner);
             due.iter().for_each(|signal| signal.notify());
             return result;
         }
         // The channel failed while this thread waited in the queue.
-        self.put_pen_down(&mut inner, Ok(Vec::new()))?;
+        self.end_turn(&mut inner, Ok(Vec::new()))?;
         self.flush_or_wake(&mut inner);
         inner.check(key)?;
         Err(Error::new(ErrorKind::LocalShutdown, "this side has ended the channel"))
     }
 
-    /// Waits in the queue for the pen.
-    fn take_pen<'a>(
+    /// Waits in the write queue for the turn of this thread.
+    fn take_turn<'a>(
         &self,
         mut inner: MutexGuard<'a, Inner>,
         key: Key,
         signal: &Arc<Signal>,
         deadline: &mut Deadline,
     ) -> Result<MutexGuard<'a, Inner>> {
-        if !(inner.pen.is_free() && inner.pen.queue.is_empty()) {
-            inner.pen.tickets += 1;
-            let ticket = inner.pen.tickets;
-            inner.pen.queue.push_back((ticket, Arc::clone(signal)));
-            loop {
-                let is_next = inner.pen.queue.front().is_some_and(|(first, _)| *first == ticket);
-                let failed = inner.check(key).and_then(|()| inner.pen.broken.clone().map_or(Ok(()), Err)).err();
-                if let Some(error) = failed {
-                    inner.pen.leave_queue(ticket);
-                    return Err(error);
-                }
-                if inner.pen.is_free() && is_next {
-                    inner.pen.queue.pop_front();
-                    break;
-                }
-                match signal.wait(inner, deadline) {
-                    Ok(guard) => inner = guard,
-                    Err(mut guard) => {
-                        guard.pen.leave_queue(ticket);
-                        return Err(readiness::timeout("the deadline passed before a frame could be sent"));
-                    }
+        let broken = |inner: &Inner| inner.write_queue.broken.clone().map_or(Ok(()), Err);
+        broken(&inner)?;
+        if inner.write_queue.begin_at_once() {
+            return Ok(inner);
+        }
+        let ticket = inner.write_queue.join(signal);
+        loop {
+            if let Err(error) = inner.check(key).and_then(|()| broken(&inner)) {
+                inner.write_queue.leave(ticket);
+                return Err(error);
+            }
+            if inner.write_queue.begin(ticket) {
+                return Ok(inner);
+            }
+            match signal.wait(inner, deadline) {
+                Ok(guard) => inner = guard,
+                Err(mut guard) => {
+                    guard.write_queue.leave(ticket);
+                    return Err(readiness::timeout("the deadline passed before a frame could be sent"));
                 }
             }
         }
-        if let Some(error) = &inner.pen.broken {
-            return Err(error.clone());
-        }
-        inner.pen.held = true;
-        Ok(inner)
     }
 }

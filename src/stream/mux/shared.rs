@@ -1,4 +1,4 @@
-//! What the threads of a mux share: the core, the queues of the channels, and the pen.
+//! What the threads of a mux share: the state table, the queues of the channels, and the write queue.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use rustix::net::Shutdown;
 
-use super::intake::Intake;
-use super::pen::Pen;
+use super::frame_receiver::FrameReceiver;
+use super::message_queue::MessageQueue;
 use super::protocol::control::{Control, Reason};
-use super::protocol::lead::Lead;
-use super::protocol::state::{Core, Key};
-use super::queue::Queue;
+use super::protocol::leadership::Leadership;
+use super::protocol::state::{Key, StateTable};
 use super::signal::Signal;
+use super::write_queue::WriteQueue;
 use crate::error::{Error, Result};
 use crate::stream::socket::outbox;
 use crate::sys::lock::lock;
@@ -26,7 +26,7 @@ const SPARE_BUFFERS: usize = 16;
 #[derive(Default)]
 pub(super) struct Slot {
     /// Messages that came and nobody took.
-    pub(super) queue: Queue,
+    pub(super) queue: MessageQueue,
     /// Our OPEN was answered by ACCEPT.
     pub(super) accepted: bool,
     /// The peer's END came.
@@ -38,17 +38,17 @@ pub(super) struct Slot {
     pub(super) sender_gone: bool,
     /// Somebody may read, or knows that there is nothing more.
     pub(super) readable: Arc<Signal>,
-    /// Somebody may write: credit came, the pen is free, the channel was accepted or failed.
+    /// Somebody may write: credit came, it is its turn to write, the channel was accepted or failed.
     pub(super) writable: Arc<Signal>,
 }
 
 pub(super) struct Inner {
-    pub(super) core: Core,
+    pub(super) table: StateTable,
     pub(super) slots: BTreeMap<Key, Slot>,
     pub(super) offers: VecDeque<(Key, String)>,
-    pub(super) pen: Pen,
+    pub(super) write_queue: WriteQueue,
     /// Who reads the socket.
-    pub(super) lead: Lead<Intake>,
+    pub(super) leadership: Leadership<FrameReceiver>,
     /// Why the mux ended.
     pub(super) error: Option<Error>,
     /// Somebody asked for an orderly end, with this reason: what is due goes out first.
@@ -71,17 +71,17 @@ impl Inner {
     pub(super) fn fail_channel(&mut self, key: Key, error: Error) {
         let Some(slot) = self.slots.get_mut(&key) else { return };
         slot.failure = Some(error);
-        let thrown = if slot.peer_ended { Queue::default() } else { std::mem::take(&mut slot.queue) };
+        let thrown = if slot.peer_ended { MessageQueue::default() } else { std::mem::take(&mut slot.queue) };
         slot.readable.notify();
         slot.writable.notify();
         self.throw_away(key, thrown);
     }
 
     /// Counts messages as consumed that nobody received.
-    pub(super) fn throw_away(&mut self, key: Key, mut unread: Queue) {
+    pub(super) fn throw_away(&mut self, key: Key, mut unread: MessageQueue) {
         let mut message = Vec::new();
         while unread.pop(&mut message).is_some() {
-            self.core.consume(key, message.len());
+            self.table.consume(key, message.len());
         }
     }
 
@@ -94,7 +94,7 @@ impl Inner {
 
 pub(super) struct Shared {
     pub(super) socket: OwnedFd,
-    /// Makes the reader thread look at the pen and at `closing`.
+    /// Makes the reader thread look at the write queue and at `closing`.
     pub(super) wake: OwnedFd,
     /// Makes a program that sleeps at the socket look at what it waits for.
     pub(super) nudge: OwnedFd,
@@ -114,15 +114,15 @@ impl Shared {
         socket: OwnedFd,
         [wake, nudge]: [OwnedFd; 2],
         patience: Duration,
-        core: Core,
-        intake: Intake,
+        table: StateTable,
+        receiver: FrameReceiver,
     ) -> Self {
         let inner = Inner {
-            core,
+            table,
             slots: BTreeMap::new(),
             offers: VecDeque::new(),
-            pen: Pen::default(),
-            lead: Lead::new(intake),
+            write_queue: WriteQueue::default(),
+            leadership: Leadership::new(receiver),
             error: None,
             closing: None,
             said_goodbye: false,
@@ -168,12 +168,12 @@ impl Shared {
         }
         inner.error = Some(error);
         self.failing.store(true, Ordering::Relaxed);
-        if inner.pen.is_held() {
+        if inner.write_queue.is_writing() {
             // Whoever writes a frame at this moment says goodbye behind it. If it waits for room, this makes it give up.
-            inner.pen.last_words = words;
+            inner.write_queue.last_words = words;
             let _ = rustix::net::shutdown(&self.socket, Shutdown::Read);
         } else {
-            if inner.pen.is_between_frames() {
+            if inner.write_queue.is_between_frames() {
                 self.say_goodbye(&words);
             }
             self.hang_up();
@@ -182,7 +182,7 @@ impl Shared {
             slot.readable.notify();
             slot.writable.notify();
         }
-        inner.pen.notify_all();
+        inner.write_queue.notify_all();
         for signal in [&self.offered, &self.greeted, &self.ended] {
             signal.notify();
         }

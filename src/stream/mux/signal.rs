@@ -12,9 +12,9 @@ use crate::sys::lock;
 pub(super) struct Signal {
     condition: Condvar,
     waiting: AtomicUsize,
-    /// Who waits for this leads, so it is not asleep on the condition.
-    pub(super) leading: AtomicBool,
-    /// Notified while leading.
+    /// Who waits for this is the leader, so it is not asleep on the condition.
+    pub(super) has_leader: AtomicBool,
+    /// Notified while its waiter was the leader.
     pub(super) marked: AtomicBool,
 }
 
@@ -22,7 +22,7 @@ impl Signal {
     /// Wakes all who wait. Called after the change that they wait for was made under the lock: who registered before is seen here, who
     /// comes later sees the change. A leader that sleeps at the socket notices when that wakes it; see `Shared::nudge_leader`.
     pub(super) fn notify(&self) {
-        if self.leading.load(Ordering::Relaxed) {
+        if self.has_leader.load(Ordering::Relaxed) {
             self.marked.store(true, Ordering::Relaxed);
         }
         if self.is_slept_on() {

@@ -1,4 +1,4 @@
-//! How a program waits on a mux: at the socket itself if it can lead, else until the thread that does wakes it. See `protocol/lead.rs`.
+//! How a program waits on a mux: at the socket itself as the leader, else until the leader wakes it. See `protocol/leadership.rs`.
 
 use std::os::fd::AsFd;
 use std::sync::MutexGuard;
@@ -8,7 +8,7 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags};
 
 use super::delivery::{self, Guard};
-use super::intake::{Intake, Intook};
+use super::frame_receiver::{FrameReceiver, Received};
 use super::shared::{Inner, Shared};
 use super::signal::Signal;
 use crate::deadline::Deadline;
@@ -16,16 +16,16 @@ use crate::error::Result;
 use crate::stream::socket::readiness;
 
 /// Waits for `signal` as one of the followers, until notified.
-fn follow<'a>(
+fn wait_as_follower<'a>(
     inner: MutexGuard<'a, Inner>,
     signal: &Signal,
     deadline: &mut Deadline,
 ) -> Result<MutexGuard<'a, Inner>, MutexGuard<'a, Inner>> {
-    let unfollow = |mut inner: MutexGuard<'a, Inner>| {
-        inner.lead.unfollow();
+    let no_follower = |mut inner: MutexGuard<'a, Inner>| {
+        inner.leadership.remove_follower();
         inner
     };
-    signal.wait(inner, deadline).map(unfollow).map_err(unfollow)
+    signal.wait(inner, deadline).map(no_follower).map_err(no_follower)
 }
 
 /// What a leader that waited has.
@@ -57,35 +57,35 @@ impl Shared {
         signal: &Signal,
         deadline: &mut Deadline,
     ) -> Result<MutexGuard<'a, Inner>, MutexGuard<'a, Inner>> {
-        // The reader thread keeps the deadline of the HELLO, so until that came it leads.
-        let may_lead = inner.error.is_none() && inner.core.peer_max_frame().is_some();
-        if let Some(intake) = may_lead.then(|| inner.lead.take()).flatten() {
-            return self.lead(inner, intake, signal, deadline);
+        // The reader thread keeps the deadline of the HELLO, so until that came no program is the leader.
+        let may_be_leader = inner.error.is_none() && inner.table.peer_max_frame().is_some();
+        if let Some(receiver) = may_be_leader.then(|| inner.leadership.become_leader()).flatten() {
+            return self.wait_as_leader(inner, receiver, signal, deadline);
         }
-        inner.lead.follow();
-        follow(inner, signal, deadline)
+        inner.leadership.add_follower();
+        wait_as_follower(inner, signal, deadline)
     }
 
     /// Reads the socket for all until `signal` is notified.
-    fn lead<'a>(
+    fn wait_as_leader<'a>(
         &'a self,
         inner: MutexGuard<'a, Inner>,
-        mut intake: Intake,
+        mut receiver: FrameReceiver,
         signal: &Signal,
         deadline: &mut Deadline,
     ) -> Result<MutexGuard<'a, Inner>, MutexGuard<'a, Inner>> {
         signal.marked.store(false, Ordering::Relaxed);
-        signal.leading.store(true, Ordering::Relaxed);
+        signal.has_leader.store(true, Ordering::Relaxed);
         drop(inner);
         // If this panics, nobody can read the socket any more.
         let guard = Guard(self);
         let (mut late, mut woke) = (false, false);
         let mut inner = loop {
-            let woken = self.sleep_at_the_socket(&mut intake, deadline);
+            let woken = self.sleep_at_the_socket(&mut receiver, deadline);
             let mut inner = self.lock();
             match woken {
                 Ok(Woken::Fed) if inner.error.is_none() => {
-                    if let Err(error) = delivery::take_in(self, &mut inner, &mut intake) {
+                    if let Err(error) = delivery::deliver_received(self, &mut inner, &mut receiver) {
                         delivery::end(self, &mut inner, &error);
                     }
                     (inner, woke) = self.tell_others(inner);
@@ -93,8 +93,8 @@ impl Shared {
                 Ok(woken) => late = woken == Woken::Late,
                 Err(error) => delivery::end(self, &mut inner, &error),
             }
-            if let Some(error) = inner.pen.broken.clone().filter(|_| inner.error.is_none()) {
-                let error = delivery::last_words(self, &mut inner, &mut intake).unwrap_or(error);
+            if let Some(error) = inner.write_queue.broken.clone().filter(|_| inner.error.is_none()) {
+                let error = delivery::last_words(self, &mut inner, &mut receiver).unwrap_or(error);
                 delivery::end(self, &mut inner, &error);
             }
             if signal.marked.load(Ordering::Relaxed) || inner.error.is_some() {
@@ -107,14 +107,15 @@ impl Shared {
             }
         };
         std::mem::forget(guard);
-        signal.leading.store(false, Ordering::Relaxed);
+        signal.has_leader.store(false, Ordering::Relaxed);
         let done = late || signal.marked.load(Ordering::Relaxed) || inner.error.is_some();
-        let calls = if done { inner.lead.give_back(intake) } else { inner.lead.hand_on(intake) };
+        let calls =
+            if done { inner.leadership.step_down(receiver) } else { inner.leadership.step_down_to_follower(receiver) };
         if calls {
             self.wake_reader();
         }
         if !done {
-            return follow(inner, signal, deadline);
+            return wait_as_follower(inner, signal, deadline);
         }
         // What came for this thread, or the end of the mux, counts more than the deadline.
         let for_nothing = late && !signal.marked.load(Ordering::Relaxed) && inner.error.is_none();
@@ -123,7 +124,7 @@ impl Shared {
 
     /// Writes the control frames that are due and wakes those for whom something came. Whether anybody slept.
     fn tell_others<'a>(&'a self, mut inner: MutexGuard<'a, Inner>) -> (MutexGuard<'a, Inner>, bool) {
-        if inner.core.has_outgoing() {
+        if inner.table.has_outgoing() {
             self.flush(&mut inner);
             self.wake_reader_if_needed(&inner);
         }
@@ -138,18 +139,18 @@ impl Shared {
     }
 
     /// Receives, after a sleep if nothing is there.
-    fn sleep_at_the_socket(&self, intake: &mut Intake, deadline: &mut Deadline) -> Result<Woken> {
+    fn sleep_at_the_socket(&self, receiver: &mut FrameReceiver, deadline: &mut Deadline) -> Result<Woken> {
         loop {
-            if !intake.is_dry() {
-                match intake.fill(self.socket.as_fd())? {
-                    Intook::More | Intook::Drained => return Ok(Woken::Fed),
-                    Intook::End => return Err(delivery::peer_closed()),
-                    Intook::Nothing => {}
+            if !receiver.is_dry() {
+                match receiver.fill(self.socket.as_fd())? {
+                    Received::More | Received::Drained => return Ok(Woken::Fed),
+                    Received::End => return Err(delivery::peer_closed()),
+                    Received::Nothing => {}
                 }
             }
-            intake.check()?;
+            receiver.check()?;
             let caller = deadline.resolve();
-            let until = [caller, intake.frame_due()].into_iter().flatten().min();
+            let until = [caller, receiver.frame_due()].into_iter().flatten().min();
             let mut fds = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&self.nudge, PollFlags::IN)];
             if readiness::wait_any(&mut fds, until)? == 0 && caller.is_some() && until == caller {
                 return Ok(Woken::Late);
@@ -163,7 +164,7 @@ impl Shared {
 
     /// Wakes a program that sleeps at the socket, to look at its signal: for changes that no frame made.
     pub(super) fn nudge_leader(&self, inner: &Inner) {
-        if !inner.lead.is_free() {
+        if !inner.leadership.has_no_leader() {
             // Only fails when the counter is full: then it is readable as well.
             let _ = rustix::io::write(&self.nudge, &1u64.to_ne_bytes());
         }

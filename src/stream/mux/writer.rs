@@ -10,31 +10,31 @@ use rustix::io::Errno;
 use super::shared::{Inner, Shared};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::stream::frame::violation::Violation;
+use crate::stream::frame::violation::FrameViolation;
 use crate::stream::socket::outbox::{PROGRESS_BYTES, try_send, try_send_slices};
 use crate::stream::socket::readiness;
 
 impl Shared {
     /// Writes what is due, without waiting. If something is left, the reader thread has to be told unless it is the caller. Whose turn
-    /// with the pen it is now is among the due wakes, which the caller sees to once it has given the lock back.
+    /// it is now is among the due wakes, which the caller sees to once it has given the lock back.
     pub(super) fn flush(&self, inner: &mut Inner) {
-        while !inner.pen.held && inner.pen.broken.is_none() && inner.error.is_none() {
-            if inner.pen.rest.is_empty() {
-                inner.core.take_outgoing(&mut inner.pen.rest);
-                if inner.pen.rest.is_empty() {
+        while inner.write_queue.may_flush() && inner.error.is_none() {
+            if inner.write_queue.rest().is_empty() {
+                inner.table.take_outgoing(inner.write_queue.refill());
+                if inner.write_queue.rest().is_empty() {
                     break;
                 }
             }
-            match try_send(&self.socket, &inner.pen.rest[inner.pen.rest_at..]) {
-                Ok(count) => inner.pen.advance(count),
+            match try_send(&self.socket, inner.write_queue.rest()) {
+                Ok(count) => inner.write_queue.advance(count),
                 Err(Errno::AGAIN) => {
-                    inner.pen.advance(0);
+                    inner.write_queue.advance(0);
                     return;
                 }
-                Err(errno) => inner.pen.broken = Some(readiness::transfer_error("writing to a mux", errno)),
+                Err(errno) => inner.write_queue.broken = Some(readiness::transfer_error("writing to a mux", errno)),
             }
         }
-        inner.due_wakes.extend(inner.pen.next().cloned());
+        inner.due_wakes.extend(inner.write_queue.next().cloned());
     }
 
     /// Writes what is due, from a thread that is not the reader's.
@@ -45,7 +45,7 @@ impl Shared {
     }
 
     pub(super) fn wake_reader_if_needed(&self, inner: &Inner) {
-        if inner.pen.needs_reader() || inner.pen.broken.is_some() || inner.closing.is_some() {
+        if inner.write_queue.needs_reader() || inner.write_queue.broken.is_some() || inner.closing.is_some() {
             self.wake_reader();
         }
     }
@@ -82,32 +82,32 @@ impl Shared {
                 continue;
             }
             if caller.is_none() || until != caller {
-                return Err(Violation::WriteTooSlow.into());
+                return Err(FrameViolation::WriteTooSlow.into());
             }
             return Ok(left.iter().flat_map(|slice| slice.iter().copied()).collect());
         }
     }
 
-    /// Gives the pen back. `written`: what is left to write, for the reader thread.
-    pub(super) fn put_pen_down(&self, inner: &mut Inner, written: Result<Vec<u8>>) -> Result<()> {
-        inner.pen.held = false;
+    /// Ends the turn of the thread that wrote. `written`: what is left to write, for the reader thread.
+    pub(super) fn end_turn(&self, inner: &mut Inner, written: Result<Vec<u8>>) -> Result<()> {
+        inner.write_queue.end();
         if let Some(error) = inner.error.clone() {
             if written.as_ref().is_ok_and(|rest| rest.is_empty()) {
-                self.say_goodbye(&inner.pen.last_words);
+                self.say_goodbye(&inner.write_queue.last_words);
             }
             self.hang_up();
             return written.map(|_| ()).map_err(|_| error);
         }
         match written {
             Ok(rest) => {
-                inner.pen.rest = rest;
+                *inner.write_queue.refill() = rest;
                 self.flush(inner);
                 self.wake_reader_if_needed(inner);
                 Ok(())
             }
             Err(error) => {
-                inner.pen.broken.get_or_insert(error.clone());
-                inner.pen.notify_all();
+                inner.write_queue.broken.get_or_insert(error.clone());
+                inner.write_queue.notify_all();
                 self.wake_reader();
                 Err(error)
             }

@@ -12,9 +12,9 @@ use super::attachments::Attachments;
 use super::readiness;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stream::frame::attach::{ATTACH, AttachRule};
-use crate::stream::frame::decoder::{self, Decoder};
+use crate::stream::frame::decoder::{self, FrameDecoder};
 use crate::stream::frame::header::Header;
-use crate::stream::frame::violation::Violation;
+use crate::stream::frame::violation::FrameViolation;
 use crate::sys::foreign::{self, Account};
 use crate::sys::socket::{receive_with_fds, set_pass_rights};
 
@@ -53,7 +53,7 @@ pub(super) enum Wait {
 }
 
 pub(super) struct Inbox {
-    decoder: Decoder,
+    decoder: FrameDecoder,
     /// `None`: no descriptor may come, so none is received.
     rule: Option<AttachRule>,
     account: Arc<Account>,
@@ -66,11 +66,11 @@ pub(super) struct Inbox {
 
 impl Inbox {
     pub(super) fn new(maximum: u32, patience: Duration) -> Self {
-        let (decoder, account) = (Decoder::new(maximum), Arc::default());
+        let (decoder, account) = (FrameDecoder::new(maximum), Arc::default());
         Self { decoder, rule: None, account, pending: None, begun: None, patience }
     }
 
-    pub(super) fn decoder(&mut self) -> &mut Decoder {
+    pub(super) fn decoder(&mut self) -> &mut FrameDecoder {
         &mut self.decoder
     }
 
@@ -88,10 +88,10 @@ impl Inbox {
         set_pass_rights(socket, allowed).map_err(|error| Error::system("setting SO_PASSRIGHTS", error))?;
         match (allowed, &mut self.rule) {
             (true, None) => {
-                // What was read ahead came without descriptors, and is judged by that: once its frames are taken, the rule must
+                // What was read ahead came without descriptors, and is validated as such: once its frames are taken, the rule must
                 // know them.
                 let mut rule = AttachRule::from_position(self.decoder.position());
-                let verdict = rule.judge(&self.decoder, &mut Vec::new());
+                let verdict = rule.validate(&self.decoder, &mut Vec::new());
                 self.rule = Some(rule);
                 verdict?;
             }
@@ -128,7 +128,7 @@ impl Inbox {
             let stuck = !fds.is_empty() && foreign::is_exhausted();
             rule.read_brought(start, start + count as u64, fds, truncated);
             let mut refused = Vec::new();
-            let verdict = rule.judge(&self.decoder, &mut refused);
+            let verdict = rule.validate(&self.decoder, &mut refused);
             if stuck {
                 rule.surrender(&mut refused);
             }
@@ -228,7 +228,7 @@ impl Inbox {
             return Err(Error::new(ErrorKind::Refused, "closing a descriptor that the peer sent hangs"));
         }
         match self.frame_due() {
-            Some(due) if Instant::now() >= due => Err(Violation::TooSlow.into()),
+            Some(due) if Instant::now() >= due => Err(FrameViolation::TooSlow.into()),
             _ => Ok(()),
         }
     }

@@ -122,7 +122,7 @@ impl Listener {
     /// # Errors
     /// As [`accept`](Self::accept).
     pub fn accept_frames(&self, deadline: impl Into<Deadline>) -> Result<FrameSocket> {
-        self.accept(deadline).map(FrameSocket::own)
+        self.accept(deadline).map(FrameSocket::from_unshared)
     }
 
     /// The path of the socket file.

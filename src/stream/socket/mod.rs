@@ -3,17 +3,17 @@
 //! [`frame_socket`] blocks, [`nonblocking`] serves an event loop; both are shells around [`inbox`] (what comes) and [`outbox`] (what goes).
 
 pub(super) mod access;
+mod attach_only;
 pub(super) mod attachments;
-mod beside;
-pub(super) mod ending;
-mod exchange;
+mod buffer_swap;
 pub(super) mod frame_socket;
 pub(super) mod inbox;
 pub(super) mod listener;
 pub(super) mod nonblocking;
 pub(super) mod one_shot;
 pub(super) mod outbox;
-mod own;
 pub(super) mod peer;
 pub(super) mod readiness;
 mod send_file;
+pub(super) mod shutdown;
+mod unshared;

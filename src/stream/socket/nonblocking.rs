@@ -32,7 +32,7 @@ use super::outbox::{PROGRESS_BYTES, try_send};
 use super::readiness;
 use crate::error::{Error, Result};
 use crate::stream::frame::header::Header;
-use crate::stream::frame::violation::Violation;
+use crate::stream::frame::violation::FrameViolation;
 
 /// What one look at a socket brought.
 #[derive(Debug)]
@@ -176,7 +176,7 @@ impl BufferedWriter {
         let length: usize = parts.iter().map(|part| part.len()).sum();
         let header = u32::try_from(length).map_err(|_| Error::invalid("a payload has less than 4 GiB"))?;
         if self.backlog() > 0 && self.backlog() + Header::SIZE + length > self.bound {
-            return Err(Violation::Backlog { waiting: self.backlog() }.into());
+            return Err(FrameViolation::Backlog { waiting: self.backlog() }.into());
         }
         self.compact();
         self.waiting.extend(Header { tag, length: header }.encode());
@@ -216,7 +216,7 @@ impl BufferedWriter {
     /// [`ErrorKind::Violation`](crate::ErrorKind::Violation).
     pub fn check(&self) -> Result<()> {
         match self.due() {
-            Some(due) if Instant::now() >= due => Err(Violation::WriteTooSlow.into()),
+            Some(due) if Instant::now() >= due => Err(FrameViolation::WriteTooSlow.into()),
             _ => Ok(()),
         }
     }

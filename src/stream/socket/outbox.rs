@@ -13,7 +13,7 @@ use super::readiness;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::stream::frame::attach::MAX_ATTACHMENTS;
-use crate::stream::frame::violation::Violation;
+use crate::stream::frame::violation::FrameViolation;
 
 /// A write must move this many bytes, or its rest, within the deadline for writes. Small enough that an honest slow reader passes,
 /// large enough that a peer which takes a byte now and then does not.
@@ -144,5 +144,5 @@ fn wait_for_room(
     if caller.is_some() && until == caller {
         return Err(readiness::timeout("the deadline passed before the peer took all of a frame"));
     }
-    Err(Violation::WriteTooSlow.into())
+    Err(FrameViolation::WriteTooSlow.into())
 }

@@ -2,7 +2,7 @@
 //!
 //! `sendfile` and `splice` know no `MSG_DONTWAIT`: whether they wait is decided by the flags and timeouts of the socket's open file
 //! description, which a peer that holds a duplicate of our end can change at any moment. So they are used only on a socket that is
-//! ours alone (see `own.rs`). Everywhere else, and where the kernel cannot, bytes are read and sent.
+//! ours alone (see `unshared.rs`). Everywhere else, and where the kernel cannot, bytes are read and sent.
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -19,7 +19,7 @@ use super::readiness;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stream::frame::header::Header;
-use crate::stream::frame::violation::Violation;
+use crate::stream::frame::violation::FrameViolation;
 
 /// What is read at once where the kernel cannot move bytes itself.
 const COPY_BYTES: usize = 64 * 1024;
@@ -133,7 +133,7 @@ impl FrameSocket {
             false if caller.is_some() && until == caller => {
                 Err(readiness::timeout("the deadline passed before all of a file was sent"))
             }
-            false => Err(Violation::WriteTooSlow.into()),
+            false => Err(FrameViolation::WriteTooSlow.into()),
         }
     }
 

@@ -73,7 +73,7 @@ fn a_number_that_no_method_has_is_refused_before_it_is_sent() {
         let client = echo.client(config);
         for tag in [0, 0xFF00, 0xFF01, 0xFFF0, 0xFFF1, 0xFFF2, 0xFFF3, 0xFFF4, 0xFFFF] {
             let error = client.call::<_, ()>(tag, &(), PATIENCE).unwrap_err();
-            assert!(error.to_string().contains(&format!("{tag:#06x}")), "{name}: {error}");
+            assert!(format!("{error:#}").contains(&format!("{tag:#06x}")), "{name}: {error}");
             assert!(matches!(error, CallError::Failed(error) if error.kind() == ErrorKind::InvalidInput), "{name}");
             assert!(client.stream(tag, &(), PATIENCE).is_err(), "{name}: {tag:#06x}");
         }

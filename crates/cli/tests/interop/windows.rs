@@ -62,7 +62,7 @@ fn a_go_window_is_refused_where_strict_seals_are_demanded() {
     place.receive(Seals::Compatible).expect("gVisor's seals suffice for that");
     let error = place.receive(Seals::Strict).expect_err("the file can grow");
     assert_eq!(error.kind(), ErrorKind::Refused);
-    assert!(error.to_string().contains("F_SEAL_GROW"), "{error}");
+    assert!(format!("{error:#}").contains("F_SEAL_GROW"), "{error:#}");
     let source = std::error::Error::source(&error).expect("a refusal has a source");
     assert_eq!(source.downcast_ref(), Some(&Refusal::MissingSeal("F_SEAL_GROW")));
 }

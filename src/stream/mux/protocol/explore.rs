@@ -1,6 +1,6 @@
 //! Two honest sides, one id, four uses, every order of events: the proof that the state table needs no luck.
 //!
-//! A node of the search is both cores, the two queues between them, and what the two programs hold. From each node every step is
+//! A node of the search is both tables, the two queues between them, and what the two programs hold. From each node every step is
 //! taken that a program may take (open, cancel, accept, refuse, send, consume, end, reset) and every delivery of a queued frame. What
 //! must hold in every node:
 //!
@@ -13,8 +13,8 @@ use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::control::Reason;
-use super::state::{Core, Event, FRAME_COST, Key, State, Terms};
-use crate::stream::frame::decoder::Decoder;
+use super::state::{Event, FRAME_COST, Key, State, StateTable, Terms};
+use crate::stream::frame::decoder::FrameDecoder;
 use crate::stream::frame::header::Header;
 
 const USES: u8 = 4;
@@ -34,7 +34,7 @@ struct Handle {
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Side {
-    core: Core,
+    table: StateTable,
     /// Frames on their way to this side.
     queue: VecDeque<Vec<u8>>,
     handle: Option<Handle>,
@@ -64,7 +64,7 @@ impl Node {
     fn start() -> Self {
         let side = |initiator| {
             let terms = Terms { initiator, max_frame: MAX_FRAME, max_channels: 1, credit: CREDIT };
-            Side { core: Core::new(terms), queue: VecDeque::new(), handle: None, uses: 0 }
+            Side { table: StateTable::new(terms), queue: VecDeque::new(), handle: None, uses: 0 }
         };
         let mut node = Self([side(true), side(false)]);
         for me in [0, 1] {
@@ -76,11 +76,11 @@ impl Node {
         node
     }
 
-    /// Sends what the core of `me` has due to the other side's queue, frame by frame.
+    /// Sends what the table of `me` has due to the other side's queue, frame by frame.
     fn flush(&mut self, me: usize) {
         let mut bytes = Vec::new();
-        self.0[me].core.take_outgoing(&mut bytes);
-        let mut decoder = Decoder::new(u32::MAX);
+        self.0[me].table.take_outgoing(&mut bytes);
+        let mut decoder = FrameDecoder::new(u32::MAX);
         decoder.push(&bytes);
         while let Some(frame) = decoder.next_frame().unwrap() {
             let header = Header { tag: frame.tag, length: frame.payload.len() as u32 };
@@ -91,7 +91,7 @@ impl Node {
     /// Takes a step if it is possible.
     fn step(&mut self, me: usize, step: Step) -> bool {
         let side = &mut self.0[me];
-        let state = side.handle.as_ref().and_then(|handle| side.core.state(handle.key));
+        let state = side.handle.as_ref().and_then(|handle| side.table.state(handle.key));
         let mut data = None;
         match (step, &mut side.handle) {
             (Step::Deliver, _) => match side.queue.pop_front() {
@@ -100,15 +100,15 @@ impl Node {
             },
             (Step::Open, handle @ None) if me == 0 && side.uses < USES => {
                 side.uses += 1;
-                let Some(key) = side.core.open(&side.uses.to_string()).filter(|key| key.id == 1) else { return false };
+                let Some(key) = side.table.open(&side.uses.to_string()).filter(|key| key.id == 1) else { return false };
                 *handle = Some(Handle { key, number: side.uses, sent: 0, unread: 0, done: false });
             }
-            (Step::Accept, Some(handle)) if state == Some(State::Offered) => assert!(side.core.accept(handle.key)),
+            (Step::Accept, Some(handle)) if state == Some(State::Offered) => assert!(side.table.accept(handle.key)),
             (Step::Refuse, handle @ Some(_)) if state == Some(State::Offered) => {
-                side.core.refuse(handle.take().unwrap().key, Reason::NO_SUCH_NAME);
+                side.table.refuse(handle.take().unwrap().key, Reason::NO_SUCH_NAME);
             }
             (Step::Data, Some(handle)) if handle.sent < 2 && !handle.done => {
-                if !side.core.spend(handle.key, 1) {
+                if !side.table.spend(handle.key, 1) {
                     return false;
                 }
                 handle.sent += 1;
@@ -116,19 +116,19 @@ impl Node {
             }
             (Step::Consume, Some(handle)) if handle.unread > 0 => {
                 handle.unread -= 1;
-                side.core.consume(handle.key, 1);
+                side.table.consume(handle.key, 1);
             }
             (Step::End, Some(handle)) if !handle.done && matches!(state, Some(State::Open { .. })) => {
                 handle.done = true;
-                side.core.end(handle.key);
+                side.table.end(handle.key);
             }
             // A handle is given up once; then its unread data goes as well.
             (Step::Reset, handle @ Some(_)) if state != Some(State::Offered) => {
                 let handle = handle.take().unwrap();
                 for _ in 0..handle.unread {
-                    side.core.consume(handle.key, 1);
+                    side.table.consume(handle.key, 1);
                 }
-                side.core.reset(handle.key, Reason::CANCELLED);
+                side.table.reset(handle.key, Reason::CANCELLED);
             }
             _ => return false,
         }
@@ -140,7 +140,7 @@ impl Node {
     /// What must hold where nothing is under way.
     fn check_quiet(&self) {
         let [a, b] = &self.0;
-        let id_state = |side: &Side| side.core.id_state(1);
+        let id_state = |side: &Side| side.table.id_state(1);
         match (id_state(a), id_state(b)) {
             (None, None) | (Some((State::Opening { .. }, ..)), Some((State::Offered, ..))) => {}
             (
@@ -163,15 +163,15 @@ impl Node {
 impl Side {
     fn deliver(&mut self, frame: &[u8]) {
         let header = Header::at_front(frame).unwrap();
-        match self.core.receive(header.tag, &frame[Header::SIZE..]).expect("no violation between honest sides") {
+        match self.table.receive(header.tag, &frame[Header::SIZE..]).expect("no violation between honest sides") {
             Event::Nothing | Event::Hello | Event::Credit(_) | Event::Ended(_) => {}
             Event::Offered(key, name) => {
                 self.uses += 1;
                 assert_eq!(name, self.uses.to_string());
                 // A program that still holds the former use gives it up to take the new one.
                 if let Some(old) = self.handle.take() {
-                    assert_eq!(self.core.state(old.key), None);
-                    (0..old.unread).for_each(|_| self.core.consume(old.key, 1));
+                    assert_eq!(self.table.state(old.key), None);
+                    (0..old.unread).for_each(|_| self.table.consume(old.key, 1));
                 }
                 self.handle = Some(Handle { key, number: self.uses, sent: 0, unread: 0, done: false });
             }
@@ -183,12 +183,12 @@ impl Side {
                         assert_eq!(frame[Header::SIZE], handle.number, "data of another use");
                         handle.unread += 1;
                     }
-                    None => self.core.consume(key, 1),
+                    None => self.table.consume(key, 1),
                 }
             }
             Event::Refused(key, _) | Event::Reset(key, _) => {
                 if let Some(handle) = self.handle.take_if(|handle| handle.key == key) {
-                    (0..handle.unread).for_each(|_| self.core.consume(handle.key, 1));
+                    (0..handle.unread).for_each(|_| self.table.consume(handle.key, 1));
                 }
             }
             Event::Goodbye(..) => panic!("nobody said goodbye"),
@@ -204,7 +204,7 @@ fn every_order_of_events_between_two_honest_sides_is_fine() {
     while let Some(node) = stack.pop() {
         if node.0.iter().all(|side| side.queue.is_empty()) {
             node.check_quiet();
-            finished += u64::from(node.0.iter().all(|side| side.uses == USES && side.core.id_state(1).is_none()));
+            finished += u64::from(node.0.iter().all(|side| side.uses == USES && side.table.id_state(1).is_none()));
         }
         for me in [0, 1] {
             for step in STEPS {

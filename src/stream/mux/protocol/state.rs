@@ -1,5 +1,5 @@
 //! The mux without input and output: which frame is allowed when, and who has how much credit. Here is what a program does; what a
-//! peer does is judged in `judge.rs`.
+//! peer sends is validated in `validate.rs`.
 //!
 //! The state of an id, for one side; an id that is not in the table is idle:
 //!
@@ -101,7 +101,7 @@ pub(in crate::stream::mux) enum Event<'a> {
 
 /// One side of a mux.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(in crate::stream::mux) struct Core {
+pub(in crate::stream::mux) struct StateTable {
     pub(in crate::stream::mux) terms: Terms,
     /// The peer's maximum data frame, once its HELLO came.
     pub(in crate::stream::mux) peer_max_frame: Option<u32>,
@@ -117,7 +117,7 @@ pub(in crate::stream::mux) struct Core {
     pub(in crate::stream::mux) crediting: BTreeSet<u16>,
 }
 
-impl Core {
+impl StateTable {
     /// A side that has said HELLO.
     pub(in crate::stream::mux) fn new(terms: Terms) -> Self {
         let mut outgoing = Vec::new();

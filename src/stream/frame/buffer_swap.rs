@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use super::decoder::Decoder;
+use super::decoder::FrameDecoder;
 
-impl Decoder {
+impl FrameDecoder {
     /// Hands over the buffer, in which the payload of the frame that was taken last fills the returned range, and goes on with `other`,
     /// whose bytes mean nothing. `length` is that payload's.
-    pub(in crate::stream) fn exchange(&mut self, length: usize, other: &mut Vec<u8>) -> Range<usize> {
+    pub(in crate::stream) fn swap_buffer(&mut self, length: usize, other: &mut Vec<u8>) -> Range<usize> {
         let next = self.start..self.end;
         if !next.is_empty() {
             // What else it holds stays: shortened, it would have to be zeroed again as it grows.
@@ -33,16 +33,16 @@ mod tests {
     use crate::stream::read_write::write_frame;
 
     #[test]
-    fn what_follows_an_exchanged_payload_is_not_lost() {
+    fn what_follows_a_payload_whose_buffer_was_swapped_is_not_lost() {
         let payloads = [vec![1u8; 100_000], vec![2; 3], vec![3; 70_000], Vec::new(), vec![4; 100_000]];
         let mut stream = Vec::new();
         payloads.iter().for_each(|payload| write_frame(&mut stream, 1, payload).unwrap());
         for step in [1, 1000, 65_536, stream.len()] {
-            let (mut decoder, mut other, mut taken) = (Decoder::new(1 << 20), vec![9; 50], Vec::new());
+            let (mut decoder, mut other, mut taken) = (FrameDecoder::new(1 << 20), vec![9; 50], Vec::new());
             for bytes in stream.chunks(step) {
                 decoder.push(bytes);
                 while let Some(length) = decoder.next_frame().unwrap().map(|frame| frame.payload.len()) {
-                    let range = decoder.exchange(length, &mut other);
+                    let range = decoder.swap_buffer(length, &mut other);
                     taken.push(other[range].to_vec());
                 }
             }
@@ -52,11 +52,11 @@ mod tests {
     }
 
     #[test]
-    fn exchanged_buffers_are_large_enough_in_the_end() {
+    fn swapped_buffers_are_large_enough_in_the_end() {
         let payload = [5; 100_000];
         let mut frame = Vec::new();
         write_frame(&mut frame, 1, &payload).unwrap();
-        let (mut decoder, mut other) = (Decoder::new(1 << 20), Vec::new());
+        let (mut decoder, mut other) = (FrameDecoder::new(1 << 20), Vec::new());
         let mut capacities = Vec::new();
         for _ in 0..6 {
             let mut left = &frame[..];
@@ -68,7 +68,7 @@ mod tests {
                 left = &left[count..];
             }
             let length = decoder.next_frame().unwrap().unwrap().payload.len();
-            let range = decoder.exchange(length, &mut other);
+            let range = decoder.swap_buffer(length, &mut other);
             assert!(other[range] == payload);
             capacities.push(other.capacity());
         }

@@ -5,10 +5,10 @@ use std::ops::Range;
 use super::frame_socket::FrameSocket;
 
 impl FrameSocket {
-    /// Exchanges the buffer that the last message came in for `other`: its payload, of `length` bytes, then lies there in the returned
+    /// Swaps the buffer that the last message came in for `other`: its payload, of `length` bytes, then lies there in the returned
     /// range.
-    pub(crate) fn exchange(&mut self, length: usize, other: &mut Vec<u8>) -> Range<usize> {
-        self.inbox.decoder().exchange(length, other)
+    pub(crate) fn swap_buffer(&mut self, length: usize, other: &mut Vec<u8>) -> Range<usize> {
+        self.inbox.decoder().swap_buffer(length, other)
     }
 
     /// Bytes of the buffer that messages come in.

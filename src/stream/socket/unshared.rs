@@ -9,7 +9,7 @@
 //! use flipcall::Deadline;
 //! use flipcall::stream::{Access, FrameSocket, Listener};
 //!
-//! let path = std::env::temp_dir().join(format!("flipcall-own-{}.sock", std::process::id()));
+//! let path = std::env::temp_dir().join(format!("flipcall-unshared-{}.sock", std::process::id()));
 //! let listener = Listener::bind(&path, Access::Owner)?;
 //! let mut client = FrameSocket::connect(&path, Deadline::NEVER)?;
 //! let mut served = listener.accept_frames(Deadline::NEVER)?;
@@ -49,7 +49,7 @@ impl FrameSocket {
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(failed)?;
         loop {
             match connect(&socket, &address) {
-                Ok(()) => return Ok(Self::own(socket)),
+                Ok(()) => return Ok(Self::from_unshared(socket)),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) if deadline.resolve().is_none_or(|until| Instant::now() < until) => {
                     std::thread::sleep(PAUSE);
@@ -74,11 +74,11 @@ impl FrameSocket {
     /// [`ErrorKind::System`] if there are no descriptors left.
     pub fn pair() -> Result<(Self, UnixStream)> {
         let (ours, theirs) = UnixStream::pair().map_err(|error| Error::system("making a socket pair", error))?;
-        Ok((Self::own(ours), theirs))
+        Ok((Self::from_unshared(ours), theirs))
     }
 
     /// Frames on a socket that this process has just made.
-    pub(super) fn own(socket: impl Into<OwnedFd>) -> Self {
+    pub(super) fn from_unshared(socket: impl Into<OwnedFd>) -> Self {
         let mut socket = Self::new(socket);
         // A kernel that refuses the options leaves a socket whose waits take more system calls, and nothing else.
         let _ = socket.assume_unshared();

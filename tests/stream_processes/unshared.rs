@@ -24,7 +24,7 @@ const LATE: Duration = Duration::from_secs(2);
 const LIFE: Duration = Duration::from_secs(15);
 
 fn path(name: &str) -> PathBuf {
-    std::env::temp_dir().join(format!("flipcall-own-{}-{name}.sock", std::process::id()))
+    std::env::temp_dir().join(format!("flipcall-unshared-{}-{name}.sock", std::process::id()))
 }
 
 fn path_of_child() -> PathBuf {
@@ -117,9 +117,9 @@ fn keeps_deadlines((mut child, mut socket): (Child, FrameSocket)) {
 }
 
 pub fn a_shutdown_ends_a_wait_without_a_deadline() {
-    let (own, _theirs) = FrameSocket::pair().unwrap();
+    let (unshared, _theirs) = FrameSocket::pair().unwrap();
     let (shared, _others) = UnixStream::pair().unwrap();
-    for mut socket in [own, FrameSocket::new(shared)] {
+    for mut socket in [unshared, FrameSocket::new(shared)] {
         let handle = socket.shutdown_handle();
         let stopping = thread::spawn(move || {
             thread::sleep(Duration::from_millis(50));

@@ -10,12 +10,16 @@
 //! | RESET | ignored | ignored | violation | handle fails, idle | idle |
 
 use super::control::{Control, MAX_CONTROL, Reason};
-use super::state::{Channel, Core, Event, FRAME_COST, Key, MAX_CREDIT, State};
-use crate::stream::frame::violation::{MuxViolation, Violation};
+use super::state::{Channel, Event, FRAME_COST, Key, MAX_CREDIT, State, StateTable};
+use crate::stream::frame::violation::{FrameViolation, MuxViolation};
 
-impl Core {
-    /// Judges a frame.
-    pub(in crate::stream::mux) fn receive<'a>(&mut self, tag: u16, payload: &'a [u8]) -> Result<Event<'a>, Violation> {
+impl StateTable {
+    /// Validates a frame of the peer.
+    pub(in crate::stream::mux) fn receive<'a>(
+        &mut self,
+        tag: u16,
+        payload: &'a [u8],
+    ) -> Result<Event<'a>, FrameViolation> {
         if tag == 0 {
             return Ok(self.receive_control(payload)?);
         }
@@ -24,7 +28,7 @@ impl Core {
         }
         let length = payload.len() as u32;
         if length > self.terms.max_frame {
-            return Err(Violation::TooLong { announced: length, maximum: self.terms.max_frame });
+            return Err(FrameViolation::TooLong { announced: length, maximum: self.terms.max_frame });
         }
         Ok(self.receive_data(tag, length)?)
     }

@@ -24,7 +24,7 @@ const PREFIX: usize = size_of::<u16>();
 
 /// Messages, the oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
+pub(super) struct MessageQueue {
     chunks: VecDeque<Vec<u8>>,
     /// Where the first message begins in the first chunk.
     at: usize,
@@ -32,7 +32,7 @@ pub(super) struct Queue {
     messages: usize,
 }
 
-impl Queue {
+impl MessageQueue {
     pub(super) fn len(&self) -> usize {
         self.messages
     }
@@ -149,7 +149,7 @@ mod tests {
     }
 
     /// Pushes a long message as one that came in a buffer of its own, a shorter one as one that is copied.
-    fn push(queue: &mut Queue, bytes: &[u8], spare: usize) {
+    fn push(queue: &mut MessageQueue, bytes: &[u8], spare: usize) {
         let owned = bytes.len() >= 8192;
         let lent = || {
             let mut buffer = Vec::with_capacity(spare);
@@ -161,7 +161,7 @@ mod tests {
     }
 
     /// What the queue has allocated, the allocator's own word a piece included.
-    fn memory(queue: &Queue) -> usize {
+    fn memory(queue: &MessageQueue) -> usize {
         let places = (queue.chunks.capacity() + queue.long.capacity()) * size_of::<Vec<u8>>();
         queue.chunks.iter().chain(&queue.long).map(|piece| piece.capacity() + 8).sum::<usize>() + places
     }
@@ -176,7 +176,7 @@ mod tests {
             // How many to push, of which length, and how many to pop then.
             steps in prop::collection::vec((1usize..300, lengths(), 0usize..400), 1..30),
         ) {
-            let (mut queue, mut model, mut message) = (Queue::default(), VecDeque::new(), Vec::new());
+            let (mut queue, mut model, mut message) = (MessageQueue::default(), VecDeque::new(), Vec::new());
             for (index, (pushes, length, pops)) in steps.into_iter().enumerate() {
                 for _ in 0..if length < LONG { pushes } else { pushes / 30 } {
                     let bytes = payload(length, index as u8);
@@ -198,7 +198,7 @@ mod tests {
 
         #[test]
         fn it_takes_little_more_than_its_credit_counts(lengths in prop::collection::vec(lengths(), 1..8)) {
-            let (mut queue, mut counted) = (Queue::default(), 0);
+            let (mut queue, mut counted) = (MessageQueue::default(), 0);
             for length in lengths.iter().cycle() {
                 push(&mut queue, &payload(*length, 1), 70_000);
                 counted += length + 16;
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn an_empty_queue_keeps_next_to_nothing() {
-        let (mut queue, mut message) = (Queue::default(), Vec::new());
+        let (mut queue, mut message) = (MessageQueue::default(), Vec::new());
         for length in [0, 1, 15, 100, LONG - 1, LONG, 60_000] {
             (0..1000).for_each(|_| push(&mut queue, &payload(length, 3), length));
             while queue.pop(&mut message).is_some() {}

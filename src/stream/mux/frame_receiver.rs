@@ -10,9 +10,9 @@ use rustix::net::{RecvAncillaryBuffer, RecvFlags, recv, recvmsg};
 use super::payload::{DIRECT, Payload};
 use crate::error::Result;
 use crate::stream::frame::decoder;
-use crate::stream::frame::decoder::Decoder;
+use crate::stream::frame::decoder::FrameDecoder;
 use crate::stream::frame::header::Header;
-use crate::stream::frame::violation::Violation;
+use crate::stream::frame::violation::FrameViolation;
 use crate::stream::socket::readiness;
 
 /// How much of a payload is received before its buffer may grow beyond it: memory follows the bytes that came.
@@ -27,7 +27,7 @@ struct Partial {
 
 /// What one attempt to receive brought.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Intook {
+pub(super) enum Received {
     /// The socket may have more.
     More,
     /// The socket had no more than this.
@@ -38,8 +38,8 @@ pub(super) enum Intook {
     End,
 }
 
-pub(super) struct Intake {
-    decoder: Decoder,
+pub(super) struct FrameReceiver {
+    decoder: FrameDecoder,
     partial: Option<Partial>,
     begun: Option<Instant>,
     /// The last receive took all there was and left a frame unfinished: the next one would find nothing.
@@ -47,13 +47,13 @@ pub(super) struct Intake {
     patience: Duration,
 }
 
-impl Intake {
+impl FrameReceiver {
     pub(super) fn new(maximum: u32, patience: Duration) -> Self {
-        Self { decoder: Decoder::new(maximum), partial: None, begun: None, dry: false, patience }
+        Self { decoder: FrameDecoder::new(maximum), partial: None, begun: None, dry: false, patience }
     }
 
     /// One receive. Descriptors that a peer attaches are not received; the kernel drops them.
-    pub(super) fn fill(&mut self, socket: BorrowedFd<'_>) -> Result<Intook> {
+    pub(super) fn fill(&mut self, socket: BorrowedFd<'_>) -> Result<Received> {
         let received = match &mut self.partial {
             Some(partial) => partial.receive(socket, &mut self.decoder),
             None => {
@@ -68,14 +68,14 @@ impl Intake {
         self.dry = false;
         match received {
             Ok((0, _)) | Err(Errno::CONNRESET) if self.is_inside_frame() => Err(decoder::end_inside_frame()),
-            Ok((0, _)) | Err(Errno::CONNRESET) => Ok(Intook::End),
-            Ok((count, wanted)) if count == wanted => Ok(Intook::More),
+            Ok((0, _)) | Err(Errno::CONNRESET) => Ok(Received::End),
+            Ok((count, wanted)) if count == wanted => Ok(Received::More),
             Ok(_) => {
                 self.dry = true;
-                Ok(Intook::Drained)
+                Ok(Received::Drained)
             }
-            Err(Errno::AGAIN) => Ok(Intook::Nothing),
-            Err(Errno::INTR) => Ok(Intook::More),
+            Err(Errno::AGAIN) => Ok(Received::Nothing),
+            Err(Errno::INTR) => Ok(Received::More),
             Err(errno) => Err(readiness::transfer_error("reading from a mux", errno)),
         }
     }
@@ -138,7 +138,7 @@ impl Intake {
     /// An error once a frame takes too long.
     pub(super) fn check(&mut self) -> Result<()> {
         match self.frame_due() {
-            Some(due) if Instant::now() >= due => Err(Violation::TooSlow.into()),
+            Some(due) if Instant::now() >= due => Err(FrameViolation::TooSlow.into()),
             _ => Ok(()),
         }
     }
@@ -155,7 +155,7 @@ impl Partial {
     }
 
     /// Receives the rest of the payload, and the next header into the decoder.
-    fn receive(&mut self, socket: BorrowedFd<'_>, decoder: &mut Decoder) -> Result<(usize, usize), Errno> {
+    fn receive(&mut self, socket: BorrowedFd<'_>, decoder: &mut FrameDecoder) -> Result<(usize, usize), Errno> {
         if self.room() == 0 {
             let size = (2 * self.filled).min(self.header.length as usize);
             self.payload.resize(size, 0);

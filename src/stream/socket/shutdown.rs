@@ -13,9 +13,9 @@ use crate::sys::socket::unreceived;
 
 /// Shuts a [`FrameSocket`] down from any thread: whoever waits in it returns at once.
 #[derive(Debug, Clone)]
-pub struct ShutdownHandle(Arc<OwnedFd>);
+pub struct SocketShutdown(Arc<OwnedFd>);
 
-impl ShutdownHandle {
+impl SocketShutdown {
     /// Ends both directions. Idempotent.
     pub fn shutdown(&self) {
         // The only failure is that the connection is over already.
@@ -36,8 +36,8 @@ impl FrameSocket {
     }
 
     /// A handle that can shut the socket down from another thread.
-    pub fn shutdown_handle(&self) -> ShutdownHandle {
-        ShutdownHandle(Arc::clone(&self.socket))
+    pub fn shutdown_handle(&self) -> SocketShutdown {
+        SocketShutdown(Arc::clone(&self.socket))
     }
 
     /// Whether the peer is gone: both directions have hung up. A peer that only ended its own direction is not.

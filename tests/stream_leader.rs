@@ -30,9 +30,9 @@ fn channel(ours: &Mux, theirs: &Mux) -> (Channel, Channel) {
     })
 }
 
-/// A mux that takes one channel, with that channel open and a message received on it: so its program has led. At the other end the
+/// A mux that takes one channel, with that channel open and a message received on it: so its program has been the leader. At the other end the
 /// test writes frames itself.
-fn after_leading() -> (Mux, Channel, UnixStream) {
+fn after_being_leader() -> (Mux, Channel, UnixStream) {
     let (ours, mut peer) = UnixStream::pair().unwrap();
     let mut config = MuxConfig::new(Role::Acceptor);
     config.max_channels = 1;
@@ -54,7 +54,7 @@ fn after_leading() -> (Mux, Channel, UnixStream) {
 
 #[test]
 fn a_program_that_led_and_computes_keeps_nobody_waiting_for_an_answer() {
-    let (_mux, _channel, mut peer) = after_leading();
+    let (_mux, _channel, mut peer) = after_being_leader();
     peer.set_read_timeout(Some(BOUND)).unwrap();
     write_frame(&mut peer, 0, b"\x01\0\x03\0\x10\0\0\0\x01y").unwrap();
     let mut refusal = [0; 10];
@@ -64,7 +64,7 @@ fn a_program_that_led_and_computes_keeps_nobody_waiting_for_an_answer() {
 
 #[test]
 fn the_death_of_a_peer_is_noticed_while_nobody_waits() {
-    let (mux, _channel, peer) = after_leading();
+    let (mux, _channel, peer) = after_being_leader();
     drop(peer);
     let start = Instant::now();
     while mux.error().is_none() {
@@ -94,7 +94,7 @@ fn a_peer_that_drips_is_cut_off_by_a_leader_too() {
 
 #[test]
 fn a_leader_keeps_its_deadline_under_a_flood_for_others() {
-    let (_mux, mut channel, peer) = after_leading();
+    let (_mux, mut channel, peer) = after_being_leader();
     // CREDIT for an idle id, which is ignored. So few that a write of them all is never cut.
     let mut frames = Vec::new();
     (0..1000).for_each(|_| write_frame(&mut frames, 0, &[4, 0, 9, 0, 0, 0, 1]).unwrap());
@@ -123,7 +123,7 @@ fn a_leader_keeps_its_deadline_under_a_flood_for_others() {
 #[test]
 fn a_reset_of_this_side_reaches_a_leader() {
     // This peer answers nothing, so nothing that comes wakes the leader.
-    let (_mux, Channel { sender, mut receiver }, _peer) = after_leading();
+    let (_mux, Channel { sender, mut receiver }, _peer) = after_being_leader();
     let start = Instant::now();
     thread::scope(|scope| {
         let waiting = scope.spawn(move || receiver.receive(SOON).map_err(|error| error.kind()));
@@ -136,7 +136,7 @@ fn a_reset_of_this_side_reaches_a_leader() {
 
 #[test]
 fn offers_are_of_no_use_once_the_mux_has_ended() {
-    let (mux, channel, mut peer) = after_leading();
+    let (mux, channel, mut peer) = after_being_leader();
     channel.sender.reset(Reason::CANCELLED);
     // The reset answered, which makes room for the offer.
     write_frame(&mut peer, 0, &[6, 0, 1, 5]).unwrap();
@@ -149,27 +149,27 @@ fn offers_are_of_no_use_once_the_mux_has_ended() {
 }
 
 #[test]
-fn whoever_waits_while_another_leads_is_served_and_not_left_behind() {
+fn whoever_waits_beside_a_leader_is_served_and_not_left_behind() {
     let (ours, theirs) = pair();
     let (mut near, mut far) = channel(&ours, &theirs);
     let (mut near2, mut far2) = channel(&ours, &theirs);
-    let leading = thread::spawn(move || {
+    let leader = thread::spawn(move || {
         // Leaves at its deadline, with the other still waiting.
         assert_eq!(near.receiver.receive(MOMENT * 2).unwrap_err().kind(), ErrorKind::Timeout);
         near
     });
     thread::sleep(MOMENT / 2);
-    let following = thread::spawn(move || {
+    let follower = thread::spawn(move || {
         for number in 0..2 {
             assert_eq!(near2.receiver.receive(SOON).unwrap().unwrap(), [number]);
         }
     });
     thread::sleep(MOMENT / 2);
     far2.sender.send(&[0], SOON).unwrap();
-    let mut near = leading.join().unwrap();
+    let mut near = leader.join().unwrap();
     let start = Instant::now();
     far2.sender.send(&[1], SOON).unwrap();
-    following.join().unwrap();
+    follower.join().unwrap();
     assert!(start.elapsed() < BOUND);
     far.sender.send(b"last", SOON).unwrap();
     assert_eq!(near.receiver.receive(SOON).unwrap().unwrap(), b"last");
@@ -179,7 +179,7 @@ fn whoever_waits_while_another_leads_is_served_and_not_left_behind() {
 /// Both sides, several channels, threads that wait with short deadlines, compute, and send in between: every message comes once and in
 /// its order, whoever read it.
 #[test]
-fn the_lead_goes_round_without_losing_anything() {
+fn leaders_take_turns_without_losing_anything() {
     let (ours, theirs) = pair();
     let messages: u32 = if std::env::var_os("FLIPCALL_FULL").is_some() { 20_000 } else { 2_000 };
     let pairs: Vec<_> = (0..4).map(|_| channel(&ours, &theirs)).collect();

@@ -1,4 +1,4 @@
-//! A socket beside another way that messages travel: its descriptors, and its hang-up.
+//! What a socket carries whose messages travel another way: attachments alone, and frames that the caller makes itself.
 
 use std::io::IoSlice;
 use std::os::fd::{BorrowedFd, OwnedFd};

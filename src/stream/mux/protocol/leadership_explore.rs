@@ -2,14 +2,14 @@
 //!
 //! Every step is what a thread does under the lock of the mux, or a sleep that ends. What must hold in every node:
 //!
-//! - the reader thread sleeps without an end only beside a program that leads;
+//! - the reader thread sleeps without an end only beside a program that is the leader;
 //! - a byte in the socket is read whatever programs do next, even if they compute for ever: followed by nothing but what the kernel and
 //!   the threads that already wait or run must do, every path empties the socket;
-//! - and a program that follows is woken by a message for it without more than a short lease running out.
+//! - and a follower is woken by a message for it without more than a short lease running out.
 
 use std::collections::{HashMap, HashSet};
 
-use super::lead::{Lead, Watch};
+use super::leadership::{Leadership, Watch};
 
 /// Messages that the peer sends in all, and at most at a time.
 const MESSAGES: u8 = 3;
@@ -18,29 +18,29 @@ const MESSAGES: u8 = 3;
 enum Program {
     /// Computes, and holds nothing of the mux.
     Away,
-    Leads,
-    /// Leads, and wakes a follower, for which it gives back the lock.
+    Leader,
+    /// A leader that wakes a follower, for which it gives back the lock.
     Wakes,
-    Follows,
+    Follower,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Reader {
     Awake,
     Asleep(Watch),
-    /// The socket woke it, it has not taken the lead yet.
+    /// The socket woke it, it is not the leader yet.
     Woken,
     Reads,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Node {
-    lead: Lead<()>,
+    leadership: Leadership<()>,
     reader: Reader,
     /// The eventfd by which the reader thread is called.
     called: bool,
     programs: [Program; 2],
-    /// Whether the signal of each program was notified while it followed.
+    /// Whether the signal of each program was notified while it was a follower.
     notified: [bool; 2],
     /// Messages that were delivered and not taken.
     mail: [u8; 2],
@@ -52,7 +52,7 @@ struct Node {
 impl Node {
     fn first() -> Self {
         Self {
-            lead: Lead::new(()),
+            leadership: Leadership::new(()),
             reader: Reader::Awake,
             called: false,
             programs: [Program::Away; 2],
@@ -69,11 +69,11 @@ impl Node {
         next
     }
 
-    /// Whoever leads reads one message and delivers it; for whom it was.
+    /// The leader reads one message and delivers it; for whom it was.
     fn read(&mut self) -> usize {
         let to = self.socket.remove(0);
         self.mail[to] += 1;
-        self.notified[to] = self.programs[to] == Program::Follows;
+        self.notified[to] = self.programs[to] == Program::Follower;
         to
     }
 
@@ -92,10 +92,10 @@ impl Node {
             }
             next.push(self.with(|node| match node.programs[index] {
                 Program::Away if node.mail[index] > 0 => node.mail[index] -= 1,
-                Program::Away if node.lead.take().is_some() => node.programs[index] = Program::Leads,
+                Program::Away if node.leadership.become_leader().is_some() => node.programs[index] = Program::Leader,
                 Program::Away => {
-                    node.lead.follow();
-                    node.programs[index] = Program::Follows;
+                    node.leadership.add_follower();
+                    node.programs[index] = Program::Follower;
                 }
                 // A deadline.
                 _ => node.leave(index),
@@ -107,8 +107,8 @@ impl Node {
     /// The program no longer waits.
     fn leave(&mut self, index: usize) {
         match self.programs[index] {
-            Program::Leads => self.called |= self.lead.give_back(()),
-            Program::Follows => self.lead.unfollow(),
+            Program::Leader => self.called |= self.leadership.step_down(()),
+            Program::Follower => self.leadership.remove_follower(),
             Program::Away | Program::Wakes => {}
         }
         self.programs[index] = Program::Away;
@@ -119,7 +119,7 @@ impl Node {
     fn duties(&self, patient: bool) -> Vec<Self> {
         let mut next = Vec::new();
         for index in 0..2 {
-            if self.programs[index] == Program::Leads && !self.socket.is_empty() {
+            if self.programs[index] == Program::Leader && !self.socket.is_empty() {
                 next.push(self.with(|node| {
                     let to = node.read();
                     if to == index {
@@ -131,16 +131,16 @@ impl Node {
             }
             if self.programs[index] == Program::Wakes {
                 next.push(self.with(|node| {
-                    node.called |= node.lead.hand_on(());
-                    node.programs[index] = Program::Follows;
+                    node.called |= node.leadership.step_down_to_follower(());
+                    node.programs[index] = Program::Follower;
                 }));
             }
-            if self.programs[index] == Program::Follows && self.notified[index] {
+            if self.programs[index] == Program::Follower && self.notified[index] {
                 next.push(self.with(|node| node.leave(index)));
             }
         }
         match self.reader {
-            Reader::Awake => next.push(self.with(|node| node.reader = Reader::Asleep(node.lead.look()))),
+            Reader::Awake => next.push(self.with(|node| node.reader = Reader::Asleep(node.leadership.look()))),
             Reader::Asleep(watch) => {
                 if self.called || watch == Watch::ShortLease || (watch == Watch::Lease && patient) {
                     next.push(self.with(|node| {
@@ -153,14 +153,14 @@ impl Node {
                 }
             }
             Reader::Woken => next.push(self.with(|node| {
-                let has_lead = node.lead.take_over().is_some();
-                node.reader = if has_lead { Reader::Reads } else { Reader::Awake };
+                let is_leader = node.leadership.take_over().is_some();
+                node.reader = if is_leader { Reader::Reads } else { Reader::Awake };
             })),
             Reader::Reads => next.push(self.with(|node| {
                 if !node.socket.is_empty() {
                     node.read();
                 }
-                node.lead.hand_over(());
+                node.leadership.return_from_reading(());
                 node.reader = Reader::Awake;
             })),
         }
@@ -182,7 +182,7 @@ impl Goal {
         match self {
             Self::AllRead => node.socket.is_empty(),
             Self::Served(index) => {
-                node.programs[index] != Program::Follows || node.notified[index] || !node.socket.contains(&index)
+                node.programs[index] != Program::Follower || node.notified[index] || !node.socket.contains(&index)
             }
         }
     }
@@ -216,10 +216,10 @@ fn every_order_of_steps_gets_every_message_read() {
         if !seen.insert(node.clone()) {
             continue;
         }
-        let leads = node.programs.iter().any(|program| matches!(program, Program::Leads | Program::Wakes));
-        assert!(!(leads && node.reader == Reader::Reads), "two read: {node:?}");
+        let has_leader = node.programs.iter().any(|program| matches!(program, Program::Leader | Program::Wakes));
+        assert!(!(has_leader && node.reader == Reader::Reads), "two read: {node:?}");
         if node.reader == Reader::Asleep(Watch::Called) {
-            assert!(leads || node.called, "asleep for good: {node:?}");
+            assert!(has_leader || node.called, "asleep for good: {node:?}");
         }
         for goal in [Goal::AllRead, Goal::Served(0), Goal::Served(1)] {
             assert!(leads_to(goal, &node, &mut known), "{goal:?} is not reached from {node:?}");
