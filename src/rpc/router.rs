@@ -12,7 +12,8 @@
 
 use super::codec::{DecodeOwned, Encode, from_bytes};
 use super::server::{Answered, Chunks, Context, Reply};
-use super::{Status, wire};
+use super::status::Status;
+use super::wire;
 
 /// A method that answers once.
 type Unary = dyn Fn(&mut Context<'_>, &[u8], Reply<'_>) -> Result<Answered, Status> + Send + Sync;

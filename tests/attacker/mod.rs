@@ -64,7 +64,16 @@ pub fn play(roles: &[&[Role]]) {
 
 /// The command that makes this executable play `role`, and our end of its control socket.
 pub fn command(role: &str, argument: &str, fds: &[BorrowedFd<'_>]) -> (Command, Control) {
-    let mut command = Command::new(std::env::current_exe().expect("the path of this executable"));
+    command_under(&[], role, argument, fds)
+}
+
+/// As [`command`], started by another program: its name and its arguments.
+pub fn command_under(program: &[&str], role: &str, argument: &str, fds: &[BorrowedFd<'_>]) -> (Command, Control) {
+    let executable = std::env::current_exe().expect("the path of this executable");
+    let words = program.iter().map(|word| std::ffi::OsStr::new(*word)).chain([executable.as_os_str()]);
+    let words: Vec<_> = words.collect();
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]);
     command.args(["--exact", "second_process", "--nocapture", "--test-threads=1"]);
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let (ours, theirs) = Control::pair();

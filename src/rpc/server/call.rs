@@ -95,14 +95,6 @@ fn panicked() -> Status {
     Status::new(Code::Unknown, "the handler panicked")
 }
 
-/// What a large request is answered that was thrown away.
-#[cold]
-pub(super) fn too_many_large() -> Status {
-    let what =
-        "this client's process has as much of large requests under way as the server takes: repeat the call later";
-    Status::new(Code::NoResource, what)
-}
-
 /// The error as it can be sent: one that does not fit is sent without its texts.
 pub(super) fn fitting(status: Status, maximum: u64) -> Status {
     // A code and three lengths.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
-use super::quota::Lease;
+use super::quota::{Exhausted, Kind, Lease, Scope};
 use super::worker::Worker;
 use super::{Shared, locked};
 use crate::rpc::wire;
@@ -66,13 +66,18 @@ impl Connection {
         self.client_maximum.load(Ordering::Relaxed).min(u64::from(self.shared.config.maximum))
     }
 
-    /// Whether one more channel with this window stays within what one connection may have. Only the base connection's thread opens
+    /// Checks that one more channel with this window stays within what one connection may have. Only the base connection's thread opens
     /// channels, so the answer holds until [`add`](Self::add).
-    pub(super) fn has_room(&self, window: u64) -> bool {
+    pub(super) fn check_room(&self, window: u64) -> Result<(), Exhausted> {
         let channels = self.channels();
         let bytes: u64 = channels.iter().map(|worker| worker.window_bytes).sum();
         let config = &self.shared.config;
-        (channels.len() as u64) < u64::from(config.channels) && bytes + window <= config.window_bytes
+        let within = |kind, wanted: u64, limit: u64| {
+            let exhausted = Exhausted { kind, scope: Scope::Connection, limit };
+            if wanted <= limit { Ok(()) } else { Err(exhausted) }
+        };
+        within(Kind::Channel, channels.len() as u64 + 1, u64::from(config.channels))?;
+        within(Kind::WindowBytes, bytes + window, config.window_bytes)
     }
 
     pub(super) fn add(&self, worker: &Arc<Worker>) {

@@ -108,7 +108,6 @@ impl CancelToken {
     }
 
     /// Sleeps for `time`, or until the caller is gone: then `true`.
-    #[must_use]
     pub fn wait(&self, time: Duration) -> bool {
         let until = Instant::now().checked_add(time);
         loop {

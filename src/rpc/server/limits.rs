@@ -2,7 +2,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::ServerConfig;
+use super::config::ServerConfig;
 use crate::error::{Error, Result};
 
 /// Descriptors of a connection: its socket and its client's pidfd.

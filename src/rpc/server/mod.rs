@@ -183,7 +183,7 @@ impl Shared {
 
     fn lease_connection(&self, process: u32) -> Result<Lease> {
         let lease = self.quotas.lease(process, &[(Kind::Connection, 1)]);
-        lease.ok_or_else(|| Error::new(crate::ErrorKind::Refused, "too many connections"))
+        lease.map_err(|exhausted| Error::new(crate::error::ErrorKind::Refused, exhausted.to_string()))
     }
 
     fn serve_connection(&self, connection: &Arc<Connection>, socket: FrameSocket) -> Result<()> {

@@ -88,10 +88,8 @@ type Channel = (Opened, Vec<OwnedFd>, Arc<Worker>);
 fn open_channel(connection: &Arc<Connection>, window: u32) -> Result<Channel, Status> {
     let length = window_length(window, connection.shared.config.window);
     let wanted = [(Kind::Channel, 1), (Kind::WindowBytes, u64::from(length))];
-    let lease = connection.shared.quotas.lease(connection.peer.pid, &wanted);
-    let Some(lease) = lease.filter(|_| connection.has_room(u64::from(length))) else {
-        return Err(Status::new(Code::NoResource, "no more channels"));
-    };
+    let lease = connection.shared.quotas.lease(connection.peer.pid, &wanted)?;
+    connection.check_room(u64::from(length))?;
     let made = if length == 0 { socket_channel(connection, lease) } else { window_channel(connection, length, lease) };
     made.map_err(|error| Status::new(Code::NoResource, format!("{error:#}")))
 }

@@ -4,9 +4,12 @@
 //! messages. A count goes down when the thing is gone, not when its end was asked for.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::ServerConfig;
+use super::config::ServerConfig;
+use crate::rpc::status::{Code, Status};
+use crate::sys::lock::lock;
 
 /// One process gets at most this fraction (one quarter) of each total, so that one client cannot starve the others.
 const SHARES: u64 = 4;
@@ -27,6 +30,68 @@ pub(super) enum Kind {
 const KINDS: usize = 4;
 
 type Usage = [u64; KINDS];
+
+/// What a limit is counted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// One connection.
+    Connection,
+    /// All connections of one process.
+    Process,
+    /// All of the server.
+    Server,
+}
+
+/// A limit that a request would go past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Exhausted {
+    pub(super) kind: Kind,
+    pub(super) scope: Scope,
+    /// The most that is there for all of the scope.
+    pub(super) limit: u64,
+}
+
+impl fmt::Display for Exhausted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.kind {
+            Kind::Connection => "connections",
+            Kind::Channel => "channels",
+            Kind::WindowBytes => "bytes of windows",
+            Kind::LargeBytes => "large requests in flight",
+        };
+        let scope = match self.scope {
+            Scope::Connection => "on this connection",
+            Scope::Process => "from this process",
+            Scope::Server => "at this server",
+        };
+        let limit = Amount { kind: self.kind, number: self.limit };
+        write!(f, "too many {what} {scope} (limit {limit}); retry later")
+    }
+}
+
+/// A limit with its unit.
+struct Amount {
+    kind: Kind,
+    number: u64,
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MIB: u64 = 1 << 20;
+        match (self.kind, self.number) {
+            (Kind::Connection | Kind::Channel, count) => write!(f, "{count}"),
+            (_, bytes) if bytes >= MIB && bytes % MIB == 0 => write!(f, "{} MiB", bytes / MIB),
+            (_, bytes) => write!(f, "{bytes} bytes"),
+        }
+    }
+}
+
+impl From<Exhausted> for Status {
+    #[cold]
+    fn from(exhausted: Exhausted) -> Self {
+        Self::new(Code::NoResource, exhausted.to_string())
+    }
+}
 
 /// The counts of a server.
 #[derive(Debug)]
@@ -60,8 +125,9 @@ impl Quotas {
         Arc::new(Self { totals, used: Mutex::default() })
     }
 
-    /// Takes all of `wanted` for `process` (0: one that is not visible from here, all of which share) or nothing.
-    pub(super) fn lease(self: &Arc<Self>, process: u32, wanted: &[(Kind, u64)]) -> Option<Lease> {
+    /// Takes all of `wanted` for `process` (0: one that is not visible from here, all of which share), or nothing and says what there is
+    /// too little of.
+    pub(super) fn lease(self: &Arc<Self>, process: u32, wanted: &[(Kind, u64)]) -> Result<Lease, Exhausted> {
         let mut used = self.lock();
         let mut taken = [0; KINDS];
         let mine = used.by_process.get(&process).copied().unwrap_or_default();
@@ -69,19 +135,22 @@ impl Quotas {
             let (index, total) = (kind as usize, self.totals[kind as usize]);
             let share = (total / SHARES).max(1);
             let fits = |used: u64, limit: u64| used.checked_add(amount).is_some_and(|sum| sum <= limit);
-            if !fits(used.all[index], total) || !fits(mine[index], share) {
-                return None;
+            if !fits(used.all[index], total) {
+                return Err(Exhausted { kind, scope: Scope::Server, limit: total });
+            }
+            if !fits(mine[index], share) {
+                return Err(Exhausted { kind, scope: Scope::Process, limit: share });
             }
             taken[index] += amount;
         }
         add(&mut used.all, &taken);
         add(used.by_process.entry(process).or_default(), &taken);
         drop(used);
-        Some(Lease { quotas: Arc::clone(self), process, taken })
+        Ok(Lease { quotas: Arc::clone(self), process, taken })
     }
 
     fn lock(&self) -> MutexGuard<'_, Used> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.used)
     }
 }
 
@@ -118,11 +187,13 @@ mod tests {
         let quotas = Quotas::new(&ServerConfig::new().channels_total(8));
         let two = [(Kind::Channel, 2)];
         let first = quotas.lease(1, &two).unwrap();
-        assert!(quotas.lease(1, &[(Kind::Channel, 1)]).is_none());
+        let refused = quotas.lease(1, &[(Kind::Channel, 1)]).unwrap_err();
+        assert_eq!(refused, Exhausted { kind: Kind::Channel, scope: Scope::Process, limit: 2 });
         let others: Vec<_> = (2..5).map(|process| quotas.lease(process, &two).unwrap()).collect();
-        assert!(quotas.lease(9, &[(Kind::Channel, 1)]).is_none(), "the total is used up");
+        let refused = quotas.lease(9, &[(Kind::Channel, 1)]).unwrap_err();
+        assert_eq!(refused, Exhausted { kind: Kind::Channel, scope: Scope::Server, limit: 8 }, "the total is used up");
         drop(first);
-        assert!(quotas.lease(9, &two).is_some());
+        assert!(quotas.lease(9, &two).is_ok());
         drop(others);
         assert!(quotas.lock().by_process.is_empty());
         assert_eq!(quotas.lock().all, [0; KINDS]);
@@ -131,8 +202,18 @@ mod tests {
     #[test]
     fn what_does_not_fit_whole_takes_nothing() {
         let quotas = Quotas::new(&ServerConfig::new().window_bytes_total(100));
-        assert!(quotas.lease(1, &[(Kind::Channel, 1), (Kind::WindowBytes, 26)]).is_none());
-        assert!(quotas.lease(1, &[(Kind::Channel, u64::MAX)]).is_none());
+        assert!(quotas.lease(1, &[(Kind::Channel, 1), (Kind::WindowBytes, 26)]).is_err());
+        assert!(quotas.lease(1, &[(Kind::Channel, u64::MAX)]).is_err());
         assert_eq!(quotas.lock().all, [0; KINDS]);
+    }
+    #[test]
+    fn a_refusal_names_the_limit_and_its_value() {
+        let text = |kind, scope, limit| Exhausted { kind, scope, limit }.to_string();
+        let large = text(Kind::LargeBytes, Scope::Process, 128 << 20);
+        assert_eq!(large, "too many large requests in flight from this process (limit 128 MiB); retry later");
+        let channels = text(Kind::Channel, Scope::Connection, 64);
+        assert_eq!(channels, "too many channels on this connection (limit 64); retry later");
+        let windows = text(Kind::WindowBytes, Scope::Server, 4096);
+        assert_eq!(windows, "too many bytes of windows at this server (limit 4096 bytes); retry later");
     }
 }

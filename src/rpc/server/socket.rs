@@ -8,7 +8,7 @@ use super::call::{self, Outcome};
 use super::connection::Connection;
 use super::context::Context;
 use super::open;
-use super::quota::{Kind, LARGE, Lease};
+use super::quota::{Exhausted, Kind, LARGE, Lease};
 use super::reply::{Way, wait_until_taken};
 use super::worker::Worker;
 use crate::rpc::line::{Outgoing, Prefix, QUIET, SocketLine, TooLarge};
@@ -78,9 +78,12 @@ impl SocketServer {
 
     /// Serves one request; whether descriptors went out with the answer.
     fn serve_one(&mut self, tag: u16, length: u64, begun: Option<Instant>) -> Result<bool> {
-        let Ok(lease) = self.lease(length) else {
-            self.line.socket.discard(Deadline::NEVER)?;
-            return self.refuse(call::too_many_large()).map(|()| false);
+        let lease = match self.lease(length) {
+            Ok(lease) => lease,
+            Err(exhausted) => {
+                self.line.socket.discard(Deadline::NEVER)?;
+                return self.refuse(exhausted.into()).map(|()| false);
+            }
         };
         let agreed = self.connection.is_version1();
         if self.is_base && tag == HELLO {
@@ -99,12 +102,12 @@ impl SocketServer {
         }
     }
 
-    fn lease(&self, length: u64) -> Result<Option<Lease>, ()> {
+    fn lease(&self, length: u64) -> Result<Option<Lease>, Exhausted> {
         if length <= LARGE {
             return Ok(None);
         }
         let lease = self.connection.shared.quotas.lease(self.connection.peer.pid, &[(Kind::LargeBytes, length)]);
-        lease.map(Some).ok_or(())
+        lease.map(Some)
     }
 
     /// Runs a method that answers once.

@@ -204,10 +204,12 @@ impl WindowServer {
         let due = begun.map(|begun| begun + TRANSFER);
         if incoming.bulk > LARGE && incoming.bulk <= maximum {
             let process = self.connection.peer.pid;
-            *lease = self.connection.shared.quotas.lease(process, &[(Kind::LargeBytes, incoming.bulk)]);
-            if lease.is_none() {
-                self.line.discard_bulk(incoming.bulk, maximum, due)?;
-                return Ok(Err(call::too_many_large()));
+            match self.connection.shared.quotas.lease(process, &[(Kind::LargeBytes, incoming.bulk)]) {
+                Ok(leased) => *lease = Some(leased),
+                Err(exhausted) => {
+                    self.line.discard_bulk(incoming.bulk, maximum, due)?;
+                    return Ok(Err(exhausted.into()));
+                }
             }
         }
         self.line.receive_bulk(incoming.bulk, maximum, due, begun).map(Ok)
