@@ -12,7 +12,7 @@ fi
 
 # shellcheck disable=SC2086
 timeout 900 cargo test $profile --features tracing,postcard --test rpc --test echo --test rpc_allocations --test rpc_tracing --test rpc_postcard \
-    --test rpc_end --test rpc_large --test rpc_quiet \
+    --test rpc_end --test rpc_large --test rpc_quiet --test rpc_limits --test rpc_debug --test api \
     -- --nocapture --test-threads 1
 # The same calls where nothing is told, in a build without feature tracing.
 timeout 300 env -u FLIPCALL_FULL cargo test --test rpc_quiet --test rpc --test echo --test rpc_allocations -- --nocapture --test-threads 1

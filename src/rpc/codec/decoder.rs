@@ -46,7 +46,7 @@ pub trait DecodeOwned: for<'a> Decode<'a> {}
 
 impl<T: for<'a> Decode<'a>> DecodeOwned for T {}
 
-/// Reads the primitives of the wire format. Nothing is allocated before its length was found to be there.
+/// Reads the primitives of the wire format. Nothing is allocated before all of its bytes were found to be there.
 #[derive(Clone)]
 pub struct Decoder<'a> {
     rest: &'a [u8],
@@ -168,8 +168,8 @@ impl<'a> Decoder<'a> {
         std::str::from_utf8(self.bytes()?).map_err(|_| DecodeError::NotUtf8)
     }
 
-    /// A count and the items, each of which takes at least `least` bytes: more of them than fit what is left are refused before
-    /// anything is allocated. Items that may be empty (`least` 0) are limited to one for each byte that is left, and one more.
+    /// A count and the items, each of which takes at least `least` bytes. A count that cannot fit what is left is refused before anything
+    /// is allocated. Items that may be empty (`least` 0) are limited to one for each byte that is left, and one more.
     ///
     /// # Errors
     /// [`DecodeError::TooShort`], and what an item says.
@@ -210,10 +210,10 @@ impl fmt::Debug for Decoder<'_> {
 /// Items for which a list makes room before the first of them has been read.
 const FIRST_ITEMS: usize = 64;
 
-/// The value that `bytes` are, all of them.
+/// The value that `bytes` hold, from the first byte to the last.
 ///
 /// # Errors
-/// A [`DecodeError`], also for bytes left over.
+/// A [`DecodeError`] if they are not such a value, or if bytes are left over.
 #[inline]
 pub fn from_bytes<'a, T: Decode<'a>>(bytes: &'a [u8]) -> Result<T, DecodeError> {
     let mut decoder = Decoder::new(bytes);

@@ -1,8 +1,8 @@
 //! Writing values.
 
-/// Words that are collected before they go to the sink: a short message goes there in one piece.
+/// Words that are collected before they go to the sink: a message that fits them goes there in one piece.
 const STAGE_WORDS: usize = 8;
-/// The same in bytes.
+/// [`STAGE_WORDS`] in bytes.
 const STAGE: usize = STAGE_WORDS * 8;
 
 /// Where encoded bytes go. Sealed: a window, a buffer.
@@ -19,9 +19,9 @@ impl Sink for Vec<u8> {
 
 /// A value that can be written into a message.
 ///
-/// A message that turns out too long for a window is encoded once more, fragment by fragment or straight into the socket beside it: encoding
-/// twice must write the same bytes. If it writes more or fewer the second time, its call fails, and its channel may end. The second
-/// time may take as long as the peer takes to read: do not hold a lock in it that others wait for.
+/// A message that turns out too long for a window is encoded once more, fragment by fragment or straight into the socket beside it. Encoding
+/// must write the same bytes each time. If it writes more or fewer the second time, its call fails, and the call's channel may end. The
+/// second time may take as long as the peer takes to read, up to 30 s: hold no lock in it that others wait for.
 pub trait Encode {
     /// Writes the value.
     fn encode(&self, encoder: &mut Encoder<'_>);
@@ -178,7 +178,7 @@ impl<'a> Encoder<'a> {
         self.u8(u8::from(value));
     }
 
-    /// The number of items that follow. A number over 32 bits makes the message fail as too large.
+    /// The number of items that follow. A number over 32 bits makes the call fail: its message is too large.
     #[inline]
     pub fn count(&mut self, count: usize) {
         let count = u32::try_from(count).unwrap_or_else(|_| {
@@ -217,6 +217,9 @@ impl std::fmt::Debug for Encoder<'_> {
 }
 
 /// The bytes of a value.
+///
+/// A string or list with a length over 32 bits has no encoding: its length is written as 0 here, and a call with it fails.
+#[must_use]
 pub fn to_bytes<T: Encode + ?Sized>(value: &T) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut encoder = Encoder::new(&mut bytes);

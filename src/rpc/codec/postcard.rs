@@ -5,11 +5,11 @@ use serde::de::DeserializeOwned;
 
 use super::{Decode, DecodeError, Decoder, Encode, Encoder};
 
-/// A serde value in the postcard format, to the end of the message. Both sides have to agree on it: a payload of another
-/// implementation's service uses the codec's own types.
+/// A serde value in the postcard format, to the end of the message. Both sides have to agree on it: services with peers in other
+/// languages use the codec's own types.
 ///
-/// A value that serde cannot serialize (a map with a length it does not know) is sent as nothing, which no receiver decodes unless
-/// the type is empty.
+/// A value that serde cannot serialize, such as a map that does not know its length, is sent as no bytes. A receiver refuses that, unless
+/// its type takes no bytes either.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Postcard<T>(pub T);
 

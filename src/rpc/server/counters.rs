@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
-/// The counters themselves. Calls of lines that still run are counted by their workers.
+/// The counters themselves. Calls of channels that still run are counted by their workers.
 #[derive(Debug, Default)]
 pub(super) struct CounterCells {
     pub(super) connections: AtomicU64,
@@ -20,7 +20,7 @@ pub(super) struct CounterCells {
 pub struct ServerCounters {
     /// Connections served.
     pub connections: u64,
-    /// Connections closed at once, because a quota was used up.
+    /// Connections closed at once, because a limit was reached.
     pub refused: u64,
     /// Channels opened.
     pub channels_opened: u64,
@@ -30,6 +30,6 @@ pub struct ServerCounters {
     pub errors: u64,
     /// Calls whose handler panicked or did not answer.
     pub panics: u64,
-    /// Lines that ended because their client broke the protocol, or by a failed system call.
+    /// Channels and connections that ended because their client broke the protocol, or by a failed system call.
     pub broken: u64,
 }
