@@ -3,8 +3,7 @@
 //! There is no credit: a reader that does not keep up stops the socket for all channels. Id 0 is data like any other. An empty message
 //! is never sent, because one known reader takes it for an error; a received one is an empty message.
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
+use std::os::fd::OwnedFd;
 
 use rustix::event::PollFlags;
 
@@ -12,7 +11,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::stream::socket::inbox::Message;
 use crate::stream::socket::nonblocking::{BufferedWriter, NonBlockingReader, Step};
-use crate::stream::socket::readiness;
+use crate::stream::socket::readiness::{self, WaitEnd};
 
 /// Reading stops while more than this many bytes wait to be written: a peer that sends and does not read is not answered into memory.
 const BACKLOG: usize = 256 * 1024;
@@ -103,9 +102,8 @@ impl PlainMux {
     }
 
     fn wait(&mut self, events: PollFlags, deadline: &mut Deadline) -> Result<()> {
-        let caller = deadline.resolve();
-        let until: Option<Instant> = [caller, self.reader.due(), self.writer.due()].into_iter().flatten().min();
-        if !readiness::wait(self.socket.as_fd(), events, until)? && caller.is_some() && until == caller {
+        let end = WaitEnd::earliest(deadline, [self.reader.due(), self.writer.due()]);
+        if !readiness::wait(&self.socket, events, end.at())? && end.is_deadline() {
             return Err(readiness::timeout("the deadline passed on a plain mux"));
         }
         self.reader.check()?;

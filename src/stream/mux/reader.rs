@@ -56,7 +56,7 @@ fn check_for_an_end(shared: &Shared, inner: &mut Inner, hello_due: Option<Instan
     if inner.table.peer_max_frame().is_none() && hello_due.is_some_and(|due| Instant::now() >= due) {
         return Err(FrameViolation::from(MuxViolation::LateHello).into());
     }
-    if inner.write_queue.stalled_since().is_some_and(|since| since.elapsed() >= shared.patience) {
+    if inner.write_queue.progress().is_overdue(shared.patience) {
         return Err(FrameViolation::WriteTooSlow.into());
     }
     if let Some(reason) = inner.closing
@@ -89,7 +89,7 @@ fn sleep(shared: &Shared, mut inner: MutexGuard<'_, Inner>, hello_due: Option<In
     };
     let writing = if inner.write_queue.needs_reader() { PollFlags::OUT } else { PollFlags::empty() };
     let hello_due = hello_due.filter(|_| inner.table.peer_max_frame().is_none());
-    let write_due = inner.write_queue.stalled_since().and_then(|since| since.checked_add(shared.patience));
+    let write_due = inner.write_queue.progress().due(shared.patience);
     let due = std::mem::take(&mut inner.due_wakes);
     drop(inner);
     // Without the lock: who wakes up on this CPU would find it taken and go back to sleep.

@@ -13,7 +13,7 @@ use super::shared::{Inner, Shared};
 use super::signal::Signal;
 use crate::deadline::Deadline;
 use crate::error::Result;
-use crate::stream::socket::readiness;
+use crate::stream::socket::readiness::{self, WaitEnd};
 
 /// Waits for `signal` as one of the followers, until notified.
 fn wait_as_follower<'a>(
@@ -149,10 +149,9 @@ impl Shared {
                 }
             }
             receiver.check()?;
-            let caller = deadline.resolve();
-            let until = [caller, receiver.frame_due()].into_iter().flatten().min();
+            let end = WaitEnd::earliest(deadline, [receiver.frame_due()]);
             let mut fds = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&self.nudge, PollFlags::IN)];
-            if readiness::wait_any(&mut fds, until)? == 0 && caller.is_some() && until == caller {
+            if readiness::wait_any(&mut fds, end.at())? == 0 && end.is_deadline() {
                 return Ok(Woken::Late);
             }
             if fds[1].revents().contains(PollFlags::IN) {

@@ -8,12 +8,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::protocol::control::Control;
 use super::signal::Signal;
 use crate::error::Error;
-use crate::stream::socket::outbox::PROGRESS_BYTES;
+use crate::stream::socket::progress::Progress;
 
 #[derive(Default)]
 pub(super) struct WriteQueue {
@@ -25,8 +24,8 @@ pub(super) struct WriteQueue {
     /// Bytes that must go out before anything else, from `rest_at` on.
     rest: Vec<u8>,
     rest_at: usize,
-    /// Since when `rest` has not moved [`PROGRESS_BYTES`], and what it moved since.
-    stalled: Option<(Instant, usize)>,
+    /// How fast the peer takes `rest`.
+    progress: Progress,
     /// Writing failed: the peer does not take anything any more.
     pub(super) broken: Option<Error>,
     /// The goodbye that the thread whose turn it is sends behind its frame, once the mux has ended.
@@ -58,9 +57,9 @@ impl WriteQueue {
         !self.is_writing && !self.rest.is_empty() && self.broken.is_none()
     }
 
-    /// Since when the rest has not made the progress that it must.
-    pub(super) fn stalled_since(&self) -> Option<Instant> {
-        self.stalled.map(|(since, _)| since)
+    /// How fast the peer takes what is left over.
+    pub(super) fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// Bytes that were handed over and have not been written.
@@ -130,16 +129,16 @@ impl WriteQueue {
         &mut self.rest
     }
 
-    /// `count` bytes of the rest went out.
+    /// The socket took `count` bytes of the rest, and is full if some are left.
     pub(super) fn advance(&mut self, count: usize) {
         self.rest_at += count;
+        self.progress.advance(count);
         if self.rest_at == self.rest.len() {
             self.rest.clear();
-            (self.rest_at, self.stalled) = (0, None);
-            return;
+            self.rest_at = 0;
+            self.progress.finish();
+        } else {
+            self.progress.stall();
         }
-        let (since, moved) = self.stalled.unwrap_or_else(|| (Instant::now(), 0));
-        let moved = moved + count;
-        self.stalled = Some(if moved >= PROGRESS_BYTES { (Instant::now(), 0) } else { (since, moved) });
     }
 }

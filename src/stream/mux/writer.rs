@@ -2,7 +2,6 @@
 
 use std::io::IoSlice;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
@@ -11,8 +10,9 @@ use super::shared::{Inner, Shared};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stream::frame::violation::FrameViolation;
-use crate::stream::socket::outbox::{PROGRESS_BYTES, try_send, try_send_slices};
-use crate::stream::socket::readiness;
+use crate::stream::socket::outbox::{try_send, try_send_slices};
+use crate::stream::socket::progress::Progress;
+use crate::stream::socket::readiness::{self, WaitEnd};
 
 impl Shared {
     /// Writes what is due, without waiting. If something is left, the reader thread has to be told unless it is the caller. Whose turn
@@ -50,16 +50,16 @@ impl Shared {
         }
     }
 
-    /// Writes `parts`; returns what is left of them at the deadline.
-    pub(super) fn write(&self, parts: [&[u8]; 3], deadline: &mut Deadline) -> Result<Vec<u8>> {
-        let mut slices = parts.map(IoSlice::new);
-        let mut left = &mut slices[usize::from(parts[0].is_empty())..];
-        let mut stalled: Option<Instant> = None;
-        let mut moved = 0;
+    /// Writes `slices`; returns what is left of them at the deadline.
+    pub(super) fn write(&self, slices: [&[u8]; 3], deadline: &mut Deadline) -> Result<Vec<u8>> {
+        let skipped = usize::from(slices[0].is_empty());
+        let mut slices = slices.map(IoSlice::new);
+        let mut left = &mut slices[skipped..];
+        let mut progress = Progress::default();
         loop {
             match try_send_slices(&self.socket, left) {
                 Ok(count) => {
-                    moved += count;
+                    progress.advance(count);
                     IoSlice::advance_slices(&mut left, count);
                     if left.iter().all(|slice| slice.is_empty()) {
                         return Ok(Vec::new());
@@ -72,16 +72,12 @@ impl Shared {
             if self.failing.load(Ordering::Relaxed) {
                 return Err(Error::new(ErrorKind::LocalShutdown, "the mux has ended"));
             }
-            if moved >= PROGRESS_BYTES || stalled.is_none() {
-                (stalled, moved) = (Some(Instant::now()), 0);
-            }
-            let cut_off = stalled.and_then(|since| since.checked_add(self.patience));
-            let caller = deadline.resolve();
-            let until = [cut_off, caller].into_iter().flatten().min();
-            if readiness::wait(&self.socket, PollFlags::OUT | PollFlags::RDHUP, until)? {
+            progress.stall();
+            let end = WaitEnd::earliest(deadline, [progress.due(self.patience)]);
+            if readiness::wait(&self.socket, PollFlags::OUT | PollFlags::RDHUP, end.at())? {
                 continue;
             }
-            if caller.is_none() || until != caller {
+            if !end.is_deadline() {
                 return Err(FrameViolation::WriteTooSlow.into());
             }
             return Ok(left.iter().flat_map(|slice| slice.iter().copied()).collect());

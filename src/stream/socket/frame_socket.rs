@@ -29,7 +29,7 @@ use rustix::net::Shutdown;
 
 use super::inbox::{Fill, Inbox, Message, Wait};
 use super::outbox::{WriteError, send_all};
-use super::readiness;
+use super::readiness::{self, WaitEnd};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stream::frame::attach::attach_frame;
@@ -275,10 +275,9 @@ impl FrameSocket {
             }
             // A wait that is this long can afford a `poll`, which relies on nothing.
             wait = Wait::No;
-            let caller = deadline.resolve();
             let closing = self.inbox.is_closing().then(|| Instant::now() + STUCK_AFTER);
-            let until = [caller, self.inbox.frame_due(), closing].into_iter().flatten().min();
-            if !readiness::wait(&*self.socket, PollFlags::IN, until)? && caller.is_some() && until == caller {
+            let end = WaitEnd::earliest(deadline, [self.inbox.frame_due(), closing]);
+            if !readiness::wait(&*self.socket, PollFlags::IN, end.at())? && end.is_deadline() {
                 return Err(readiness::timeout("the deadline passed before a whole message came"));
             }
         }

@@ -13,6 +13,7 @@ pub(super) mod nonblocking;
 pub(super) mod one_shot;
 pub(super) mod outbox;
 pub(super) mod peer;
+pub(super) mod progress;
 pub(super) mod readiness;
 mod send_file;
 pub(super) mod shutdown;

@@ -28,7 +28,8 @@ use rustix::io::Errno;
 
 use super::frame_socket::DEFAULT_PATIENCE;
 use super::inbox::{Fill, Inbox, Message, Wait};
-use super::outbox::{PROGRESS_BYTES, try_send};
+use super::outbox::try_send;
+use super::progress::{PROGRESS_BYTES, Progress};
 use super::readiness;
 use crate::error::{Error, Result};
 use crate::stream::frame::header::Header;
@@ -146,14 +147,13 @@ pub struct BufferedWriter {
     at: usize,
     bound: usize,
     patience: Duration,
-    /// Since when the backlog has not moved 64 KiB, and what it moved since.
-    stalled: Option<(Instant, usize)>,
+    progress: Progress,
 }
 
 impl BufferedWriter {
     /// A writer that keeps up to `bound` bytes for a peer that does not read.
     pub fn new(bound: usize) -> Self {
-        Self { waiting: Vec::new(), at: 0, bound, patience: DEFAULT_PATIENCE, stalled: None }
+        Self { waiting: Vec::new(), at: 0, bound, patience: DEFAULT_PATIENCE, progress: Progress::default() }
     }
 
     /// Sets how long 64 KiB of the backlog may take to go out.
@@ -192,22 +192,25 @@ impl BufferedWriter {
     pub fn flush(&mut self, socket: impl AsFd) -> Result<()> {
         while self.backlog() > 0 {
             match try_send(&socket, &self.waiting[self.at..]) {
-                Ok(count) => self.moved(count),
+                Ok(count) => {
+                    self.at += count;
+                    self.progress.advance(count);
+                }
                 Err(Errno::AGAIN) => {
-                    self.stalled.get_or_insert_with(|| (Instant::now(), 0));
+                    self.progress.stall();
                     return self.check();
                 }
                 Err(errno) => return Err(readiness::transfer_error("sending to a socket", errno)),
             }
         }
-        self.stalled = None;
+        self.progress.finish();
         self.compact();
         Ok(())
     }
 
     /// When [`check`](Self::check) should be called at the latest.
     pub fn due(&self) -> Option<Instant> {
-        self.stalled.and_then(|(since, _)| since.checked_add(self.patience))
+        self.progress.due(self.patience)
     }
 
     /// An error once the peer has taken less than 64 KiB in the time allowed.
@@ -215,20 +218,7 @@ impl BufferedWriter {
     /// # Errors
     /// [`ErrorKind::Violation`](crate::ErrorKind::Violation).
     pub fn check(&self) -> Result<()> {
-        match self.due() {
-            Some(due) if Instant::now() >= due => Err(FrameViolation::WriteTooSlow.into()),
-            _ => Ok(()),
-        }
-    }
-
-    fn moved(&mut self, count: usize) {
-        self.at += count;
-        if let Some((_, moved)) = &mut self.stalled {
-            *moved += count;
-            if *moved >= PROGRESS_BYTES {
-                self.stalled = None;
-            }
-        }
+        if self.progress.is_overdue(self.patience) { Err(FrameViolation::WriteTooSlow.into()) } else { Ok(()) }
     }
 
     /// Forgets what was written, once that is worth moving the rest, and gives a long message's memory back.

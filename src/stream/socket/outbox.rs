@@ -3,21 +3,18 @@
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
-use super::readiness;
+use super::progress::{PROGRESS_BYTES, Progress};
+use super::readiness::{self, WaitEnd};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::stream::frame::attach::MAX_ATTACHMENTS;
 use crate::stream::frame::violation::FrameViolation;
-
-/// A write must move this many bytes, or its rest, within the deadline for writes. Small enough that an honest slow reader passes,
-/// large enough that a peer which takes a byte now and then does not.
-pub(in crate::stream) const PROGRESS_BYTES: usize = 64 * 1024;
 
 /// What one write may wait for in the kernel: a frame of 1 MiB, 22 buffers of 48 KiB, each of which may take a slice of 100 ms if the
 /// peer wants it so. That is why a deadline is far only from 3 s on.
@@ -85,9 +82,7 @@ pub(in crate::stream) fn send_all(
     linger: Duration,
 ) -> Result<(), WriteError> {
     let mut left: usize = slices.iter().map(|slice| slice.len()).sum();
-    let (mut sent, mut idle) = (0, None);
-    // Bytes moved since the clock of `stalled` started.
-    let (mut stalled, mut moved): (Option<Instant>, usize) = (None, 0);
+    let (mut sent, mut idle, mut progress) = (0, None, Progress::default());
     // On a socket of ours alone the first attempt may wait in the kernel: not for so many buffers that a deadline could be missed.
     let far = patience >= readiness::FAR && deadline.is_beyond(readiness::FAR);
     let patient = unshared && far && linger.is_zero() && left <= PATIENT_BYTES;
@@ -101,7 +96,8 @@ pub(in crate::stream) fn send_all(
         waiting = SendFlags::DONTWAIT;
         let full = match attempt {
             Ok(count) => {
-                (sent, left, moved) = (sent + count, left - count, moved + count);
+                (sent, left) = (sent + count, left - count);
+                progress.advance(count);
                 (fds, idle) = (&[], None);
                 if left == 0 {
                     return Ok(());
@@ -116,33 +112,27 @@ pub(in crate::stream) fn send_all(
         if full.is_ok() && readiness::lingers(linger, &mut idle) {
             continue;
         }
-        let room = full.and_then(|()| wait_for_room(socket, &mut stalled, &mut moved, deadline, patience));
+        let room = full.and_then(|()| wait_for_room(socket, &mut progress, deadline, patience));
         if let Err(error) = room {
             return Err(WriteError { error, untouched: sent == 0 });
         }
     }
 }
 
-/// Waits until the socket takes bytes again; starts the clock of the current 64 KiB anew once they have moved.
+/// Waits until the socket takes bytes again.
 fn wait_for_room(
     socket: BorrowedFd<'_>,
-    stalled: &mut Option<Instant>,
-    moved: &mut usize,
+    progress: &mut Progress,
     deadline: &mut Deadline,
     patience: Duration,
 ) -> Result<()> {
-    let now = Instant::now();
-    if *moved >= PROGRESS_BYTES || stalled.is_none() {
-        (*stalled, *moved) = (Some(now), 0);
+    progress.stall();
+    let end = WaitEnd::earliest(deadline, [progress.due(patience)]);
+    match readiness::wait(socket, PollFlags::OUT, end.at())? {
+        true => Ok(()),
+        false if end.is_deadline() => {
+            Err(readiness::timeout("the deadline passed before the peer took all of a frame"))
+        }
+        false => Err(FrameViolation::WriteTooSlow.into()),
     }
-    let cut_off = stalled.and_then(|since| since.checked_add(patience));
-    let caller = deadline.resolve();
-    let until = [cut_off, caller].into_iter().flatten().min();
-    if readiness::wait(socket, PollFlags::OUT, until)? {
-        return Ok(());
-    }
-    if caller.is_some() && until == caller {
-        return Err(readiness::timeout("the deadline passed before the peer took all of a frame"));
-    }
-    Err(FrameViolation::WriteTooSlow.into())
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
+use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::poll;
 
@@ -25,6 +26,35 @@ pub(in crate::stream) fn wait_any(fds: &mut [PollFd<'_>], until: Option<Instant>
 #[cold]
 fn waiting_failed(error: std::io::Error) -> Error {
     Error::system("waiting for a socket", error)
+}
+
+/// When a wait ends: at the deadline of the caller, or at a limit of ours that comes before it.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::stream) struct WaitEnd {
+    at: Option<Instant>,
+    is_deadline: bool,
+}
+
+impl WaitEnd {
+    /// The earliest of `deadline` and `limits`.
+    pub(in crate::stream) fn earliest(
+        deadline: &mut Deadline,
+        limits: impl IntoIterator<Item = Option<Instant>>,
+    ) -> Self {
+        let caller = deadline.resolve();
+        let at = limits.into_iter().flatten().chain(caller).min();
+        Self { at, is_deadline: caller.is_some() && at == caller }
+    }
+
+    /// When; `None`: never.
+    pub(in crate::stream) fn at(self) -> Option<Instant> {
+        self.at
+    }
+
+    /// Whether a wait that nothing else ended has reached the deadline of the caller.
+    pub(in crate::stream) fn is_deadline(self) -> bool {
+        self.is_deadline
+    }
 }
 
 /// How long a peer on another CPU takes at most for the next piece of a transfer: offering the CPU would cost as much as the wait.

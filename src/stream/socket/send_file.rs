@@ -14,8 +14,9 @@ use rustix::io::{Errno, ioctl_fionbio, pread};
 use rustix::pipe::{SpliceFlags, splice};
 
 use super::frame_socket::FrameSocket;
-use super::outbox::{PROGRESS_BYTES, WriteError, send_all};
-use super::readiness;
+use super::outbox::{WriteError, send_all};
+use super::progress::Progress;
+use super::readiness::{self, WaitEnd};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stream::frame::header::Header;
@@ -76,7 +77,7 @@ impl FrameSocket {
     fn move_source(&mut self, mut source: Source<'_>, length: u32, deadline: &mut Deadline) -> Result<()> {
         let mut left = length as usize;
         let mut in_kernel = self.unshared;
-        let (mut prompt, mut stalled): (bool, Option<(Instant, usize)>) = (false, None);
+        let (mut prompt, mut progress) = (false, Progress::default());
         deadline.resolve();
         while left > 0 {
             if !in_kernel {
@@ -93,16 +94,14 @@ impl FrameSocket {
                 Ok(0) => return Err(ended_early()),
                 Ok(count) => {
                     left -= count;
-                    stalled = stalled.map(|(since, moved)| (since, moved + count));
+                    progress.advance(count);
                     if left > 0 && deadline.resolve().is_some_and(|until| Instant::now() >= until) {
                         return Err(readiness::timeout("the deadline passed before all of a file was sent"));
                     }
                 }
                 Err(Errno::AGAIN) => {
-                    let (since, moved) = stalled.unwrap_or_else(|| (Instant::now(), 0));
-                    let since = if moved >= PROGRESS_BYTES { Instant::now() } else { since };
-                    stalled = Some((since, if moved >= PROGRESS_BYTES { 0 } else { moved }));
-                    self.wait_writable(source, since, deadline)?;
+                    progress.stall();
+                    self.wait_writable(source, &progress, deadline)?;
                 }
                 Err(Errno::INTR) => {}
                 // This kind of file or socket: read and send from here on.
@@ -120,19 +119,15 @@ impl FrameSocket {
     }
 
     /// Waits for room in the socket, and for bytes in a pipe that would not wait itself.
-    fn wait_writable(&self, source: Source<'_>, since: Instant, deadline: &mut Deadline) -> Result<()> {
-        let caller = deadline.resolve();
-        let cut_off = since.checked_add(self.patience());
-        let until = [caller, cut_off].into_iter().flatten().min();
-        let mut ready = readiness::wait(self.as_fd(), PollFlags::OUT, until)?;
+    fn wait_writable(&self, source: Source<'_>, progress: &Progress, deadline: &mut Deadline) -> Result<()> {
+        let end = WaitEnd::earliest(deadline, [progress.due(self.patience())]);
+        let mut ready = readiness::wait(self.as_fd(), PollFlags::OUT, end.at())?;
         if let Source::Pipe(pipe) = source {
-            ready = ready && readiness::wait(pipe, PollFlags::IN, until)?;
+            ready = ready && readiness::wait(pipe, PollFlags::IN, end.at())?;
         }
         match ready {
             true => Ok(()),
-            false if caller.is_some() && until == caller => {
-                Err(readiness::timeout("the deadline passed before all of a file was sent"))
-            }
+            false if end.is_deadline() => Err(readiness::timeout("the deadline passed before all of a file was sent")),
             false => Err(FrameViolation::WriteTooSlow.into()),
         }
     }
@@ -149,7 +144,11 @@ impl FrameSocket {
                 Ok(0) => return Err(ended_early()),
                 Ok(count) => break count,
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => self.wait_writable(*source, Instant::now(), deadline)?,
+                Err(Errno::AGAIN) => {
+                    let mut progress = Progress::default();
+                    progress.stall();
+                    self.wait_writable(*source, &progress, deadline)?;
+                }
                 Err(errno) => return Err(Error::system("reading what to send", errno)),
             }
         };
