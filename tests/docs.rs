@@ -143,6 +143,14 @@ fn every_link_between_pages_leads_somewhere() {
     expect_none(faults);
 }
 
+/// A registry shows that page alone, and knows no folder that its links could lead to.
+#[test]
+fn the_first_page_links_to_no_file() {
+    let text = fs::read_to_string(root().join("README.md")).expect("README.md");
+    let found = links(&text).into_iter().filter(|link| !link.contains("://") && !link.starts_with('#'));
+    expect_none(found.map(str::to_owned).collect());
+}
+
 #[test]
 fn the_pages_stand_alone() {
     let pages = pages();
