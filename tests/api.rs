@@ -110,6 +110,8 @@ fn an_encoder_stays_on_its_thread_and_shows_itself() {
 fn what_holds_a_descriptor_lends_it() {
     has_descriptor::<rpc::CancelToken>();
     has_descriptor::<stream::FrameSocket>();
+    has_descriptor::<mux::Mux>();
+    has_descriptor::<mux::PlainMux>();
     has_descriptor::<stream::Listener>();
 }
 

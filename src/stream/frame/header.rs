@@ -32,6 +32,7 @@ impl Header {
     pub const SIZE: usize = 6;
 
     /// The bytes of the header.
+    #[must_use]
     pub fn encode(self) -> [u8; Self::SIZE] {
         let [a, b] = self.tag.to_be_bytes();
         let [c, d, e, f] = self.length.to_be_bytes();
@@ -39,6 +40,7 @@ impl Header {
     }
 
     /// The header that `bytes` encode. Every combination is a header; limits are checked by who reads it.
+    #[must_use]
     pub fn decode(bytes: [u8; Self::SIZE]) -> Self {
         let [a, b, c, d, e, f] = bytes;
         Self { tag: u16::from_be_bytes([a, b]), length: u32::from_be_bytes([c, d, e, f]) }

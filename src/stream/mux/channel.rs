@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// An open channel: one half to send, one to receive, each for a thread of its own.
 #[derive(Debug)]
+#[must_use = "a channel that is dropped is ended"]
 pub struct Channel {
     /// Sends messages.
     pub sender: ChannelSender,
@@ -46,6 +47,7 @@ pub struct ChannelSender {
 
 impl ChannelSender {
     /// The largest message that the peer takes, in bytes.
+    #[must_use]
     pub fn max_message(&self) -> usize {
         self.max_frame
     }

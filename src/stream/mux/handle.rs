@@ -1,6 +1,6 @@
 //! What a program holds: the mux, and what a peer offers on it.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -35,7 +35,7 @@ impl Mux {
     pub fn new(socket: impl Into<OwnedFd>, config: MuxConfig) -> Result<Self> {
         let socket = socket.into();
         let terms = config.terms()?;
-        set_pass_rights(std::os::fd::AsFd::as_fd(&socket), false)
+        set_pass_rights(socket.as_fd(), false)
             .map_err(|error| Error::system("forbidding descriptors on a mux", error))?;
         let event = || {
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
@@ -139,8 +139,16 @@ impl Mux {
     }
 
     /// Why the mux ended, `None` while it lives.
+    #[must_use]
     pub fn error(&self) -> Option<Error> {
         self.0.0.lock().error.clone()
+    }
+}
+
+impl AsFd for Mux {
+    /// To ask who is at the other end, say. The mux reads and writes this socket itself.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.0.socket.as_fd()
     }
 }
 
@@ -152,6 +160,7 @@ impl std::fmt::Debug for Mux {
 
 /// A channel that the peer wants to open. Dropped, it is refused as cancelled.
 #[derive(Debug)]
+#[must_use = "an offer that is dropped is refused"]
 pub struct Offer {
     mux: Mux,
     key: Key,
@@ -161,6 +170,7 @@ pub struct Offer {
 
 impl Offer {
     /// The name that the peer asks for: 1 to 255 bytes of its choice.
+    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -3,7 +3,7 @@
 //! There is no credit: a reader that does not keep up stops the socket for all channels. Id 0 is data like any other. An empty message
 //! is never sent, because one known reader takes it for an error; a received one is an empty message.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::PollFlags;
 
@@ -101,6 +101,12 @@ impl PlainMux {
         }
     }
 
+    /// Bytes that wait to be written.
+    #[must_use]
+    pub fn backlog(&self) -> usize {
+        self.writer.backlog()
+    }
+
     fn wait(&mut self, events: PollFlags, deadline: &mut Deadline) -> Result<()> {
         let end = WaitEnd::earliest(deadline, [self.reader.due(), self.writer.due()]);
         if !readiness::wait(&self.socket, events, end.at())? && end.is_deadline() {
@@ -108,5 +114,11 @@ impl PlainMux {
         }
         self.reader.check()?;
         self.writer.check()
+    }
+}
+
+impl AsFd for PlainMux {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }

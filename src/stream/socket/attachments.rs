@@ -8,6 +8,7 @@ use crate::sys::foreign::Account;
 /// Descriptors that came with a message. What is not taken is closed soon, on a thread of its own, because
 /// closing a peer's file may block.
 #[derive(Debug)]
+#[doc(alias = "SCM_RIGHTS")]
 pub struct Attachments {
     fds: Vec<OwnedFd>,
     lost: bool,
@@ -20,17 +21,20 @@ impl Attachments {
     }
 
     /// How many descriptors are there.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.fds.len()
     }
 
     /// Whether no descriptor is there.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.fds.is_empty()
     }
 
     /// Whether the message had attachments that this process could not receive because its descriptor limit was reached. Then none is
     /// there, the message cannot be served, and the connection is as good as before.
+    #[must_use]
     pub fn lost(&self) -> bool {
         self.lost
     }

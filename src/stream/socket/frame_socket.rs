@@ -70,6 +70,7 @@ pub struct FrameSocket {
 impl FrameSocket {
     /// Frames on a connected stream socket (unix, vsock, TCP), with the default limits and without attachments. Others may hold
     /// duplicates of it: see [`assume_unshared`](Self::assume_unshared).
+    #[must_use]
     pub fn new(socket: impl Into<OwnedFd>) -> Self {
         let inbox = Inbox::new(DEFAULT_MAX_FRAME, DEFAULT_PATIENCE);
         Self {
@@ -156,6 +157,7 @@ impl FrameSocket {
     /// As [`send`](Self::send). [`ErrorKind::InvalidInput`] for none or over [`MAX_ATTACHMENTS`](crate::stream::MAX_ATTACHMENTS) descriptors. [`ErrorKind::System`] if
     /// the kernel refuses the descriptors (`EPERM`: the peer does not take any; `ETOOMANYREFS`: too many are under way): nothing was
     /// sent then.
+    #[doc(alias = "SCM_RIGHTS")]
     pub fn send_with_fds(
         &mut self,
         tag: u16,
@@ -305,6 +307,7 @@ impl FrameSocket {
     }
 
     /// Whether the socket can still be used: `false` once an error has poisoned it.
+    #[must_use]
     pub fn is_usable(&self) -> bool {
         self.poison.is_none()
     }

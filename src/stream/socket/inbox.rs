@@ -19,7 +19,7 @@ use crate::sys::foreign::{self, Account};
 use crate::sys::socket::{receive_with_fds, set_pass_rights};
 
 /// A message: a frame and the file descriptors that its ATTACH announced.
-#[derive(Debug)]
+#[non_exhaustive]
 pub struct Message<'a> {
     /// Message type or channel id.
     pub tag: u16,
@@ -27,6 +27,17 @@ pub struct Message<'a> {
     pub payload: &'a [u8],
     /// The descriptors that came with it; what is not taken is closed when this is dropped.
     pub attachments: Attachments,
+}
+
+impl std::fmt::Debug for Message<'_> {
+    /// Without the bytes of the payload.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Message")
+            .field("tag", &self.tag)
+            .field("length", &self.payload.len())
+            .field("attachments", &self.attachments)
+            .finish()
+    }
 }
 
 /// What one attempt to receive brought.

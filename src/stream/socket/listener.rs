@@ -126,6 +126,7 @@ impl Listener {
     }
 
     /// The path of the socket file.
+    #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }

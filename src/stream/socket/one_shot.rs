@@ -39,7 +39,8 @@ use crate::sys::foreign;
 use crate::sys::socket::receive_with_fds;
 
 /// What to do with a message that came without a descriptor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum MissingFd {
     /// It is an error.
     Refuse,
@@ -49,6 +50,7 @@ pub enum MissingFd {
 
 /// A message and its descriptor.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct WithFd {
     /// Bytes at the front of the buffer.
     pub bytes: usize,
@@ -61,6 +63,7 @@ pub struct WithFd {
 /// # Errors
 /// [`ErrorKind::InvalidInput`] for an empty message; [`ErrorKind::Timeout`], [`ErrorKind::PeerGone`] and [`ErrorKind::System`] as
 /// sending goes. After a timeout part of the message may have been sent.
+#[doc(alias = "SCM_RIGHTS")]
 pub fn send_with_fd(socket: impl AsFd, message: &[u8], fd: impl AsFd, deadline: impl Into<Deadline>) -> Result<()> {
     if message.is_empty() {
         return Err(Error::invalid("a descriptor needs at least one byte to ride on"));
@@ -89,6 +92,7 @@ pub fn send_pipe(socket: impl AsFd, message: &[u8], deadline: impl Into<Deadline
 /// # Errors
 /// [`ErrorKind::Refused`] if no descriptor came and `missing` says that this is an error, or if one was lost to this process's own
 /// descriptor limit; [`ErrorKind::Timeout`] if the deadline passed.
+#[doc(alias = "SCM_RIGHTS")]
 pub fn receive_with_fd(
     socket: impl AsFd,
     buffer: &mut [u8],

@@ -9,6 +9,9 @@ use crate::sys::socket::{peer_credentials, peer_pidfd};
 ///
 /// On a socket pair it names the process that created the pair, on both ends: a spawned helper is known by its spawn, not by this.
 #[derive(Debug)]
+#[doc(alias = "SO_PEERCRED")]
+#[doc(alias = "ucred")]
+#[non_exhaustive]
 pub struct Peer {
     /// Process id in our pid namespace; 0 if the process is not visible from it.
     pub pid: u32,

@@ -13,6 +13,7 @@ use crate::sys::socket::unreceived;
 
 /// Shuts a [`FrameSocket`] down from any thread: whoever waits in it returns at once.
 #[derive(Debug, Clone)]
+#[must_use = "the socket is shut down only when it is told to"]
 pub struct SocketShutdown(Arc<OwnedFd>);
 
 impl SocketShutdown {
@@ -36,6 +37,7 @@ impl FrameSocket {
     }
 
     /// A handle that can shut the socket down from another thread.
+    #[must_use]
     pub fn shutdown_handle(&self) -> SocketShutdown {
         SocketShutdown(Arc::clone(&self.socket))
     }
