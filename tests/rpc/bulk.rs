@@ -78,7 +78,7 @@ fn with_servers(config: ClientConfig, servers: ServerConfig, test: impl FnOnce(&
     });
     let late = AtomicU32::new(0);
     router.raw(3, move |context, request, reply| {
-        reply.send_now(context, &from_bytes::<&[u8]>(request)?)?;
+        let _ = reply.send_now(context, &from_bytes::<&[u8]>(request)?)?;
         assert!(late.fetch_add(1, Ordering::Relaxed) > 0, "as wanted");
         Err(Status::new(Code::Io, "after the answer"))
     });

@@ -35,9 +35,9 @@ use crate::{Deadline, Error, ErrorKind, Result};
 /// How often a call that never left this process looks for another channel before it fails.
 const ATTEMPTS: u32 = 4;
 
-/// Calls the methods of a server. Cloning is cheap, and any number of threads may call at the same time.
+/// Calls the methods of a server. Clones share one connection, cloning is cheap, and any number of threads may call at the same time.
 ///
-/// Each call that runs has a channel of its own, so one that blocks never holds up the others. See [`rpc`](super) for an example.
+/// Each running call has a channel of its own, so a call that blocks holds up no other. See [`rpc`](super) for an example.
 #[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
@@ -101,15 +101,17 @@ impl Client {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Calls a method, by its number from 0x0001 to 0xfeff: sends `request`, returns what it answers.
+    /// Calls a method by its number, from `0x0001` to `0xFEFF`: sends `request` and returns the answer.
     ///
     /// # Errors
-    /// [`CallError::Status`] if the method answered with an error, or the server did in its place:
-    /// [`NoResource`](super::Code::NoResource) if this process has as much of large requests under way as the server takes
-    /// ([`ServerConfig::large_request_bytes_total`](super::ServerConfig::large_request_bytes_total)). [`CallError::Failed`] if there is no answer: a
-    /// [`Timeout`](ErrorKind::Timeout), which a deadline without any time left is at once, a server that is [gone](ErrorKind::PeerGone)
-    /// or broke the protocol, a request over the server's maximum or a number that no method has
-    /// ([`InvalidInput`](ErrorKind::InvalidInput)).
+    /// [`CallError::Status`] if the method answered with an error, or the server did in its place. Such an error of the server's own is
+    /// [`NoResource`](super::Code::NoResource), if this process has too many large requests in flight
+    /// ([`ServerConfig::large_request_bytes_total`](super::ServerConfig::large_request_bytes_total)).
+    ///
+    /// [`CallError::Failed`] if there is no answer. Its kind is [`Timeout`](ErrorKind::Timeout) if the deadline passed (a deadline without
+    /// any time left fails at once), [`PeerGone`](ErrorKind::PeerGone) or [`PeerShutdown`](ErrorKind::PeerShutdown) if the server or its end
+    /// of the channel is gone, [`Violation`](ErrorKind::Violation) if the server broke the protocol,
+    /// [`InvalidInput`](ErrorKind::InvalidInput) if the request is larger than the server takes or no method can have this number.
     #[inline]
     pub fn call<Q: Encode + ?Sized, R: DecodeOwned>(
         &self,
@@ -120,7 +122,7 @@ impl Client {
         self.call_with(tag, request, deadline, |fields| from_bytes::<R>(fields))
     }
 
-    /// As [`call`](Self::call), and `read` gets the answer's bytes, from which it may borrow while it looks at them.
+    /// As [`call`](Self::call), with `read` to make the value from the answer's bytes, which it borrows.
     ///
     /// # Errors
     /// As [`call`](Self::call).
@@ -145,12 +147,12 @@ impl Client {
         answer.ok_or_else(unanswered)
     }
 
-    /// As [`call`](Self::call), with descriptors: at most 16 go along, and those that came back are returned. They are foreign:
-    /// check what they are before any other use.
+    /// As [`call`](Self::call), with descriptors: up to 16 go along with the request, and those of the answer are returned. They are
+    /// foreign: check what they are before any other use.
     ///
     /// # Errors
-    /// As [`call`](Self::call); [`InvalidInput`](ErrorKind::InvalidInput) also for over 16 descriptors, or any to a server of the base
-    /// protocol.
+    /// As [`call`](Self::call). [`InvalidInput`](ErrorKind::InvalidInput) also for more than 16 descriptors, or for any to a server of the
+    /// base protocol.
     pub fn call_with_fds<Q: Encode + ?Sized, R: DecodeOwned>(
         &self,
         tag: u16,
@@ -179,7 +181,7 @@ impl Client {
     /// Calls a method that answers in chunks. The deadline is that of the whole stream.
     ///
     /// # Errors
-    /// As [`call`](Self::call), here for what keeps the call from being sent; the iterator brings the others.
+    /// As [`call`](Self::call) for what keeps the request from being sent. The iterator brings every later error.
     pub fn stream<Q: Encode + ?Sized>(
         &self,
         tag: u16,
@@ -207,13 +209,13 @@ impl Client {
         }
     }
 
-    /// Whether the server still holds its end of the connection. Eats no byte and waits for nothing.
+    /// Whether the server still holds its end of the connection. Reads no byte and waits for nothing.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         !self.shared.is_closed() && locked(&self.shared.session).is_alive()
     }
 
-    /// Ends the connection and all channels: running calls fail, and so does every later one, for all clones of this client.
+    /// Ends the connection and all its channels, for all clones of this client: running calls fail, and every later call does.
     pub fn close(&self) {
         self.shared.closed.store(true, Ordering::Relaxed);
         locked(&self.shared.session).end();

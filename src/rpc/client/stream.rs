@@ -11,10 +11,10 @@ use crate::rpc::wire::{CHUNK, CONTINUE, END, RESPONSE};
 use crate::rpc::{CallError, CallViolation};
 use crate::{Deadline, Error, ErrorKind};
 
-/// The answer to a streaming call, chunk by chunk: an iterator of payloads, after which [`end`](Self::end) has the last one.
+/// The answer to a streaming call: an iterator of the chunks' payloads, after which [`end`](Self::end) has the last value.
 ///
-/// Dropping it before the end cancels the call, which costs its channel. In a window the server makes the next chunk when it is asked
-/// for; it waits for that at most 30 s.
+/// Dropping it before the end cancels the call, which costs the call's channel. In a window the server sends the next chunk when the
+/// iterator asks for it, and waits at most 30 s for that.
 pub struct Stream {
     shared: Arc<Shared>,
     /// Gone once the stream has ended.
@@ -37,10 +37,11 @@ impl Stream {
         Self { shared: Arc::clone(&client.shared), channel: Some(channel), deadline, asks: false, end: None }
     }
 
-    /// The value that the stream ended with, once the iterator is through.
+    /// The value that the stream ended with, once the iterator has returned `None`.
     ///
     /// # Errors
-    /// [`InvalidInput`](ErrorKind::InvalidInput) before the end, and if there was none because the stream failed; [`Violation`](ErrorKind::Violation) if it does not decode.
+    /// [`InvalidInput`](ErrorKind::InvalidInput) if the stream has not ended yet, or failed. [`Violation`](ErrorKind::Violation) if the value
+    /// does not decode.
     pub fn end<T: DecodeOwned>(&self) -> Result<T, CallError> {
         let Some(end) = &self.end else {
             return Err(Error::invalid("the stream has not ended").into());

@@ -13,7 +13,7 @@ use crate::Deadline;
 /// How often the closer looks whether running calls are done.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// Closes a [`Server`](super::Server) and reads its counters, from any thread.
+/// Closes a [`Server`](super::Server) and reads its counters, from any thread. It does not keep the server alive.
 #[derive(Debug, Clone)]
 pub struct ServerHandle(Weak<Shared>);
 
@@ -22,11 +22,11 @@ impl ServerHandle {
         Self(Arc::downgrade(shared))
     }
 
-    /// Closes the server: nothing new is accepted, no new call is begun, running calls may finish until the deadline, clients get
-    /// 100 ms to take their last answers; then channels are shut down, and base connections last. `true`: every call that ran was
-    /// answered.
+    /// Closes the server. It accepts no connection and begins no call any more. Calls that run may finish until the deadline, and clients
+    /// get 100 ms to take their last answers. Then the server shuts its channels down, and its connections last. Returns whether every call
+    /// that ran was answered.
     ///
-    /// A handler that runs on past the deadline finds its caller gone; its thread ends when it returns.
+    /// A handler that runs on past the deadline finds its caller gone. Its thread ends when it returns.
     pub fn close(&self, deadline: impl Into<Deadline>) -> bool {
         let Some(shared) = self.0.upgrade() else { return true };
         let until = deadline.into().resolve();

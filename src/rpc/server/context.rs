@@ -23,22 +23,22 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// When the caller stops waiting, `None` for never.
+    /// When the caller stops waiting; `None`: never.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.due
     }
 
-    /// What is left of the caller's patience, `None` for all the time in the world. Reads the clock if there is a deadline.
+    /// How long the caller still waits; `None`: for ever. Reads the clock if there is a deadline.
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
         self.due.map(|due| due.saturating_duration_since(Instant::now()))
     }
 
-    /// An error for the caller once its deadline has passed or it is gone: to be asked now and then by a handler that takes long.
+    /// Checks that somebody still waits for the answer. A handler that takes long asks now and then, and returns the error.
     ///
     /// # Errors
-    /// [`Code::Timeout`] or [`Code::Cancelled`].
+    /// [`Code::Timeout`] if the caller's deadline has passed, [`Code::Cancelled`] if the caller is gone.
     pub fn check(&self) -> Result<(), Status> {
         if self.remaining().is_some_and(|left| left.is_zero()) {
             return Err(timed_out());
@@ -55,28 +55,28 @@ impl Context<'_> {
         CancelToken(Arc::clone(self.socket))
     }
 
-    /// The process that connected, as the kernel recorded it.
+    /// The process that connected, as the kernel recorded it then.
     #[must_use]
     pub fn peer(&self) -> &Peer {
         self.caller
     }
 
-    /// How many descriptors came with the request and were not taken.
+    /// How many descriptors came with the request and have not been taken.
     #[must_use]
     pub fn received_fds(&self) -> usize {
         self.received.as_ref().map_or(0, |fds| fds.len())
     }
 
-    /// The next descriptor that came with the request. It is foreign: check what it is before any other use. What is not taken is
-    /// closed.
+    /// Takes the next descriptor that came with the request. It is foreign: check what it is before any other use. A descriptor that the
+    /// handler does not take is closed.
     pub fn take_fd(&mut self) -> Option<OwnedFd> {
         self.received.as_mut().and_then(|fds| fds.take_first())
     }
 
-    /// Sends a descriptor along with the answer. If the call fails, it is closed.
+    /// Sends a descriptor along with the answer. It is closed if the call fails.
     ///
     /// # Errors
-    /// [`Code::NoResource`] past 16 of them, or for a client of the base protocol, which takes none.
+    /// [`Code::NoResource`] for more than 16 descriptors, or for a client of the base protocol, which takes none.
     pub fn attach(&mut self, fd: impl Into<OwnedFd>) -> Result<(), Status> {
         if !self.may_attach || self.answer_fds.len() == MAX_ATTACHMENTS {
             return Err(Status::new(Code::NoResource, "the answer cannot carry this descriptor"));
@@ -85,7 +85,7 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// The most payload bytes of a chunk of a streamed answer.
+    /// The most payload bytes that a chunk of a streamed answer may have.
     #[must_use]
     pub fn max_chunk(&self) -> u32 {
         self.max_chunk
@@ -96,7 +96,7 @@ pub(super) fn timed_out() -> Status {
     Status::new(Code::Timeout, "the deadline of the call has passed")
 }
 
-/// Tells whether the caller is gone: it died, or ended the call by closing its socket or shutting its channel down.
+/// Tells whether the caller is gone: it died, closed its socket, or shut its channel down.
 #[derive(Debug, Clone)]
 pub struct CancelToken(Arc<OwnedFd>);
 
@@ -107,7 +107,7 @@ impl CancelToken {
         self.wait(Duration::ZERO)
     }
 
-    /// Sleeps for `time`, or until the caller is gone: then `true`.
+    /// Sleeps for `time`, or until the caller is gone. `true`: it is gone.
     pub fn wait(&self, time: Duration) -> bool {
         let until = Instant::now().checked_add(time);
         loop {

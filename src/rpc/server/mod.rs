@@ -39,7 +39,7 @@ use crate::{Deadline, Error, Result};
 
 /// Serves the methods of a [`Router`].
 ///
-/// Every connection has a thread, and so has every channel that a client opens; a handler runs on the thread of the channel it was
+/// Every connection has a thread, and so has every channel that a client opens. A handler runs on the thread of the channel that it was
 /// called through.
 ///
 /// ```
@@ -108,7 +108,7 @@ impl Server {
         ServerHandle::new(&self.shared)
     }
 
-    /// Binds `path` for [`serve`](Self::serve): a file that a dead server left there is replaced, and the file is removed at the end.
+    /// Binds `path` for [`serve`](Self::serve). A file that a dead server left there is replaced, and the file is removed at the end.
     /// Only this user may connect, unless [`ServerConfig::access`] says otherwise.
     ///
     /// # Errors
@@ -117,10 +117,11 @@ impl Server {
         Listener::bind(path, self.shared.config.access)
     }
 
-    /// Accepts and serves connections until the server is [closed](ServerHandle::close).
+    /// Accepts and serves connections until the server is [closed](ServerHandle::close). Each connection is served on a thread of its own.
     ///
     /// # Errors
-    /// [`System`](crate::ErrorKind::System) if accepting fails for good.
+    /// [`System`](crate::ErrorKind::System) if accepting fails for good. A process without descriptors left is no such failure: it accepts
+    /// again when one is free.
     pub fn serve(&self, listener: Listener) -> Result<()> {
         let listener = Arc::new(listener);
         locked(&self.shared.listeners).push(Arc::clone(&listener));
@@ -138,11 +139,12 @@ impl Server {
         ended
     }
 
-    /// Serves one connected socket on this thread, until the client closes it or the server is closed. Its channels get threads, all
-    /// of which have ended when this returns: a handler that still runs then finds its caller gone, and is waited for.
+    /// Serves one connected socket on this thread, until the client closes it or the server is closed. Its channels get threads of their
+    /// own, and all of them have ended when this returns: it waits for a handler that still runs, which finds its caller gone.
     ///
     /// # Errors
-    /// What the client did wrong; its end is no error.
+    /// What the client did wrong, or [`Refused`](crate::ErrorKind::Refused) if a limit of connections is reached. The client's end is no
+    /// error.
     pub fn serve_one(&self, socket: impl Into<OwnedFd>) -> Result<()> {
         let (connection, socket) = self.shared.admit(FrameSocket::new(socket))?;
         self.shared.serve_connection(&connection, socket)

@@ -22,7 +22,7 @@ pub(super) enum Way<'a> {
     Socket(&'a mut SocketLine),
 }
 
-/// Where a method's answer goes: it is encoded straight into the window, or into a buffer that goes out on the socket when the method has
+/// Where a method's answer goes. It is encoded straight into the window, or into a buffer that is sent on the socket when the method has
 /// returned.
 pub struct Reply<'a> {
     pub(super) way: Way<'a>,
@@ -31,23 +31,25 @@ pub struct Reply<'a> {
     pub(super) staged: &'a mut Option<Staged>,
 }
 
-/// Proof that a method answered.
+/// Proof that a method answered; the method returns it.
 #[derive(Debug)]
+#[must_use = "a method returns this, or its call is answered with an error"]
 pub struct Answered(());
 
 impl Reply<'_> {
-    /// Answers the call. It leaves when the method has returned, so a method may hold a lock here.
+    /// Answers the call. The answer is sent when the method has returned, so the method may hold a lock here.
     ///
     /// # Errors
-    /// [`Code::TooLarge`] if the answer is over the maximum of either side.
+    /// [`Code::TooLarge`] if the answer is larger than the maximum message of the client or of this server. The method may return the
+    /// error, or answer with something else.
     #[inline]
     pub fn send<T: Encode + ?Sized>(self, context: &Context<'_>, value: &T) -> Result<Answered, Status> {
         self.answer(context, value, hold_bulk)
     }
 
-    /// Answers the call, and an answer that does not fit the window leaves at once and is never copied together: it is encoded into the
-    /// window in fragments, or into the socket, while the caller reads it, who may take 30 s for that. So the method must not hold
-    /// anything that others wait for, and what it does after it changes nothing any more.
+    /// Answers the call, without a copy of an answer that does not fit the window: such an answer is sent at once. It is encoded into the
+    /// window in fragments, or into the socket, while the caller reads it, which may take 30 s. So the method must not hold anything that
+    /// others wait for, and what it does afterwards does not change the answer.
     ///
     /// # Errors
     /// As [`send`](Self::send).
@@ -123,7 +125,7 @@ fn too_large(_: TooLarge) -> Status {
     Status::new(Code::TooLarge, "the answer is larger than the client or this server takes (`max_message` of either)")
 }
 
-/// Where a streaming method's answer goes, chunk by chunk.
+/// Where the answer of a streaming method goes, chunk by chunk.
 pub struct Chunks<'a> {
     pub(super) way: Way<'a>,
     pub(super) max_chunk: u32,
@@ -141,11 +143,11 @@ pub(super) struct StreamState {
 }
 
 impl Chunks<'_> {
-    /// Sends a chunk. In a window it waits for the caller to ask for the next one.
+    /// Sends a chunk. In a window this then waits until the caller asks for the next one.
     ///
     /// # Errors
-    /// [`Code::TooLarge`] over [`max_chunk`](Context::max_chunk), [`Code::Timeout`] past the deadline, [`Code::Cancelled`] if the
-    /// caller is gone: pass it on, it ends the stream.
+    /// [`Code::TooLarge`] for a chunk over [`max_chunk`](Context::max_chunk), [`Code::Timeout`] if the call's deadline has passed,
+    /// [`Code::Cancelled`] if the caller is gone. The method returns the error, which ends the stream.
     pub fn send(&mut self, chunk: &dyn Encode) -> Result<(), Status> {
         if self.due.is_some_and(|due| Instant::now() >= due) {
             return Err(timed_out());
