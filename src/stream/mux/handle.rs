@@ -32,7 +32,7 @@ impl Mux {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for a configuration out of range, [`ErrorKind::System`] if no thread or descriptor can be had.
-    pub fn new(socket: impl Into<OwnedFd>, config: &MuxConfig) -> Result<Self> {
+    pub fn new(socket: impl Into<OwnedFd>, config: MuxConfig) -> Result<Self> {
         let socket = socket.into();
         let terms = config.terms()?;
         set_pass_rights(std::os::fd::AsFd::as_fd(&socket), false)
@@ -41,10 +41,15 @@ impl Mux {
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
                 .map_err(|error| Error::system("making an eventfd", error))
         };
-        let receiver = FrameReceiver::new(terms.max_frame.max(MAX_CONTROL as u32), config.patience);
-        let shared =
-            Arc::new(Shared::new(socket, [event()?, event()?], config.patience, StateTable::new(terms), receiver));
-        let (threads, handshake) = (Arc::clone(&shared), config.handshake);
+        let receiver = FrameReceiver::new(terms.max_frame.max(MAX_CONTROL as u32), config.get_patience());
+        let shared = Arc::new(Shared::new(
+            socket,
+            [event()?, event()?],
+            config.get_patience(),
+            StateTable::new(terms),
+            receiver,
+        ));
+        let (threads, handshake) = (Arc::clone(&shared), config.get_handshake());
         thread::spawn("flipcall-mux", move || reader::run(&threads, handshake))
             .map_err(|error| Error::system("starting the reader thread of a mux", error))?;
         Ok(Self(Arc::new(Owner(shared))))

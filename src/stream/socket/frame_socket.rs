@@ -83,15 +83,36 @@ impl FrameSocket {
         }
     }
 
-    /// Sets the largest payload accepted, in bytes, from the next frame on.
-    pub fn set_max_frame(&mut self, bytes: u32) {
+    /// Changes the largest payload accepted, in bytes, from the next frame on.
+    #[must_use]
+    pub fn with_max_frame(mut self, bytes: u32) -> Self {
+        self.set_max_frame(bytes);
+        self
+    }
+
+    /// The largest payload accepted, in bytes.
+    #[must_use]
+    pub fn max_frame(&self) -> u32 {
+        self.inbox.max_frame()
+    }
+
+    /// [`with_max_frame`](Self::with_max_frame) in place.
+    pub(crate) fn set_max_frame(&mut self, bytes: u32) {
         self.inbox.decoder().set_maximum(bytes);
     }
 
-    /// Sets how long a frame that has begun may take to come in, and 64 KiB of a write to go out.
-    pub fn set_patience(&mut self, patience: Duration) {
+    /// Changes how long a frame that has begun may take to come in, and 64 KiB of a write to go out.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self.inbox.set_patience(patience);
+        self
+    }
+
+    /// How long a frame that has begun may take to come in, and 64 KiB of a write to go out.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// Sets how long a transfer that has to wait is tried again before it sleeps: where the peer is known to be at the other half of it, a
@@ -118,15 +139,15 @@ impl FrameSocket {
     /// (see [`is_usable`](Self::is_usable)). [`ErrorKind::PeerGone`] if the connection is over, [`ErrorKind::Violation`] if the peer
     /// stopped taking what is sent, [`ErrorKind::InvalidInput`] for a payload of 4 GiB or more, or after [`finish`](Self::finish).
     pub fn send(&mut self, tag: u16, payload: &[u8], deadline: impl Into<Deadline>) -> Result<()> {
-        self.send_parts(tag, &[payload], deadline)
+        self.send_vectored(tag, &[payload], deadline)
     }
 
-    /// Sends a message whose payload is the concatenation of `parts`, without copying them together.
+    /// Sends a message whose payload is the concatenation of `slices`, without copying them together.
     ///
     /// # Errors
     /// As [`send`](Self::send).
-    pub fn send_parts(&mut self, tag: u16, parts: &[&[u8]], deadline: impl Into<Deadline>) -> Result<()> {
-        self.send_message(tag, parts, &[], &[], deadline.into())
+    pub fn send_vectored(&mut self, tag: u16, slices: &[&[u8]], deadline: impl Into<Deadline>) -> Result<()> {
+        self.send_message(tag, slices, &[], &[], deadline.into())
     }
 
     /// Sends a message with descriptors: an ATTACH frame and the message, in one system call if the socket has room.
@@ -138,43 +159,43 @@ impl FrameSocket {
     pub fn send_with_fds(
         &mut self,
         tag: u16,
-        parts: &[&[u8]],
+        slices: &[&[u8]],
         fds: &[BorrowedFd<'_>],
         deadline: impl Into<Deadline>,
     ) -> Result<()> {
         let attach = attach_frame(fds.len())?;
-        self.send_message(tag, parts, &attach, fds, deadline.into())
+        self.send_message(tag, slices, &attach, fds, deadline.into())
     }
 
     fn send_message(
         &mut self,
         tag: u16,
-        parts: &[&[u8]],
+        slices: &[&[u8]],
         attach: &[u8],
         fds: &[BorrowedFd<'_>],
         deadline: Deadline,
     ) -> Result<()> {
-        let length: usize = parts.iter().map(|part| part.len()).sum();
+        let length: usize = slices.iter().map(|slice| slice.len()).sum();
         let length = u32::try_from(length).map_err(|_| Error::invalid("a payload has less than 4 GiB"))?;
         let header = Header { tag, length }.encode();
         let heads = [attach, &header];
         if fds.is_empty() && length as usize <= COPIED {
             let mut frame = [0; Header::SIZE + COPIED];
             let mut end = 0;
-            for part in heads.iter().chain(parts) {
-                frame[end..end + part.len()].copy_from_slice(part);
-                end += part.len();
+            for slice in heads.iter().chain(slices) {
+                frame[end..end + slice.len()].copy_from_slice(slice);
+                end += slice.len();
             }
             return self.write(&mut [IoSlice::new(&frame[..end])], &[], deadline);
         }
-        let all = heads.iter().chain(parts);
-        if parts.len() + heads.len() <= SLICES_ON_STACK {
-            let mut slices = [IoSlice::new(&[]); SLICES_ON_STACK];
-            let count = all.zip(&mut slices).map(|(part, slice)| *slice = IoSlice::new(part)).count();
-            return self.write(&mut slices[..count], fds, deadline);
+        let all = heads.iter().chain(slices);
+        if slices.len() + heads.len() <= SLICES_ON_STACK {
+            let mut gathered = [IoSlice::new(&[]); SLICES_ON_STACK];
+            let count = all.zip(&mut gathered).map(|(slice, place)| *place = IoSlice::new(slice)).count();
+            return self.write(&mut gathered[..count], fds, deadline);
         }
-        let mut slices: Vec<_> = all.map(|part| IoSlice::new(part)).collect();
-        self.write(&mut slices, fds, deadline)
+        let mut gathered: Vec<_> = all.map(|slice| IoSlice::new(slice)).collect();
+        self.write(&mut gathered, fds, deadline)
     }
 
     pub(super) fn write(
@@ -291,10 +312,6 @@ impl FrameSocket {
     /// Sends the header of a frame whose payload the caller sends.
     pub(super) fn send_header(&mut self, header: Header, deadline: &mut Deadline) -> Result<()> {
         self.write(&mut [IoSlice::new(&header.encode())], &[], *deadline)
-    }
-
-    pub(super) fn patience(&self) -> Duration {
-        self.patience
     }
 
     /// How the first receive of a wait may sleep itself, instead of looking first and leaving the sleep to a `poll`.

@@ -79,6 +79,10 @@ impl Inbox {
         self.decoder.expects_long()
     }
 
+    pub(super) fn max_frame(&self) -> u32 {
+        self.decoder.maximum()
+    }
+
     pub(super) fn set_patience(&mut self, patience: Duration) {
         self.patience = patience;
     }

@@ -58,9 +58,17 @@ impl NonBlockingReader {
         Self { inbox: Inbox::new(maximum, DEFAULT_PATIENCE), poison: None }
     }
 
-    /// Sets how long a frame that has begun may take.
-    pub fn set_patience(&mut self, patience: Duration) {
+    /// Changes how long a frame that has begun may take; 30 s unless told otherwise.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
         self.inbox.set_patience(patience);
+        self
+    }
+
+    /// The largest payload accepted, in bytes.
+    #[must_use]
+    pub fn max_frame(&self) -> u32 {
+        self.inbox.max_frame()
     }
 
     /// As [`FrameSocket::set_attachments`](super::FrameSocket::set_attachments).
@@ -156,9 +164,17 @@ impl BufferedWriter {
         Self { waiting: Vec::new(), at: 0, bound, patience: DEFAULT_PATIENCE, progress: Progress::default() }
     }
 
-    /// Sets how long 64 KiB of the backlog may take to go out.
-    pub fn set_patience(&mut self, patience: Duration) {
+    /// Changes how long 64 KiB of the backlog may take to go out; 30 s unless told otherwise.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
+        self
+    }
+
+    /// The most bytes that are kept for a peer that does not read.
+    #[must_use]
+    pub fn bound(&self) -> usize {
+        self.bound
     }
 
     /// Bytes that wait for the socket.
@@ -166,21 +182,21 @@ impl BufferedWriter {
         self.waiting.len() - self.at
     }
 
-    /// Sends a message whose payload is the concatenation of `parts`, or keeps what the socket does not take.
+    /// Sends a message whose payload is the concatenation of `slices`, or keeps what the socket does not take.
     ///
     /// # Errors
     /// [`ErrorKind::Violation`](crate::ErrorKind::Violation) if the backlog would exceed the bound: nothing of the message was sent or
     /// kept. [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a payload of 4 GiB or more;
     /// [`ErrorKind::PeerGone`](crate::ErrorKind::PeerGone).
-    pub fn push(&mut self, socket: impl AsFd, tag: u16, parts: &[&[u8]]) -> Result<()> {
-        let length: usize = parts.iter().map(|part| part.len()).sum();
+    pub fn push(&mut self, socket: impl AsFd, tag: u16, slices: &[&[u8]]) -> Result<()> {
+        let length: usize = slices.iter().map(|slice| slice.len()).sum();
         let header = u32::try_from(length).map_err(|_| Error::invalid("a payload has less than 4 GiB"))?;
         if self.backlog() > 0 && self.backlog() + Header::SIZE + length > self.bound {
             return Err(FrameViolation::Backlog { waiting: self.backlog() }.into());
         }
         self.compact();
         self.waiting.extend(Header { tag, length: header }.encode());
-        parts.iter().for_each(|part| self.waiting.extend_from_slice(part));
+        slices.iter().for_each(|slice| self.waiting.extend_from_slice(slice));
         self.flush(socket)
     }
 
