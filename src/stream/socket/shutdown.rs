@@ -37,7 +37,6 @@ impl FrameSocket {
     }
 
     /// A handle that can shut the socket down from another thread.
-    #[must_use]
     pub fn shutdown_handle(&self) -> SocketShutdown {
         SocketShutdown(Arc::clone(&self.socket))
     }
