@@ -2,7 +2,7 @@
 //!
 //! A receive says that descriptors came with it, not with which of its bytes. So descriptors are announced: a frame ATTACH (tag
 //! [`ATTACH`], payload one byte n, 1 to 16) begins a `sendmsg` of its own, which carries exactly n of them, and they belong to the
-//! message that follows. [`AttachRule`] holds the arriving bytes against that rule as soon as the bytes that decide it are there:
+//! message that follows. [`AttachRule`] holds the received bytes against that rule as soon as the bytes that decide it are there:
 //!
 //! - a read that brought k > 0 descriptors contains the first header byte of exactly one ATTACH, and its n is k;
 //! - the first byte of an ATTACH came in a read that brought its descriptors;
@@ -166,7 +166,7 @@ impl AttachRule {
         Ok(true)
     }
 
-    /// The first byte of the next ATTACH can only be at `possible`, or at `later` and beyond. A batch for which that leaves no place is
+    /// The first byte of the next ATTACH can only be at `possible`, or at `later` and beyond. A batch for which no place is left is
     /// misplaced; a matched one is forgotten once a second ATTACH in its read is ruled out too.
     fn rule_out(&mut self, possible: u64, later: u64) -> Result<(), FrameViolation> {
         let can_match = |batch: &Batch| batch.end > later || (batch.start..batch.end).contains(&possible);

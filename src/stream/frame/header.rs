@@ -41,7 +41,7 @@ impl Header {
         [a, b, c, d, e, f]
     }
 
-    /// The header that `bytes` encode. Every combination is a header; whoever reads it checks limits.
+    /// The header that `bytes` encode. Every combination is a header; a reader checks the length against its limit.
     #[must_use]
     pub fn decode(bytes: [u8; Self::SIZE]) -> Self {
         let [a, b, c, d, e, f] = bytes;

@@ -76,7 +76,7 @@ impl ChannelSender {
         self.mux.0.lock().check(self.key)
     }
 
-    /// Ends this direction. What was sent before arrives before it.
+    /// Ends this direction. The peer receives what was sent before, and then the end.
     pub fn end(self) {}
 
     /// Gives the whole channel up, both directions.

@@ -19,7 +19,7 @@ use crate::stream::socket::readiness;
 use crate::sys::socket::set_pass_rights;
 use crate::sys::thread;
 
-/// One side of a mux in credit mode. Clones are handles to the same side.
+/// One side of a mux in credit mode. A clone is another handle to this side.
 ///
 /// A program that waits reads the socket itself, for all channels, and a thread of the mux does whenever none waits, so that a channel
 /// nobody reads never holds up another. Once the last handle is gone (clones,
@@ -163,7 +163,7 @@ impl Mux {
 }
 
 impl AsFd for Mux {
-    /// To ask who is at the other end, say. The mux reads and writes this socket itself.
+    /// To ask about the peer, say. The mux reads and writes this socket itself.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.0.socket.as_fd()
     }

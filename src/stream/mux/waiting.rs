@@ -162,7 +162,7 @@ impl Shared {
         }
     }
 
-    /// Wakes a program that sleeps at the socket, to look at its signal: for changes that no frame made.
+    /// Wakes a program that sleeps at the socket, to check its signal: for changes that no frame made.
     pub(super) fn nudge_leader(&self, inner: &Inner) {
         if !inner.leadership.has_no_leader() {
             // Only fails when the counter is full: then it is readable as well.

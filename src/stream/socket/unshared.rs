@@ -1,8 +1,8 @@
 //! Sockets that are ours alone.
 //!
-//! Whoever holds a duplicate of our end, the same open file description, can change its flags and timeouts. The peer cannot: its end is
+//! A process that holds a duplicate of our end, of one open file description, can change its flags and timeouts. The peer cannot: its end is
 //! another description. So a socket that this process has made itself, by `connect`, `accept` or `socketpair`, is its own until it
-//! gives a duplicate away, and waits on it may rely on what is set here. A socket that was inherited or received is not: who made it may
+//! gives a duplicate away, and waits on it may rely on what is set here. A socket that was inherited or received is not: its maker may
 //! have kept a duplicate.
 //!
 //! ```
