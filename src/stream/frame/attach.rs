@@ -35,7 +35,7 @@ pub(in crate::stream) const ATTACH_SIZE: usize = Header::SIZE + 1;
 /// [`ErrorKind::InvalidInput`](crate::error::ErrorKind::InvalidInput) for none or over [`MAX_ATTACHMENTS`] descriptors.
 pub(in crate::stream) fn attach_frame(count: usize) -> Result<[u8; ATTACH_SIZE]> {
     if count == 0 || count > MAX_ATTACHMENTS {
-        return Err(Error::invalid(format!("a message carries 1 to {MAX_ATTACHMENTS} descriptors, not {count}")));
+        return Err(Error::invalid(format!("a message carries 1 to {MAX_ATTACHMENTS} file descriptors, not {count}")));
     }
     let [a, b, c, d, e, f] = Header { tag: ATTACH, length: 1 }.encode();
     Ok([a, b, c, d, e, f, count as u8])

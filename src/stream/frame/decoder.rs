@@ -227,7 +227,7 @@ impl FrameDecoder {
 /// The error for an end of file inside a frame.
 #[cold]
 pub(in crate::stream) fn end_inside_frame() -> Error {
-    Error::new(ErrorKind::PeerGone, "the peer closed the socket inside a frame")
+    Error::new(ErrorKind::PeerGone, "the peer closed the socket in the middle of a frame")
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ fn check_for_an_end(shared: &Shared, inner: &mut Inner, hello_due: Option<Instan
             shared.flush(inner);
         }
         if inner.write_queue.is_between_frames() {
-            let error = Error::new(ErrorKind::LocalShutdown, "this side has closed the mux");
+            let error = Error::new(ErrorKind::LocalShutdown, "this side closed the mux");
             shared.fail(inner, error, None);
         }
     }

@@ -40,14 +40,15 @@ enum Woken {
 }
 
 impl Shared {
-    /// Waits on `signal`; may return early.
+    /// Waits on `signal`; may return early. `late` is the text of the error if the deadline passed.
     pub(super) fn wait<'a>(
         &'a self,
         inner: MutexGuard<'a, Inner>,
         signal: &Signal,
         deadline: &mut Deadline,
+        late: &'static str,
     ) -> Result<MutexGuard<'a, Inner>> {
-        self.wait_until(inner, signal, deadline).map_err(|_| readiness::timeout("the deadline passed on a mux"))
+        self.wait_until(inner, signal, deadline).map_err(|_| readiness::timeout(late))
     }
 
     /// Waits on `signal`; may return early. `Err`: the deadline passed.

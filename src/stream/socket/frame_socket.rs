@@ -178,10 +178,9 @@ impl FrameSocket {
         deadline: Deadline,
     ) -> Result<()> {
         let length: usize = slices.iter().map(|slice| slice.len()).sum();
-        let length = u32::try_from(length).map_err(|_| Error::invalid("a payload has less than 4 GiB"))?;
-        let header = Header { tag, length }.encode();
+        let header = Header::of_payload(tag, length)?.encode();
         let heads = [attach, &header];
-        if fds.is_empty() && length as usize <= COPIED {
+        if fds.is_empty() && length <= COPIED {
             let mut frame = [0; Header::SIZE + COPIED];
             let mut end = 0;
             for slice in heads.iter().chain(slices) {
@@ -209,7 +208,7 @@ impl FrameSocket {
         self.check()?;
         if self.finished {
             // Refused here: the kernel's EPIPE would look like an end of the peer, and end its direction as well.
-            return Err(Error::invalid("this direction was ended by finish"));
+            return Err(Error::invalid("nothing can be sent after finish() ended this direction"));
         }
         let (patience, linger) = (self.patience, self.linger);
         match send_all(self.socket.as_fd(), slices, fds, &mut deadline, patience, self.unshared, linger) {

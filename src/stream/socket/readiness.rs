@@ -25,7 +25,7 @@ pub(in crate::stream) fn wait_any(fds: &mut [PollFd<'_>], until: Option<Instant>
 
 #[cold]
 fn waiting_failed(error: std::io::Error) -> Error {
-    Error::system("waiting for a socket", error)
+    Error::system("cannot wait for the socket", error)
 }
 
 /// When a wait ends: at the deadline of the caller, or at a limit of ours that comes before it.

@@ -31,7 +31,7 @@ impl FrameSocket {
     /// [`ErrorKind::PeerGone`](crate::ErrorKind::PeerGone) if the connection is over already.
     pub fn finish(&mut self) -> Result<()> {
         rustix::net::shutdown(&self.socket, Shutdown::Write)
-            .map_err(|error| readiness::transfer_error("shutting a socket down", error))?;
+            .map_err(|error| readiness::transfer_error("cannot end this direction of the socket", error))?;
         self.finished = true;
         Ok(())
     }
@@ -60,7 +60,7 @@ impl FrameSocket {
     /// [`ErrorKind::System`](crate::ErrorKind::System) if the socket cannot tell.
     pub fn is_drained(&self) -> Result<bool> {
         let left = unreceived(self.socket.as_fd());
-        left.map(|left| left == 0).map_err(|error| Error::system("asking what the peer has not received", error))
+        left.map(|left| left == 0).map_err(|error| Error::system("cannot ask what the peer has not received", error))
     }
 
     /// Who is at the other end.
