@@ -72,7 +72,7 @@ impl NonBlockingReader {
         self.inbox.max_frame()
     }
 
-    /// As [`FrameSocket::set_attachments`](super::FrameSocket::set_attachments).
+    /// As [`FrameSocket::set_attachments`](crate::stream::FrameSocket::set_attachments).
     ///
     /// # Errors
     /// As there.
@@ -83,7 +83,7 @@ impl NonBlockingReader {
     /// Polls the socket once: a message that is here already, or what one receive brings.
     ///
     /// # Errors
-    /// As [`FrameSocket::receive`](super::FrameSocket::receive), never a timeout. After an error the connection is over; every later
+    /// As [`FrameSocket::receive`](crate::stream::FrameSocket::receive), never a timeout. After an error the connection is over; every later
     /// call returns it again.
     pub fn read(&mut self, socket: impl AsFd) -> Result<Step<'_>> {
         if let Some(error) = &self.poison {
