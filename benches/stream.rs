@@ -173,7 +173,7 @@ fn bulk(mode: &str, chunk: usize, count: usize) -> Duration {
 
 fn bulk_over_mux(data: &[u8], count: usize) -> Duration {
     let (mut child, socket) = spawn("mux", data.len(), count);
-    let mux = Mux::new(socket, &MuxConfig::new(Role::Initiator)).unwrap();
+    let mux = Mux::new(socket, MuxConfig::new(Role::Initiator)).unwrap();
     let mut channel = mux.open("bulk", WAIT).unwrap();
     let start = Instant::now();
     for _ in 0..count {
@@ -246,7 +246,7 @@ fn deadline_of(mode: &str) -> Deadline {
 /// MB/s of one channel, possibly beside one that its reader has forgotten.
 fn neighbours(stalled: bool, window: Duration) -> f64 {
     let (mut child, socket) = spawn("channels", 0, 0);
-    let mux = Mux::new(socket, &MuxConfig::new(Role::Initiator)).unwrap();
+    let mux = Mux::new(socket, MuxConfig::new(Role::Initiator)).unwrap();
     let data = vec![7u8; 64 << 10];
     let forgotten = stalled.then(|| {
         let mut channel = mux.open("stall", WAIT).unwrap();
@@ -262,7 +262,7 @@ fn neighbours(stalled: bool, window: Duration) -> f64 {
 /// What the slowest of `count` channels got, as a share of the mean.
 fn fairness(count: usize, window: Duration) -> f64 {
     let (mut child, socket) = spawn("channels", 0, 0);
-    let mux = Mux::new(socket, &MuxConfig::new(Role::Initiator)).unwrap();
+    let mux = Mux::new(socket, MuxConfig::new(Role::Initiator)).unwrap();
     let channels: Vec<_> = (0..count).map(|_| mux.open("sink", WAIT).unwrap()).collect();
     let data = vec![7u8; 64 << 10];
     let sent: Vec<f64> = std::thread::scope(|scope| {
@@ -308,7 +308,7 @@ fn child(mode: &str, chunk: usize, count: usize) {
             }
         }
         "mux" => {
-            let mux = Mux::new(socket, &MuxConfig::new(Role::Acceptor)).unwrap();
+            let mux = Mux::new(socket, MuxConfig::new(Role::Acceptor)).unwrap();
             let mut channel = mux.accept(WAIT).unwrap().accept().unwrap();
             let mut left = chunk * count;
             while left > 0 {
@@ -338,7 +338,7 @@ fn framed_child(mode: &str, mut framed: FrameSocket, chunk: usize, count: usize)
 
 /// Serves channels called `sink`, and forgets ones called `stall`.
 fn channels(socket: UnixStream) {
-    let mux = Mux::new(socket, &MuxConfig::new(Role::Acceptor)).unwrap();
+    let mux = Mux::new(socket, MuxConfig::new(Role::Acceptor)).unwrap();
     let mut forgotten = Vec::new();
     while let Ok(offer) = mux.accept(Deadline::NEVER) {
         let stall = offer.name() == "stall";

@@ -38,9 +38,8 @@ struct Connection {
 
 impl Connection {
     fn new(socket: UnixStream) -> Self {
-        let (mut reader, mut writer) = (NonBlockingReader::new(MAX_MESSAGE), BufferedWriter::new(2 * MAX_BACKLOG));
-        reader.set_patience(PATIENCE);
-        writer.set_patience(PATIENCE);
+        let reader = NonBlockingReader::new(MAX_MESSAGE).with_patience(PATIENCE);
+        let writer = BufferedWriter::new(2 * MAX_BACKLOG).with_patience(PATIENCE);
         Self { socket, reader, writer }
     }
 

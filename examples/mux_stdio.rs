@@ -37,7 +37,7 @@ fn parent(command: &[String]) -> Result<ExitCode, Failure> {
         .args(command)
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .spawn()?;
-    let mux = Mux::new(ours, &MuxConfig::new(Role::Initiator))?;
+    let mux = Mux::new(ours, MuxConfig::new(Role::Initiator))?;
     let stdin = mux.open("stdin", SOON)?;
     let (stdout, stderr) = (mux.open("stdout", SOON)?, mux.open("stderr", SOON)?);
     // Nobody waits for this thread: it may be blocked in a read of our own standard input.
@@ -51,7 +51,7 @@ fn parent(command: &[String]) -> Result<ExitCode, Failure> {
 
 fn domain(command: &[String]) -> Result<ExitCode, Failure> {
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
-    let mux = Mux::new(socket, &MuxConfig::new(Role::Acceptor))?;
+    let mux = Mux::new(socket, MuxConfig::new(Role::Acceptor))?;
     let mut channels: Vec<Channel> = Vec::new();
     for expected in ["stdin", "stdout", "stderr"] {
         let offer = mux.accept(SOON)?;

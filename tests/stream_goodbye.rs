@@ -21,7 +21,7 @@ const WORDS: &[u8] = b"what was said before";
 
 /// A mux with an open channel. At the other end the test writes frames itself, and has read what came so far.
 fn opened(ours: UnixStream, mut peer: UnixStream) -> (Mux, Channel, UnixStream) {
-    let mux = Mux::new(ours, &MuxConfig::new(Role::Acceptor)).unwrap();
+    let mux = Mux::new(ours, MuxConfig::new(Role::Acceptor)).unwrap();
     write_frame(&mut peer, 0, &[0, 1, 0, 1, 0, 0, 0, 16]).unwrap();
     write_frame(&mut peer, 0, b"\x01\0\x01\0\x10\0\0\0\x01x").unwrap();
     let channel = mux.accept(SOON).unwrap().accept().unwrap();

@@ -18,8 +18,8 @@ const BOUND: Duration = Duration::from_secs(2);
 fn pair() -> (Mux, Mux) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     (
-        Mux::new(ours, &MuxConfig::new(Role::Initiator)).unwrap(),
-        Mux::new(theirs, &MuxConfig::new(Role::Acceptor)).unwrap(),
+        Mux::new(ours, MuxConfig::new(Role::Initiator)).unwrap(),
+        Mux::new(theirs, MuxConfig::new(Role::Acceptor)).unwrap(),
     )
 }
 
@@ -34,9 +34,7 @@ fn channel(ours: &Mux, theirs: &Mux) -> (Channel, Channel) {
 /// test writes frames itself.
 fn after_being_leader() -> (Mux, Channel, UnixStream) {
     let (ours, mut peer) = UnixStream::pair().unwrap();
-    let mut config = MuxConfig::new(Role::Acceptor);
-    config.max_channels = 1;
-    let mux = Mux::new(ours, &config).unwrap();
+    let mux = Mux::new(ours, MuxConfig::new(Role::Acceptor).max_channels(1)).unwrap();
     write_frame(&mut peer, 0, &[0, 1, 0, 1, 0, 0, 0, 16]).unwrap();
     write_frame(&mut peer, 0, b"\x01\0\x01\0\x10\0\0\0\x01x").unwrap();
     let mut channel = mux.accept(SOON).unwrap().accept().unwrap();
@@ -77,9 +75,7 @@ fn the_death_of_a_peer_is_noticed_while_nobody_waits() {
 #[test]
 fn a_peer_that_drips_is_cut_off_by_a_leader_too() {
     let (ours, mut peer) = UnixStream::pair().unwrap();
-    let mut config = MuxConfig::new(Role::Acceptor);
-    config.patience = Duration::from_millis(100);
-    let mux = Mux::new(ours, &config).unwrap();
+    let mux = Mux::new(ours, MuxConfig::new(Role::Acceptor).patience(Duration::from_millis(100))).unwrap();
     write_frame(&mut peer, 0, &[0, 1, 0, 1, 0, 0, 0, 16]).unwrap();
     let waiting = mux.clone();
     let waiting = thread::spawn(move || waiting.accept(SOON).unwrap_err().kind());

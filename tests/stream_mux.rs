@@ -15,16 +15,12 @@ const SOON: Duration = Duration::from_secs(10);
 const MOMENT: Duration = Duration::from_millis(20);
 
 fn pair() -> (Mux, Mux) {
-    pair_with(|_| {})
+    pair_with(|config| config)
 }
 
-fn pair_with(change: impl Fn(&mut MuxConfig)) -> (Mux, Mux) {
+fn pair_with(change: impl Fn(MuxConfig) -> MuxConfig) -> (Mux, Mux) {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let side = |socket, role| {
-        let mut config = MuxConfig::new(role);
-        change(&mut config);
-        Mux::new(socket, &config).unwrap()
-    };
+    let side = |socket, role| Mux::new(socket, change(MuxConfig::new(role))).unwrap();
     (side(ours, Role::Initiator), side(theirs, Role::Acceptor))
 }
 
@@ -41,7 +37,7 @@ fn ended(error: &Error) -> Option<&Ended> {
 
 #[test]
 fn every_wait_has_its_deadline() {
-    let (ours, theirs) = pair_with(|config| config.credit = 64 * 1024 + 16);
+    let (ours, theirs) = pair_with(|config| config.credit(64 * 1024 + 16));
     let start = Instant::now();
     assert_eq!(ours.open("nobody answers", MOMENT).unwrap_err().kind(), ErrorKind::Timeout);
     // The cancelled offer is still there; accepting it meets a reset.
@@ -157,16 +153,20 @@ fn mpsc_ends_are_tied_to_channels() {
 
 #[test]
 fn configurations_out_of_range_are_refused() {
-    let with = |change: fn(&mut MuxConfig)| {
-        let mut config = MuxConfig::new(Role::Initiator);
-        change(&mut config);
-        Mux::new(UnixStream::pair().unwrap().0, &config).unwrap_err().kind()
+    let with = |change: fn(MuxConfig) -> MuxConfig| {
+        Mux::new(UnixStream::pair().unwrap().0, change(MuxConfig::new(Role::Initiator))).unwrap_err().kind()
     };
-    assert_eq!(with(|config| config.max_frame = 0), ErrorKind::InvalidInput);
-    assert_eq!(with(|config| config.max_frame = 1 << 31), ErrorKind::InvalidInput);
-    assert_eq!(with(|config| config.max_channels = 4097), ErrorKind::InvalidInput);
-    assert_eq!(with(|config| config.credit = config.max_frame + 15), ErrorKind::InvalidInput);
-    assert_eq!(with(|config| config.budget = 1), ErrorKind::InvalidInput);
+    assert_eq!(with(|config| config.max_frame(0)), ErrorKind::InvalidInput);
+    assert_eq!(with(|config| config.max_frame(1 << 31)), ErrorKind::InvalidInput);
+    assert_eq!(with(|config| config.max_channels(4097)), ErrorKind::InvalidInput);
+    assert_eq!(
+        with(|config| {
+            let credit = config.get_max_frame() + 15;
+            config.credit(credit)
+        }),
+        ErrorKind::InvalidInput
+    );
+    assert_eq!(with(|config| config.budget(1)), ErrorKind::InvalidInput);
     let (ours, theirs) = pair();
     assert_eq!(ours.open("", SOON).unwrap_err().kind(), ErrorKind::InvalidInput);
     let (mut near, _far) = channel(&ours, &theirs);
@@ -199,7 +199,7 @@ fn a_buffered_writer_reports_its_backlog_and_keeps_its_bound() {
         }
     };
     let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<FrameViolation>());
-    assert_eq!(source, Some(&FrameViolation::Backlog { waiting: writer.backlog() }));
+    assert_eq!(source, Some(&FrameViolation::Backlog { waiting: writer.backlog(), bound: writer.bound() }));
     assert!((98_000..=100_000).contains(&writer.backlog()), "{}", writer.backlog());
     let mut reader = NonBlockingReader::new(1000);
     for expected in 0..sent {

@@ -42,21 +42,25 @@ pub struct Greeting {
 
 impl Greeting {
     /// Offers, or accepts, extension `park`. The default offers nothing.
+    #[must_use]
     pub const fn with_park() -> Self {
         Self { park: true, unknown: false }
     }
 
     /// Whether extension `park` is among the extensions named.
+    #[must_use]
     pub fn park(&self) -> bool {
         self.park
     }
 
     /// Whether an extension is named that this crate does not know.
+    #[must_use]
     pub fn names_unknown(&self) -> bool {
         self.unknown
     }
 
     /// The datagram.
+    #[must_use]
     pub fn encode(&self) -> &'static [u8] {
         match self.park {
             true => b"{\"flipcall\":{\"version\":1,\"extensions\":[\"park\"]}}\n",

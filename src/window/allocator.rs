@@ -19,6 +19,7 @@ const DEFAULT_SIZE: u64 = 64 << 20;
 /// Windows are not taken back: a window's bytes must be zero when it is handed out, and the peer may keep its mapping for ever.
 /// When the windows are no longer needed, drop the allocator; each mapping keeps its pages until it is dropped as well.
 #[derive(Debug)]
+#[doc(alias = "PacketWindowAllocator")]
 pub struct Allocator {
     file: OwnedFd,
     size: u64,
@@ -28,6 +29,7 @@ pub struct Allocator {
 
 /// Where a window lies: a range of a file. gVisor's `PacketWindowDescriptor`.
 #[derive(Debug, Clone, Copy)]
+#[doc(alias = "PacketWindowDescriptor")]
 pub struct WindowDescriptor<'a> {
     fd: BorrowedFd<'a>,
     offset: u64,
@@ -92,6 +94,18 @@ impl Allocator {
     }
 }
 
+impl AsFd for Allocator {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd()
+    }
+}
+
+impl AsFd for WindowDescriptor<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd
+    }
+}
+
 impl<'a> WindowDescriptor<'a> {
     /// A window that takes a whole file of `length` bytes.
     pub(super) fn whole(file: &'a OwnedFd, length: u32) -> Self {
@@ -99,21 +113,25 @@ impl<'a> WindowDescriptor<'a> {
     }
 
     /// The file, borrowed from the allocator.
+    #[must_use]
     pub fn fd(&self) -> BorrowedFd<'a> {
         self.fd
     }
 
     /// Bytes from the start of the file to the window, a multiple of the page size.
+    #[must_use]
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
     /// Bytes of the window, header included.
+    #[must_use]
     pub fn length(&self) -> u32 {
         self.length
     }
 
     /// Bytes that a datagram can have.
+    #[must_use]
     pub fn capacity(&self) -> u32 {
         self.length - layout::HEADER_LEN
     }

@@ -50,6 +50,7 @@ impl Window {
     }
 
     /// Bytes that a datagram can have.
+    #[must_use]
     pub fn capacity(&self) -> u32 {
         self.mapping.capacity()
     }

@@ -187,7 +187,7 @@ fn use_server(client: &Client, grows: bool, more: impl FnOnce()) {
 
 /// The acceptor of a mux, which echoes.
 fn echo(socket: UnixStream) {
-    let mux = Mux::new(socket, &MuxConfig::new(Role::Acceptor)).expect("a mux");
+    let mux = Mux::new(socket, MuxConfig::new(Role::Acceptor)).expect("a mux");
     while let Ok(offer) = mux.accept(AGES) {
         let Ok(channel) = offer.accept() else { return };
         let Channel { mut sender, mut receiver, .. } = channel;

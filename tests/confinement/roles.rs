@@ -158,7 +158,7 @@ fn typed_server_with_a_path(stage: Stage) {
 fn mux(mut stage: Stage) {
     let phases = Phases::begin(&stage.argument);
     let socket = UnixStream::from(stage.fds.remove(0));
-    let mux = Mux::new(socket, &MuxConfig::new(MuxRole::Initiator)).expect("a mux");
+    let mux = Mux::new(socket, MuxConfig::new(MuxRole::Initiator)).expect("a mux");
     let echo = |mux: &Mux, sizes: &[usize]| {
         let Channel { mut sender, mut receiver, .. } = mux.open("echo", AGES).expect("a channel");
         for &size in sizes {

@@ -12,7 +12,7 @@ pub fn a_stalled_channel_holds_no_more_than_its_credit() {
     let before = resources();
     {
         let (mut child, ours) = spawn("victim");
-        let mux = Mux::new(ours, &MuxConfig::new(Role::Initiator)).unwrap();
+        let mux = Mux::new(ours, MuxConfig::new(Role::Initiator)).unwrap();
         let _echo = mux.open("echo", SOON).unwrap();
         let mut silent = mux.open("silent", SOON).unwrap();
         let mut sent = 0;
@@ -29,7 +29,7 @@ pub fn a_stalled_channel_holds_no_more_than_its_credit() {
         // An orderly end is told apart from a death.
         let (ours, theirs) = UnixStream::pair().unwrap();
         let (ours, theirs) =
-            (Mux::new(ours, &MuxConfig::new(Role::Initiator)), Mux::new(theirs, &MuxConfig::new(Role::Acceptor)));
+            (Mux::new(ours, MuxConfig::new(Role::Initiator)), Mux::new(theirs, MuxConfig::new(Role::Acceptor)));
         let (ours, theirs) = (ours.unwrap(), theirs.unwrap());
         theirs.close(Reason(77), SOON).unwrap();
         let error = ours.accept(SOON).unwrap_err();

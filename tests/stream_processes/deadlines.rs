@@ -84,8 +84,7 @@ pub fn hoard(socket: &mut UnixStream) {
 pub fn half_a_frame_is_cut_off_whatever_the_peer_sets() {
     let (mut child, ours) = spawn("hoard");
     flipcall::stream::send_with_fd(&ours, b"x", &ours, SOON).unwrap();
-    let (mut socket, start) = (FrameSocket::new(ours), Instant::now());
-    socket.set_patience(Duration::from_millis(300));
+    let (mut socket, start) = (FrameSocket::new(ours).with_patience(Duration::from_millis(300)), Instant::now());
     // The option is set while this side waits, or just before.
     std::thread::sleep(Duration::from_millis(100));
     let error = socket.receive(Deadline::NEVER).unwrap_err();
@@ -98,8 +97,7 @@ pub fn half_a_frame_is_cut_off_whatever_the_peer_sets() {
 pub fn a_dripping_peer_is_cut_off() {
     for (role, deadline) in [("drip", Deadline::from(SOON)), ("drip", Deadline::NEVER), ("half", Deadline::NEVER)] {
         let (mut child, ours) = spawn(role);
-        let mut socket = FrameSocket::new(ours);
-        socket.set_patience(Duration::from_millis(300));
+        let mut socket = FrameSocket::new(ours).with_patience(Duration::from_millis(300));
         let error = socket.receive(deadline).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Violation, "{error}");
         assert!(!socket.is_usable());
@@ -108,8 +106,8 @@ pub fn a_dripping_peer_is_cut_off() {
     }
     // A mux says why before it closes; the child does not say HELLO, so the shorter deadline for that cuts it off.
     let (mut child, ours) = spawn("hold");
-    let config = MuxConfig { handshake: Duration::from_millis(300), ..MuxConfig::new(Role::Initiator) };
-    let mux = Mux::new(ours, &config).unwrap();
+    let config = MuxConfig::new(Role::Initiator).handshake(Duration::from_millis(300));
+    let mux = Mux::new(ours, config).unwrap();
     assert_eq!(mux.open("x", SOON).unwrap_err().kind(), ErrorKind::Violation);
     child.kill().unwrap();
     child.wait().unwrap();

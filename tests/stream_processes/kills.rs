@@ -17,7 +17,7 @@ const DEATH_IS_NOTICED: Duration = Duration::from_millis(100);
 
 /// The scripted conversation of the side that dies: accepts a channel, echoes three messages, opens one of its own, resets one.
 pub fn victim(socket: UnixStream) -> flipcall::Result<()> {
-    let mux = Mux::new(socket, &MuxConfig::new(Role::Acceptor))?;
+    let mux = Mux::new(socket, MuxConfig::new(Role::Acceptor))?;
     // Offers of other names stay without an answer.
     let mut unanswered = Vec::new();
     let mut accept = |name: &str| loop {
@@ -43,7 +43,7 @@ pub fn victim(socket: UnixStream) -> flipcall::Result<()> {
 
 /// The survivor's part: every kind of handle is blocked when the other side goes. Returns how long the slowest took after `ended`.
 fn survive(ours: UnixStream, ended: impl FnOnce()) -> Duration {
-    let mux = Mux::new(ours, &MuxConfig::new(Role::Initiator)).unwrap();
+    let mux = Mux::new(ours, MuxConfig::new(Role::Initiator)).unwrap();
     let (done, results) = mpsc::channel::<(&str, Instant)>();
     let run = |name: &'static str, work: Box<dyn FnOnce(&Mux) + Send>| {
         let (mux, done) = (mux.clone(), done.clone());

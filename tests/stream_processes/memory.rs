@@ -14,9 +14,7 @@ use super::{SOON, resources, rss_of, settle, spawn};
 
 /// Refuses every channel until the peer is cut off for not reading the answers.
 pub fn refuse(socket: UnixStream) {
-    let mut config = MuxConfig::new(Role::Initiator);
-    config.max_channels = 0;
-    let mux = Mux::new(socket, &config).unwrap();
+    let mux = Mux::new(socket, MuxConfig::new(Role::Initiator).max_channels(0)).unwrap();
     let error = mux.accept(SOON).unwrap_err();
     let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<FrameViolation>());
     assert_eq!((error.kind(), source), (ErrorKind::Violation, Some(&FrameViolation::WriteTooSlow)));
@@ -56,9 +54,8 @@ const CREDIT: u32 = 512 * 1024;
 
 /// Accepts every channel and reads none.
 pub fn stall(socket: UnixStream) {
-    let mut config = MuxConfig::new(Role::Acceptor);
-    (config.max_channels, config.credit) = (STALLED + 1, CREDIT);
-    let mux = Mux::new(socket, &config).unwrap();
+    let config = MuxConfig::new(Role::Acceptor).max_channels(STALLED + 1).credit(CREDIT);
+    let mux = Mux::new(socket, config).unwrap();
     let mut stalled = Vec::new();
     while let Ok(offer) = mux.accept(Deadline::NEVER) {
         stalled.push(offer.accept().unwrap());
@@ -69,7 +66,7 @@ pub fn stalled_channels_hold_no_more_than_the_budget() {
     let before = resources();
     for length in [50_000, 2000, 1000, 100, 15, 1, 0] {
         let (mut child, ours) = spawn("stall");
-        let mux = Mux::new(ours, &MuxConfig::new(Role::Initiator)).unwrap();
+        let mux = Mux::new(ours, MuxConfig::new(Role::Initiator)).unwrap();
         let first = mux.open("first", SOON).unwrap();
         let mut channels: Vec<_> = (0..STALLED).map(|_| mux.open("stalled", SOON).unwrap()).collect();
         let pid = child.id().to_string();

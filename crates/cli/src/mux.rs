@@ -86,7 +86,7 @@ fn serve_plain(mut mux: PlainMux) -> Result<()> {
 }
 
 fn serve(connection: std::os::unix::net::UnixStream, muxes: &Mutex<Vec<Mux>>) -> Result<()> {
-    let mux = Mux::new(connection, &MuxConfig::new(Role::Acceptor))?;
+    let mux = Mux::new(connection, MuxConfig::new(Role::Acceptor))?;
     {
         let mut muxes = muxes.lock().unwrap_or_else(PoisonError::into_inner);
         muxes.retain(|mux| mux.error().is_none());

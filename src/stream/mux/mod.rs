@@ -12,8 +12,8 @@
 //! use flipcall::stream::mux::{Mux, MuxConfig, Role};
 //!
 //! let (ours, theirs) = UnixStream::pair()?;
-//! let ours = Mux::new(ours, &MuxConfig::new(Role::Initiator))?;
-//! let theirs = Mux::new(theirs, &MuxConfig::new(Role::Acceptor))?;
+//! let ours = Mux::new(ours, MuxConfig::new(Role::Initiator))?;
+//! let theirs = Mux::new(theirs, MuxConfig::new(Role::Acceptor))?;
 //! let soon = Duration::from_secs(5);
 //!
 //! let serving = std::thread::spawn(move || -> flipcall::Result<Mux> {
