@@ -161,7 +161,7 @@ fn send(core: &mut Core, greeting: Greeting) -> Result<()> {
 /// Reads the handshake datagram that just came: one copy, which is then looked at.
 fn receive(core: &mut Core, length: u32) -> Result<Greeting, Error> {
     if length > LONGEST {
-        return Err(core.bad_handshake("over 4,096 bytes"));
+        return Err(core.bad_handshake("it has more than 4,096 bytes"));
     }
     let mut datagram = vec![0; length as usize];
     core.read(0, &mut datagram)?;
