@@ -19,9 +19,9 @@ impl FrameSocket {
     /// attachments.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`] if the deadline passed; what came of a frame is kept, and the next call goes on with it.
-    /// [`ErrorKind::Violation`] for a frame over the maximum, one that took too long, or misplaced descriptors;
-    /// [`ErrorKind::PeerGone`] for an end inside a frame.
+    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) if the deadline passed; what came of a frame is kept, and the next call goes on
+    /// with it. [`ErrorKind::Violation`](crate::ErrorKind::Violation) for a frame over the maximum, one that took too long, or misplaced
+    /// descriptors; [`ErrorKind::PeerGone`](crate::ErrorKind::PeerGone) for an end inside a frame.
     pub fn receive(&mut self, deadline: impl Into<Deadline>) -> Result<Option<Message<'_>>> {
         let mut deadline = deadline.into();
         self.check()?;
