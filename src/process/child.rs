@@ -68,11 +68,13 @@ impl ChildProcess {
     }
 
     /// The program, as the command named it.
+    #[must_use]
     pub fn program(&self) -> &str {
         &self.program
     }
 
     /// The number of the process.
+    #[must_use]
     pub fn id(&self) -> u32 {
         self.child.as_ref().map_or(0, Child::id)
     }

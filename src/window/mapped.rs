@@ -14,7 +14,6 @@ use crate::sys::memfd;
 ///
 /// It gives no access to its bytes: the peer can change them at any time, so they are copied in and out by the endpoint that holds
 /// control.
-#[derive(Debug)]
 pub struct Window {
     mapping: Mapping,
 }
@@ -68,4 +67,11 @@ fn cannot_map(what: &str, length: u32, error: std::io::Error) -> Error {
 
 fn refused(refusal: Refusal) -> Error {
     Error::caused(ErrorKind::Refused, "the peer's window is refused", refusal)
+}
+
+/// Its size, and no address: those of a process are no business of its logs.
+impl std::fmt::Debug for Window {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Window").field("capacity", &self.capacity()).finish_non_exhaustive()
+    }
 }

@@ -12,11 +12,11 @@ use rustix::io::Errno;
 use super::layout::check_range;
 use super::refusal::Refusal;
 
-/// How strictly a received file must be sealed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// How strictly a received file must be sealed. There is no default: what a peer must do is decided where it is received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Seals {
     /// It cannot shrink: what gVisor's own allocator guarantees, and all that a mapping's safety needs.
-    #[default]
     Compatible,
     /// It can neither shrink nor grow, nor be sealed any further: what our own allocator guarantees. A peer cannot make the file
     /// take more memory than the windows in it.
