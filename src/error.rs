@@ -85,6 +85,7 @@ pub enum Blame {
 
 impl ErrorKind {
     /// Who caused errors of this kind.
+    #[must_use]
     pub fn blame(self) -> Blame {
         match self {
             Self::InvalidInput | Self::AnswerPending | Self::LocalShutdown => Blame::Us,
@@ -95,6 +96,7 @@ impl ErrorKind {
     }
 
     /// The name of the kind as the command line prints it, such as `peer-gone`.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::InvalidInput => "invalid-input",
@@ -159,6 +161,7 @@ impl Error {
     }
 
     /// What a program branches on.
+    #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
@@ -166,6 +169,7 @@ impl Error {
     /// Whether the connection that returned this error is gone for good. `false` means that only this call failed: a wrong
     /// argument, a deadline, an answer that is still outstanding. A deadline is fatal where the call that waits was given up, as `?`
     /// does with [`Interrupted`](crate::endpoint::Interrupted).
+    #[must_use]
     pub fn is_fatal(&self) -> bool {
         self.0.ended || !matches!(self.kind(), ErrorKind::InvalidInput | ErrorKind::AnswerPending | ErrorKind::Timeout)
     }

@@ -21,12 +21,12 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("deadline", &["error"]),
     ("sys", &["error", "deadline"]),
+    ("process", &["error", "deadline", "sys"]),
     ("window", &["error", "deadline", "sys"]),
     ("control", &["error", "deadline", "sys", "window"]),
-    ("endpoint", &["error", "deadline", "sys", "window", "control"]),
+    ("endpoint", &["error", "deadline", "sys", "process", "window", "control"]),
     ("stream", &["error", "deadline", "sys"]),
-    ("rpc", &["error", "deadline", "sys", "window", "control", "endpoint", "stream"]),
-    ("sandbox", &["error", "deadline", "sys", "window", "control", "endpoint", "stream", "rpc"]),
+    ("rpc", &["error", "deadline", "sys", "process", "window", "control", "endpoint", "stream"]),
 ];
 /// Macros of a floor: an exported one lives at the root, under its own name.
 const MACROS: [(&str, &str); 2] = [("rpc", "message"), ("rpc", "service")];

@@ -12,6 +12,7 @@ use crate::sys::sync::Ordering;
 ///
 /// After a fatal error it is poisoned: every later call returns an error of the same kind. Dropping it shuts the connection down.
 #[derive(Debug)]
+#[doc(alias = "Destroy")]
 pub struct Endpoint {
     /// Gone while a call that timed out is waiting for its answer.
     pub(super) core: Option<Box<Core>>,
@@ -34,6 +35,8 @@ impl Endpoint {
     /// - [`Interrupted::Failed`] with [`InvalidInput`](ErrorKind::InvalidInput) if `length` is over the [capacity](Self::capacity):
     ///   nothing happened. With any other kind the connection is gone: a shutdown by either side, a dead peer, a violation.
     #[inline(always)]
+    #[doc(alias = "SendRecv")]
+    #[doc(alias = "SendRecvFast")]
     pub fn send_recv(&mut self, length: u32, deadline: impl Into<Deadline>) -> Result<u32, Interrupted<Waiting>> {
         let left = match &mut self.core {
             Some(core) => match core.call_at_once(length) {
@@ -79,6 +82,7 @@ impl Endpoint {
     /// As [`send_recv`](Self::send_recv), except that there is no deadline to miss, and that an error shuts the connection down, a
     /// wrong length included: the endpoint is consumed. Only [`AnswerPending`](ErrorKind::AnswerPending) leaves it where it is, in the
     /// [`Waiting`] of the call that timed out.
+    #[doc(alias = "SendLast")]
     pub fn send_last(mut self, length: u32) -> Result<Finished> {
         let mut core = self.core.take().ok_or_else(|| self.absent())?;
         core.flip(length).map_err(Error::and_the_end)?;
@@ -150,11 +154,14 @@ impl Endpoint {
     }
 
     /// The most bytes a datagram can have.
+    #[doc(alias = "DataCap")]
+    #[must_use]
     pub fn capacity(&self) -> u32 {
         self.capacity
     }
 
     /// Bytes of the datagram that came with control, 0 before the first.
+    #[must_use]
     pub fn received(&self) -> u32 {
         self.core.as_ref().map_or(0, |core| core.received)
     }
@@ -166,6 +173,7 @@ impl Endpoint {
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) if the range does not lie in the received datagram.
     #[inline(always)]
+    #[doc(alias = "Data")]
     pub fn read_at(&self, offset: u32, bytes: &mut [u8]) -> Result<()> {
         self.core.as_ref().ok_or_else(|| self.absent())?.read(offset, bytes)
     }
@@ -175,6 +183,7 @@ impl Endpoint {
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) if the range does not fit the [capacity](Self::capacity).
     #[inline(always)]
+    #[doc(alias = "Data")]
     pub fn write_at(&mut self, offset: u32, bytes: &[u8]) -> Result<()> {
         match &mut self.core {
             Some(core) => core.write(offset, bytes),
@@ -194,26 +203,32 @@ impl Endpoint {
     }
 
     /// A cursor over the received datagram. It is empty while an answer is pending.
+    #[doc(alias = "NewReader")]
+    #[must_use]
     pub fn reader(&self) -> DatagramReader<'_> {
         DatagramReader::new(self)
     }
 
     /// A cursor that writes the next datagram from its start.
+    #[doc(alias = "NewWriter")]
     pub fn writer(&mut self) -> DatagramWriter<'_> {
         DatagramWriter::new(self)
     }
 
     /// Whether wakes of a peer that is awake are left out: both sides speak extension `park`.
+    #[must_use]
     pub fn elides_wakes(&self) -> bool {
         self.core.as_ref().is_some_and(|core| core.transfer.parks())
     }
 
     /// A handle that shuts the connection down from anywhere.
+    #[must_use]
     pub fn shutdown_handle(&self) -> ShutdownHandle {
         self.handle.clone()
     }
 
     /// What the endpoint did so far.
+    #[must_use]
     pub fn counters(&self) -> Counters {
         self.handle.counters()
     }

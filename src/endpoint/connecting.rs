@@ -33,6 +33,8 @@ impl Connector {
     ///
     /// # Errors
     /// [`System`](crate::ErrorKind::System) if what the options have watched cannot be.
+    #[doc(alias = "NewEndpoint")]
+    #[doc(alias = "Init")]
     pub fn new(window: Window, options: Options) -> Result<Self> {
         Ok(Self { core: Core::new(window, Side::Client, options)?, greeted: false })
     }
@@ -42,6 +44,7 @@ impl Connector {
     /// # Errors
     /// At the deadline, [`Interrupted::TimedOut`] gives the client back and connecting can go on. Everything else is
     /// [`Interrupted::Failed`]: a shutdown by either side, a dead peer, or a handshake that breaks the protocol.
+    #[doc(alias = "Connect")]
     pub fn connect(mut self, deadline: impl Into<Deadline>) -> Result<Endpoint, Interrupted<Self>> {
         let mut deadline = deadline.into();
         let _ = deadline.resolve();
@@ -71,11 +74,13 @@ impl Connector {
     }
 
     /// A handle that ends the attempt from anywhere, and the connection later.
+    #[must_use]
     pub fn shutdown_handle(&self) -> ShutdownHandle {
         self.core.shared.handle()
     }
 
     /// What the endpoint did so far.
+    #[must_use]
     pub fn counters(&self) -> Counters {
         self.core.shared.counters.snapshot()
     }
@@ -86,6 +91,8 @@ impl Acceptor {
     ///
     /// # Errors
     /// [`System`](crate::ErrorKind::System) if what the options have watched cannot be.
+    #[doc(alias = "NewEndpoint")]
+    #[doc(alias = "Init")]
     pub fn new(window: Window, options: Options) -> Result<Self> {
         Ok(Self { core: Core::new(window, Side::Server, options)?, greeted: false })
     }
@@ -96,6 +103,7 @@ impl Acceptor {
     /// # Errors
     /// At the deadline, [`Interrupted::TimedOut`] gives the server back and waiting can go on. Everything else is
     /// [`Interrupted::Failed`]: a shutdown by either side, a dead peer, or a handshake that breaks the protocol.
+    #[doc(alias = "RecvFirst")]
     pub fn recv_first(mut self, deadline: impl Into<Deadline>) -> Result<(Endpoint, u32), Interrupted<Self>> {
         let mut deadline = deadline.into();
         let _ = deadline.resolve();
@@ -131,11 +139,13 @@ impl Acceptor {
     }
 
     /// A handle that ends the wait from anywhere, and the connection later.
+    #[must_use]
     pub fn shutdown_handle(&self) -> ShutdownHandle {
         self.core.shared.handle()
     }
 
     /// What the endpoint did so far.
+    #[must_use]
     pub fn counters(&self) -> Counters {
         self.core.shared.counters.snapshot()
     }
@@ -151,7 +161,7 @@ fn send(core: &mut Core, greeting: Greeting) -> Result<()> {
 /// Reads the handshake datagram that just came: one copy, which is then looked at.
 fn receive(core: &mut Core, length: u32) -> Result<Greeting, Error> {
     if length > LONGEST {
-        return Err(core.bad_handshake("over 4,096 bytes"));
+        return Err(core.bad_handshake("it has more than 4,096 bytes"));
     }
     let mut datagram = vec![0; length as usize];
     core.read(0, &mut datagram)?;

@@ -42,7 +42,7 @@ impl Core {
         let shared = Shared::new(window);
         let mut transfer = Transfer::new(side, options.policy, shared.cancel.clone(), shared.counters.clone());
         if let Some(watched) = options.watched {
-            transfer.watch(watched).map_err(|errno| Error::system("watching the peer", errno))?;
+            transfer.watch(watched).map_err(|errno| Error::system("cannot watch the peer", errno))?;
         }
         Ok(Box::new(Self {
             mapping: shared.window.mapping().clone(),
@@ -136,7 +136,7 @@ impl Core {
             return Err(self.fail(Stop::LocalShutdown));
         }
         if length > capacity {
-            return Err(Error::invalid(format!("a datagram of {length} bytes in a window for {capacity}")));
+            return Err(Error::invalid(format!("a datagram of {length} bytes: the window has room for {capacity}")));
         }
         Ok(())
     }
@@ -164,9 +164,9 @@ impl Core {
             Stop::TimedOut => return Error::new(ErrorKind::Timeout, "the peer did not answer by the deadline"),
             Stop::LocalShutdown => Error::new(ErrorKind::LocalShutdown, "the connection was shut down on this side"),
             Stop::PeerShutdown => Error::new(ErrorKind::PeerShutdown, "the peer shut the connection down"),
-            Stop::PeerGone => Error::new(ErrorKind::PeerGone, "the peer is gone"),
+            Stop::PeerGone => Error::new(ErrorKind::PeerGone, "the peer's process or its end of the socket is gone"),
             Stop::Violation(violation) => Error::caused(ErrorKind::Violation, "the peer broke the protocol", violation),
-            Stop::System(errno) => Error::system("waiting for the peer", errno),
+            Stop::System(errno) => Error::system("cannot wait for the peer", errno),
         };
         self.poison = Some(error.clone());
         self.received = 0;
@@ -187,7 +187,13 @@ impl Core {
     pub(super) fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<()> {
         if self.poison.is_some() || !self.mapping().write(offset, bytes) {
             self.check()?;
-            return Err(out_of_range("writing", bytes.len(), offset, "in a window for", self.mapping().capacity()));
+            return Err(out_of_range(
+                "write",
+                bytes.len(),
+                offset,
+                "the window has room for",
+                self.mapping().capacity(),
+            ));
         }
         // The write went through, so the end is within the window, whose length is a u32.
         self.stale.wrote(offset + bytes.len() as u32);
@@ -200,7 +206,7 @@ impl Core {
         let end = offset as usize + bytes.len();
         if end > self.received as usize || !self.mapping().read(offset, bytes) {
             self.check()?;
-            return Err(out_of_range("reading", bytes.len(), offset, "of a datagram of", self.received));
+            return Err(out_of_range("read", bytes.len(), offset, "the datagram has", self.received));
         }
         Ok(())
     }
@@ -208,7 +214,7 @@ impl Core {
 
 #[cold]
 fn out_of_range(what: &str, count: usize, offset: u32, place: &str, limit: u32) -> Error {
-    Error::invalid(format!("{what} {count} bytes at {offset} {place} {limit}"))
+    Error::invalid(format!("cannot {what} {count} bytes at offset {offset}: {place} {limit}"))
 }
 
 /// What a user can make sense of: errors carry connections, and end up in logs and panics.

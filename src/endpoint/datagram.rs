@@ -18,6 +18,7 @@ impl<'a> DatagramReader<'a> {
     }
 
     /// Bytes that were not read yet.
+    #[must_use]
     pub fn remaining(&self) -> u32 {
         self.end - self.at
     }
@@ -66,11 +67,13 @@ impl<'a> DatagramWriter<'a> {
     }
 
     /// Bytes written: the length to flip.
+    #[must_use]
     pub fn written(&self) -> u32 {
         self.at
     }
 
     /// Bytes that still fit.
+    #[must_use]
     pub fn remaining(&self) -> u32 {
         self.endpoint.capacity() - self.at
     }

@@ -49,7 +49,9 @@ impl Core {
     #[cold]
     fn not_inline(&self, length: u32) -> crate::error::Error {
         match self.check() {
-            Ok(()) => crate::error::Error::invalid(format!("{length} bytes are no inline datagram of this window")),
+            Ok(()) => crate::error::Error::invalid(format!(
+                "a datagram of {length} bytes cannot be an inline one in this window"
+            )),
             Err(error) => error,
         }
     }

@@ -86,5 +86,5 @@ pub use greeting::Greeting;
 pub use handle::ShutdownHandle;
 pub(crate) use inline::{INLINE, INLINE_BYTES, INLINE_HEAD, INLINE_WORDS};
 pub use options::Options;
-pub use spawn::{Inherited, Spawned, pass_descriptor, take_descriptor};
+pub use spawn::{Inherited, Spawned};
 pub use waiting::{Interrupted, Waiting};

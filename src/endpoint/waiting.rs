@@ -52,6 +52,7 @@ impl Waiting {
     }
 
     /// A handle that ends the wait from anywhere.
+    #[must_use]
     pub fn shutdown_handle(&self) -> ShutdownHandle {
         self.core.shared.handle()
     }

@@ -25,7 +25,7 @@ impl Window {
     /// [`System`](ErrorKind::System) if the kernel refuses the mapping.
     pub fn map(descriptor: &WindowDescriptor<'_>) -> Result<Self> {
         let mapping = Mapping::new(descriptor.fd(), descriptor.offset(), descriptor.length());
-        Ok(Self { mapping: mapping.map_err(|error| Error::system("mapping a window", error))? })
+        Ok(Self { mapping: mapping.map_err(|error| cannot_map("a window", descriptor.length(), error))? })
     }
 
     /// Checks and maps a window that a peer sent: `length` bytes of `fd` from `offset`. The descriptor is closed in any case; the
@@ -44,12 +44,13 @@ impl Window {
         let mapping = Mapping::new(fd.as_fd(), offset, length).map_err(|error| match error.kind() {
             // The seal came after it was looked for.
             std::io::ErrorKind::PermissionDenied => refused(Refusal::WriteSealed("F_SEAL_FUTURE_WRITE")),
-            _ => Error::system("mapping a received window", error),
+            _ => cannot_map("a received window", length, error),
         });
         Ok(Self { mapping: mapping? })
     }
 
     /// Bytes that a datagram can have.
+    #[must_use]
     pub fn capacity(&self) -> u32 {
         self.mapping.capacity()
     }
@@ -58,6 +59,10 @@ impl Window {
     pub(crate) fn mapping(&self) -> &Mapping {
         &self.mapping
     }
+}
+
+fn cannot_map(what: &str, length: u32, error: std::io::Error) -> Error {
+    Error::system(format!("cannot map {what} of {length} bytes"), error)
 }
 
 fn refused(refusal: Refusal) -> Error {

@@ -86,12 +86,12 @@ impl fmt::Display for Refusal {
                 write!(f, "offset {offset} is not page-aligned, or past the largest file offset")
             }
             Self::TooShort { length } => write!(f, "a window of {length} bytes is shorter than a page"),
-            Self::PathOnly => f.write_str("the descriptor is O_PATH"),
+            Self::PathOnly => f.write_str("the descriptor was opened with O_PATH"),
             Self::NotSealable => f.write_str("the file cannot be sealed: it is not a memfd"),
             Self::MissingSeal(seal) => write!(f, "the seal {seal} is missing"),
             Self::WriteSealed(seal) => write!(f, "the seal {seal} forbids a writable mapping"),
             Self::NotReadWrite => f.write_str("the descriptor is not open for reading and writing"),
-            Self::NotRegular => f.write_str("it is not a regular file"),
+            Self::NotRegular => f.write_str("the file is not a regular one"),
             Self::FileTooSmall { size, needed } => {
                 write!(f, "the file has {size} bytes, the window ends at {needed}")
             }

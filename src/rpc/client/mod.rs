@@ -286,7 +286,7 @@ fn check_tag(tag: u16) -> Result<(), CallError> {
 
 #[cold]
 fn no_method(tag: u16) -> CallError {
-    Error::invalid(format!("no method has the number {tag:#06x}: they go from 0x0001 to 0xfeff")).into()
+    Error::invalid(format!("no method can have the number {tag:#06x}: methods go from 0x0001 to 0xfeff")).into()
 }
 
 impl Shared {
@@ -362,7 +362,7 @@ impl Shared {
                 if let Some(channel) = take(place) {
                     late::set_aside(self, channel, tag, wire::LATE);
                 }
-                Error::new(ErrorKind::Timeout, "the server did not answer by the deadline").into()
+                Error::new(ErrorKind::Timeout, format!("method {tag:#06x} did not answer by its deadline")).into()
             }
         }
     }

@@ -30,7 +30,8 @@ const RETAINED: usize = 2 * 1024 * 1024;
 pub(super) const CACHE_LINE: usize = 64;
 
 /// A frame, borrowed from the buffer of its decoder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Frame<'a> {
     /// Message type or channel id.
     pub tag: u16,
@@ -38,11 +39,17 @@ pub struct Frame<'a> {
     pub payload: &'a [u8],
 }
 
-/// Cuts frames out of a stream of bytes, however it arrives.
+impl std::fmt::Debug for Frame<'_> {
+    /// Without the bytes of the payload.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Frame").field("tag", &self.tag).field("length", &self.payload.len()).finish()
+    }
+}
+
+/// Cuts frames out of a stream of bytes, however it is cut.
 ///
 /// Memory grows with the bytes that came (at most twice as many, and at least 16 KiB or the size of the frame before), not with the
 /// length that a header announces; a frame over the maximum is refused as soon as its header is there.
-#[derive(Debug)]
 pub struct FrameDecoder {
     pub(super) buffer: Vec<u8>,
     pub(super) start: usize,
@@ -54,13 +61,26 @@ pub struct FrameDecoder {
     position: u64,
 }
 
+impl std::fmt::Debug for FrameDecoder {
+    /// Without the bytes that came.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FrameDecoder")
+            .field("maximum", &self.maximum)
+            .field("position", &self.position)
+            .field("buffered", &self.buffered().len())
+            .finish_non_exhaustive()
+    }
+}
+
 impl FrameDecoder {
     /// A decoder that refuses payloads over `maximum` bytes.
+    #[must_use]
     pub fn new(maximum: u32) -> Self {
         Self { buffer: Vec::new(), start: 0, end: 0, maximum, expected: 0, position: 0 }
     }
 
     /// The largest payload accepted, in bytes.
+    #[must_use]
     pub fn maximum(&self) -> u32 {
         self.maximum
     }
@@ -71,11 +91,13 @@ impl FrameDecoder {
     }
 
     /// The bytes that came and belong to no frame taken yet.
+    #[must_use]
     pub fn buffered(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
     }
 
     /// Where [`buffered`](Self::buffered) begins in the stream: the bytes of all frames taken so far.
+    #[must_use]
     pub fn position(&self) -> u64 {
         self.position
     }
@@ -151,7 +173,7 @@ impl FrameDecoder {
     ///
     /// # Errors
     /// [`FrameViolation`]: the announced length is over the maximum. The stream cannot be used any more, every later
-    /// call says the same.
+    /// call returns this error again.
     pub fn header(&self) -> Result<Option<Header>> {
         match Header::at_front(self.buffered()) {
             Some(header) if header.length > self.maximum => {
@@ -170,6 +192,7 @@ impl FrameDecoder {
     }
 
     /// Whether some bytes of a frame are there, but not all.
+    #[must_use]
     pub fn is_inside_frame(&self) -> bool {
         self.start != self.end && !matches!(self.has_frame(), Ok(true))
     }
@@ -204,7 +227,7 @@ impl FrameDecoder {
 /// The error for an end of file inside a frame.
 #[cold]
 pub(in crate::stream) fn end_inside_frame() -> Error {
-    Error::new(ErrorKind::PeerGone, "the peer closed the socket inside a frame")
+    Error::new(ErrorKind::PeerGone, "the peer closed the socket in the middle of a frame")
 }
 
 #[cfg(test)]

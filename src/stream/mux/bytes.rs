@@ -13,7 +13,6 @@ pub struct ByteWriter {
 }
 
 /// Reads bytes from a channel, whatever messages they came in.
-#[derive(Debug)]
 pub struct ByteReader {
     receiver: ChannelReceiver,
     deadline: Deadline,
@@ -21,8 +20,20 @@ pub struct ByteReader {
     at: usize,
 }
 
+impl std::fmt::Debug for ByteReader {
+    /// Without the bytes of the message that is being read.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ByteReader")
+            .field("receiver", &self.receiver)
+            .field("deadline", &self.deadline)
+            .field("unread", &(self.message.len() - self.at))
+            .finish()
+    }
+}
+
 impl ChannelSender {
     /// This half as a byte stream; `deadline` holds for each write anew.
+    #[must_use]
     pub fn into_writer(self, deadline: impl Into<Deadline>) -> ByteWriter {
         ByteWriter { sender: self, deadline: deadline.into() }
     }
@@ -30,6 +41,7 @@ impl ChannelSender {
 
 impl ChannelReceiver {
     /// This half as a byte stream; `deadline` holds for each read anew. Empty messages are passed over.
+    #[must_use]
     pub fn into_reader(self, deadline: impl Into<Deadline>) -> ByteReader {
         ByteReader { receiver: self, deadline: deadline.into(), message: Vec::new(), at: 0 }
     }

@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// An open channel: one half to send, one to receive, each for a thread of its own.
 #[derive(Debug)]
+#[must_use = "a channel that is dropped is ended"]
 pub struct Channel {
     /// Sends messages.
     pub sender: ChannelSender,
@@ -46,6 +47,7 @@ pub struct ChannelSender {
 
 impl ChannelSender {
     /// The largest message that the peer takes, in bytes.
+    #[must_use]
     pub fn max_message(&self) -> usize {
         self.max_frame
     }
@@ -58,9 +60,9 @@ impl ChannelSender {
     pub fn send(&mut self, message: &[u8], deadline: impl Into<Deadline>) -> Result<()> {
         if message.len() > self.max_frame {
             return Err(Error::invalid(format!(
-                "a message has at most {} bytes, not {}",
-                self.max_frame,
-                message.len()
+                "a message of {} bytes is longer than the peer takes on this mux (limit {})",
+                message.len(),
+                self.max_frame
             )));
         }
         self.mux.0.send_data(self.key, &self.signal, message, &mut deadline.into())
@@ -74,7 +76,7 @@ impl ChannelSender {
         self.mux.0.lock().check(self.key)
     }
 
-    /// Ends this direction. What was sent before arrives before it.
+    /// Ends this direction. The peer receives what was sent before, and then the end.
     pub fn end(self) {}
 
     /// Gives the whole channel up, both directions.
@@ -126,7 +128,7 @@ impl ChannelReceiver {
         let mut inner = shared.lock();
         loop {
             let Some(slot) = inner.slots.get_mut(&self.key) else {
-                return Err(Error::new(ErrorKind::LocalShutdown, "this side has given the channel up"));
+                return Err(Error::new(ErrorKind::LocalShutdown, "this side gave the channel up"));
             };
             if let Some(old) = slot.queue.pop(message) {
                 inner.recycle(old);
@@ -140,7 +142,7 @@ impl ChannelReceiver {
                 return Ok(false);
             }
             inner.check(self.key)?;
-            inner = shared.wait(inner, &self.signal, &mut deadline)?;
+            inner = shared.wait(inner, &self.signal, &mut deadline, "the deadline passed before a message came")?;
         }
     }
 
@@ -153,7 +155,12 @@ impl ChannelReceiver {
         let mut inner = shared.lock();
         while !inner.slots.get(&self.key).is_some_and(|slot| slot.peer_ended) {
             inner.check(self.key)?;
-            inner = shared.wait(inner, &self.signal, &mut deadline)?;
+            inner = shared.wait(
+                inner,
+                &self.signal,
+                &mut deadline,
+                "the deadline passed before the peer ended its direction",
+            )?;
         }
         Ok(())
     }
@@ -191,7 +198,7 @@ fn reset(mux: &Owner, key: Key, reason: Reason) {
     let shared = &mux.0;
     let mut inner = shared.lock();
     inner.table.reset(key, reason);
-    inner.fail_channel(key, Error::new(ErrorKind::LocalShutdown, "this side has given the channel up"));
+    inner.fail_channel(key, Error::new(ErrorKind::LocalShutdown, "this side gave the channel up"));
     shared.nudge_leader(&inner);
     shared.flush_or_wake(&mut inner);
 }

@@ -3,11 +3,13 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use crate::error::{Error, ErrorKind};
 use crate::sys::foreign::Account;
 
 /// Descriptors that came with a message. What is not taken is closed soon, on a thread of its own, because
 /// closing a peer's file may block.
 #[derive(Debug)]
+#[doc(alias = "SCM_RIGHTS")]
 pub struct Attachments {
     fds: Vec<OwnedFd>,
     lost: bool,
@@ -20,17 +22,20 @@ impl Attachments {
     }
 
     /// How many descriptors are there.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.fds.len()
     }
 
     /// Whether no descriptor is there.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.fds.is_empty()
     }
 
     /// Whether the message had attachments that this process could not receive because its descriptor limit was reached. Then none is
     /// there, the message cannot be served, and the connection is as good as before.
+    #[must_use]
     pub fn lost(&self) -> bool {
         self.lost
     }
@@ -50,4 +55,11 @@ impl Drop for Attachments {
     fn drop(&mut self) {
         self.account.close(std::mem::take(&mut self.fds));
     }
+}
+
+/// The error while the closer of this process can take no more descriptors.
+#[cold]
+pub(super) fn exhausted() -> Error {
+    let what = "no descriptor is taken while so many closes of received ones hang in this process";
+    Error::new(ErrorKind::Refused, what)
 }

@@ -35,7 +35,7 @@ use crate::error::{Error, Result};
 use crate::stream::frame::header::Header;
 use crate::stream::frame::violation::FrameViolation;
 
-/// What one look at a socket brought.
+/// What one poll of a socket brought. A loop must do something in each case, so there will be no other.
 #[derive(Debug)]
 pub enum Step<'a> {
     /// A message, borrowed until the reader is used again.
@@ -54,6 +54,7 @@ pub struct NonBlockingReader {
 
 impl NonBlockingReader {
     /// A reader that refuses payloads over `maximum` bytes and takes no attachments.
+    #[must_use]
     pub fn new(maximum: u32) -> Self {
         Self { inbox: Inbox::new(maximum, DEFAULT_PATIENCE), poison: None }
     }
@@ -71,7 +72,7 @@ impl NonBlockingReader {
         self.inbox.max_frame()
     }
 
-    /// As [`FrameSocket::set_attachments`](super::FrameSocket::set_attachments).
+    /// As [`FrameSocket::set_attachments`](crate::stream::FrameSocket::set_attachments).
     ///
     /// # Errors
     /// As there.
@@ -79,10 +80,10 @@ impl NonBlockingReader {
         self.inbox.set_attachments(socket.as_fd(), allowed)
     }
 
-    /// Looks once: a message that is here already, or what one receive brings.
+    /// Polls the socket once: a message that is here already, or what one receive brings.
     ///
     /// # Errors
-    /// As [`FrameSocket::receive`](super::FrameSocket::receive), never a timeout. After an error the connection is over; every later
+    /// As [`FrameSocket::receive`](crate::stream::FrameSocket::receive), never a timeout. After an error the connection is over; every later
     /// call returns it again.
     pub fn read(&mut self, socket: impl AsFd) -> Result<Step<'_>> {
         if let Some(error) = &self.poison {
@@ -123,11 +124,13 @@ impl NonBlockingReader {
     }
 
     /// Whether another whole message is here already: the loop must come back without waiting for readiness.
+    #[must_use]
     pub fn holds_message(&mut self) -> bool {
         self.inbox.ready().unwrap_or(true)
     }
 
     /// When [`check`](Self::check) should be called at the latest: the deadline of the frame that has begun.
+    #[must_use]
     pub fn due(&mut self) -> Option<Instant> {
         self.inbox.frame_due()
     }
@@ -149,7 +152,6 @@ impl std::fmt::Debug for NonBlockingReader {
 }
 
 /// Frames on their way to a socket that may be full. It does not own the socket: pass the same one each time.
-#[derive(Debug)]
 pub struct BufferedWriter {
     waiting: Vec<u8>,
     at: usize,
@@ -158,8 +160,19 @@ pub struct BufferedWriter {
     progress: Progress,
 }
 
+impl std::fmt::Debug for BufferedWriter {
+    /// Without the bytes that wait.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BufferedWriter")
+            .field("backlog", &self.backlog())
+            .field("bound", &self.bound)
+            .finish_non_exhaustive()
+    }
+}
+
 impl BufferedWriter {
     /// A writer that keeps up to `bound` bytes for a peer that does not read.
+    #[must_use]
     pub fn new(bound: usize) -> Self {
         Self { waiting: Vec::new(), at: 0, bound, patience: DEFAULT_PATIENCE, progress: Progress::default() }
     }
@@ -178,6 +191,7 @@ impl BufferedWriter {
     }
 
     /// Bytes that wait for the socket.
+    #[must_use]
     pub fn backlog(&self) -> usize {
         self.waiting.len() - self.at
     }
@@ -190,12 +204,12 @@ impl BufferedWriter {
     /// [`ErrorKind::PeerGone`](crate::ErrorKind::PeerGone).
     pub fn push(&mut self, socket: impl AsFd, tag: u16, slices: &[&[u8]]) -> Result<()> {
         let length: usize = slices.iter().map(|slice| slice.len()).sum();
-        let header = u32::try_from(length).map_err(|_| Error::invalid("a payload has less than 4 GiB"))?;
+        let header = Header::of_payload(tag, length)?;
         if self.backlog() > 0 && self.backlog() + Header::SIZE + length > self.bound {
-            return Err(FrameViolation::Backlog { waiting: self.backlog() }.into());
+            return Err(FrameViolation::Backlog { waiting: self.backlog(), bound: self.bound }.into());
         }
         self.compact();
-        self.waiting.extend(Header { tag, length: header }.encode());
+        self.waiting.extend(header.encode());
         slices.iter().for_each(|slice| self.waiting.extend_from_slice(slice));
         self.flush(socket)
     }
@@ -216,7 +230,7 @@ impl BufferedWriter {
                     self.progress.stall();
                     return self.check();
                 }
-                Err(errno) => return Err(readiness::transfer_error("sending to a socket", errno)),
+                Err(errno) => return Err(readiness::transfer_error("cannot send to the socket", errno)),
             }
         }
         self.progress.finish();
@@ -225,6 +239,7 @@ impl BufferedWriter {
     }
 
     /// When [`check`](Self::check) should be called at the latest.
+    #[must_use]
     pub fn due(&self) -> Option<Instant> {
         self.progress.due(self.patience)
     }
