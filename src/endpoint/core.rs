@@ -1,14 +1,14 @@
 //! What every state of a connection carries.
 
-use crate::control::{Side, StateViolation, Stop, Transfer};
+use crate::control::{Expect, Side, StateViolation, Stop, Transfer};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::cancel::Cancel;
 use crate::sys::mapping::Mapping;
 use crate::window::Window;
 
-use super::Options;
 use super::handle::Shared;
+use super::options::Options;
 use super::stale::Stale;
 
 /// What is left of a call that was not over at once.
@@ -19,6 +19,23 @@ pub(super) enum Left {
     Answer,
     /// The answer is here and breaks the protocol.
     Broken(StateViolation),
+}
+
+/// How a call ended without a datagram.
+#[derive(Debug)]
+pub(crate) enum Halted {
+    /// The peer never saw it.
+    Unsent(Error),
+    /// The peer has it.
+    Unanswered(Error),
+}
+
+impl Halted {
+    /// Why, where it does not matter what the peer has.
+    pub(crate) fn into_error(self) -> Error {
+        let (Self::Unsent(error) | Self::Unanswered(error)) = self;
+        error
+    }
 }
 
 /// The connection itself. Dropping it shuts it down, unless the last word was said.
@@ -62,7 +79,7 @@ impl Core {
     }
 
     /// A call where nothing out of the ordinary happens: flips, and finds the answer before the clock has to be read. Otherwise
-    /// says what is left to do, for [`call_slowly`](Self::call_slowly).
+    /// says what is left to do, for [`finish_call`](Self::finish_call).
     #[inline(always)]
     pub(super) fn call_at_once(&mut self, length: u32) -> Result<u32, Left> {
         let mapping = &self.mapping;
@@ -83,16 +100,22 @@ impl Core {
         Ok(self.received)
     }
 
-    /// What is left of a call.
+    /// The rest of a call.
     #[cold]
     #[inline(never)]
-    pub(super) fn call_slowly(&mut self, length: u32, left: Left, deadline: Deadline) -> Result<u32> {
+    pub(super) fn finish_call(
+        &mut self,
+        length: u32,
+        left: Left,
+        expect: Expect,
+        deadline: Deadline,
+    ) -> Result<u32, Halted> {
         match left {
-            Left::Everything => self.flip(length)?,
+            Left::Everything => self.flip(length).map_err(Halted::Unsent)?,
             Left::Answer => {}
-            Left::Broken(violation) => return Err(self.fail(Stop::Violation(violation))),
+            Left::Broken(violation) => return Err(Halted::Unanswered(self.fail(Stop::Violation(violation)))),
         }
-        self.wait(deadline)
+        self.wait(expect, deadline).map_err(Halted::Unanswered)
     }
 
     /// Hands over control with a datagram of `length` bytes.
@@ -106,25 +129,17 @@ impl Core {
     }
 
     /// Waits for control; returns the length of the datagram that came with it.
-    pub(super) fn wait(&mut self, deadline: Deadline) -> Result<u32> {
-        let waited = self.transfer.wait(self.mapping.header(), deadline);
-        self.take(waited)
-    }
-
-    /// The same in the midst of a transfer.
-    pub(super) fn wait_busy(&mut self, deadline: Deadline) -> Result<u32> {
-        let waited = self.transfer.wait_busy(self.mapping.header(), deadline);
-        self.take(waited)
-    }
-
-    fn take(&mut self, waited: Result<(), Stop>) -> Result<u32> {
-        let mapping = &self.mapping;
-        let taken = waited.and_then(|()| {
-            let taken = self.transfer.take(mapping.header(), mapping.capacity());
-            taken.map_err(Stop::Violation)
-        });
+    pub(super) fn wait(&mut self, expect: Expect, deadline: Deadline) -> Result<u32> {
+        let (words, capacity) = (self.mapping.header(), self.mapping.capacity());
+        let waited = self.transfer.wait(words, expect, deadline);
+        let taken = waited.and_then(|()| self.transfer.take(words, capacity).map_err(Stop::Violation));
         self.received = taken.map_err(|stop| self.fail(stop))?;
         Ok(self.received)
+    }
+
+    /// Whether the state word says that no call can succeed any more.
+    pub(super) fn is_down(&self) -> bool {
+        self.transfer.is_down(self.mapping.header())
     }
 
     /// The rare reasons for which a flip does not happen. A raised death of the peer is not one: the wait finds out whether the

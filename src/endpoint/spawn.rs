@@ -37,7 +37,11 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use super::{Acceptor, Connector, Endpoint, Interrupted, Options, ShutdownHandle};
+use super::active::Endpoint;
+use super::connecting::{Acceptor, Connector};
+use super::handle::ShutdownHandle;
+use super::interrupted::Interrupted;
+use super::options::Options;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::{ChildProcess, Handover, InheritedFds};

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{layout, page_size};
+use super::layout::{self, page_size};
 use crate::error::{Error, Result};
 use crate::sys::memfd;
 

@@ -2,8 +2,9 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::WindowDescriptor;
-use super::receive::{Refusal, Seals, check};
+use super::allocator::WindowDescriptor;
+use super::receive::{Seals, check};
+use super::refusal::Refusal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::foreign;
 use crate::sys::mapping::Mapping;

@@ -32,11 +32,13 @@ mod allocator;
 mod layout;
 mod mapped;
 mod receive;
+mod refusal;
 pub(crate) mod seal_after_map;
 
 pub use allocator::{Allocator, WindowDescriptor};
 pub use layout::{HEADER_LEN, length_for_capacity};
 pub use mapped::Window;
-pub use receive::{Refusal, Seals};
+pub use receive::Seals;
+pub use refusal::Refusal;
 
 pub(crate) use layout::page_size;

@@ -6,7 +6,10 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::{Seals, Window, WindowDescriptor, page_size};
+use super::allocator::WindowDescriptor;
+use super::layout::page_size;
+use super::mapped::Window;
+use super::receive::Seals;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::{foreign, memfd};
 
