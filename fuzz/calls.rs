@@ -90,14 +90,14 @@ fn answers(bytes: &[u8], config: ClientConfig) {
         Ok(client) => client,
         Err(error) => return blame(&error),
     };
-    judge(client.call::<_, Vec<u8>>(1, &[1u8, 2, 3][..], PATIENCE));
+    validate(client.call::<_, Vec<u8>>(1, &[1u8, 2, 3][..], PATIENCE));
     if let Ok(stream) = client.stream(4, &3u8, PATIENCE) {
-        stream.for_each(judge);
+        stream.for_each(validate);
     }
-    judge(client.call::<_, u64>(2, &(1u64, 2u64), PATIENCE));
+    validate(client.call::<_, u64>(2, &(1u64, 2u64), PATIENCE));
 }
 
-fn judge<T>(called: Result<T, CallError>) {
+fn validate<T>(called: Result<T, CallError>) {
     if let Err(CallError::Failed(error)) = called {
         blame(&error);
     }

@@ -59,7 +59,7 @@ pub fn requests(data: &[u8]) {
     let maximum = if what & 2 == 0 { MAXIMUM } else { small };
     let server = Server::new(router(), ServerConfig::new().max_message(MAXIMUM).max_window(WINDOW));
     let handle = server.handle();
-    ended::judge_lines();
+    ended::validate_ends();
     let (ours, theirs) = UnixStream::pair().expect("a socket pair");
     std::thread::scope(|scope| {
         let serving = scope.spawn(|| server.serve_one(theirs));
@@ -106,16 +106,16 @@ pub fn answers(data: &[u8]) {
         let serving = scope.spawn(move || serve(FrameSocket::new(theirs), parts, &mut input));
         let config = ClientConfig::new().max_message(MAXIMUM).window(WINDOW);
         let client = Client::from_socket(ours, config).expect("the server greets");
-        judge(client.call::<_, Vec<u8>>(1, &[1u8, 2, 3][..], PATIENCE));
+        validate(client.call::<_, Vec<u8>>(1, &[1u8, 2, 3][..], PATIENCE));
         // In three parts if the server takes them.
-        judge(client.call::<_, Vec<u8>>(1, &[4u8; 9000][..], PATIENCE));
-        if let Some(stream) = judge(client.stream(4, &3u8, PATIENCE)) {
-            stream.take(8).for_each(|chunk| drop(judge(chunk)));
+        validate(client.call::<_, Vec<u8>>(1, &[4u8; 9000][..], PATIENCE));
+        if let Some(stream) = validate(client.stream(4, &3u8, PATIENCE)) {
+            stream.take(8).for_each(|chunk| drop(validate(chunk)));
         }
         // Too many parts.
-        judge(client.call::<_, Vec<u8>>(3, &[5u8; 40_000][..], PATIENCE));
-        judge(client.call_with_fds::<_, u64>(5, &7u64, &[std::io::stderr().as_fd()], PATIENCE));
-        judge(client.call::<_, u64>(2, &(1u64, 2u64), PATIENCE));
+        validate(client.call::<_, Vec<u8>>(3, &[5u8; 40_000][..], PATIENCE));
+        validate(client.call_with_fds::<_, u64>(5, &7u64, &[std::io::stderr().as_fd()], PATIENCE));
+        validate(client.call::<_, u64>(2, &(1u64, 2u64), PATIENCE));
         drop(client);
         serving.join().expect("the peer does not panic");
     });
@@ -170,7 +170,7 @@ fn library_is_at_rest() {
 }
 
 /// What the server answered; an error is what its messages, or their end, may lead to.
-fn judge<T>(called: Result<T, CallError>) -> Option<T> {
+fn validate<T>(called: Result<T, CallError>) -> Option<T> {
     let Err(CallError::Failed(error)) = &called else { return called.ok() };
     let blamed = matches!(
         error.kind(),

@@ -1,10 +1,10 @@
 //! Judges why a server gave up a client's channel, which only the events of the feature `tracing` tell.
 
 #[cfg(not(feature = "tracing"))]
-pub fn judge_lines() {}
+pub fn validate_ends() {}
 
 #[cfg(feature = "tracing")]
-pub use events::judge_lines;
+pub use events::validate_ends;
 
 #[cfg(feature = "tracing")]
 mod events {
@@ -16,16 +16,16 @@ mod events {
     use tracing::{Event, Metadata, Subscriber};
 
     /// From now on, a channel of a server in this process that ends for another reason than its client panics.
-    pub fn judge_lines() {
-        static JUDGING: Once = Once::new();
-        JUDGING.call_once(|| tracing::subscriber::set_global_default(Judge).expect("nobody else listens"));
+    pub fn validate_ends() {
+        static VALIDATING: Once = Once::new();
+        VALIDATING.call_once(|| tracing::subscriber::set_global_default(Validator).expect("nobody else listens"));
     }
 
     /// How the errors begin that a client's messages may lead to: violations, and its own deadline inside a transfer.
     const BLAMED: [&str; 3] =
         ["the peer broke the protocol", "the deadline passed", "the peer did not answer by the deadline"];
 
-    struct Judge;
+    struct Validator;
 
     #[derive(Default)]
     struct Text(String);
@@ -36,7 +36,7 @@ mod events {
         }
     }
 
-    impl Subscriber for Judge {
+    impl Subscriber for Validator {
         fn enabled(&self, metadata: &Metadata<'_>) -> bool {
             metadata.target().starts_with("flipcall::rpc")
         }

@@ -26,8 +26,8 @@ const FLAG_PARTS: u8 = 2;
 
 /// One end of a channel, in the hands of somebody who keeps no rule of its messages.
 pub struct Hostile {
-    /// Gone once the window was shut down, which is noticed when the pen is wanted next: so what a step finds is no matter of time.
-    pen: Option<Ours>,
+    /// Gone once the window was shut down, which is noticed when control is wanted next: so what a step finds is no matter of time.
+    control: Option<Ours>,
     is_over: bool,
     socket: UnixStream,
     /// Bytes that a first part and those after it have brought.
@@ -40,7 +40,7 @@ impl Hostile {
     pub fn new(endpoint: Endpoint, socket: UnixStream) -> Self {
         // A side that does not read now may never do so.
         socket.set_write_timeout(Some(STALL)).expect("it is not zero");
-        Self { pen: Some(Ours::Active(endpoint)), is_over: false, socket, brought: 0, owed: 0 }
+        Self { control: Some(Ours::Active(endpoint)), is_over: false, socket, brought: 0, owed: 0 }
     }
 
     /// Takes steps until the input or the channel has ended, and waits for what comes of the last.
@@ -48,7 +48,7 @@ impl Hostile {
         while !self.is_over && !input.is_empty() {
             self.step(input);
         }
-        self.pen = self.take_pen().map(Ours::Active);
+        self.control = self.take_control().map(Ours::Active);
     }
 
     fn step(&mut self, input: &mut Input<'_>) {
@@ -86,7 +86,7 @@ impl Hostile {
                 self.part(input, datagram);
             }
             5 => self.frame(input, step),
-            6 => self.beside(input, step),
+            6 => self.on_socket(input, step),
             _ => self.flip(&[CONTINUE.to_ne_bytes(), [0; 2]].concat()),
         }
     }
@@ -110,7 +110,7 @@ impl Hostile {
     }
 
     /// Everything else that can be done with the socket.
-    fn beside(&mut self, input: &mut Input<'_>, step: Step) {
+    fn on_socket(&mut self, input: &mut Input<'_>, step: Step) {
         let count = input.byte();
         if step.has(LITERAL) {
             return self.write(input.take(u32::from(count)));
@@ -131,28 +131,28 @@ impl Hostile {
         }
     }
 
-    /// Hands over the pen with a datagram.
+    /// Hands control over with a datagram.
     fn flip(&mut self, datagram: &[u8]) {
-        let Some(mut endpoint) = self.take_pen() else { return };
+        let Some(mut endpoint) = self.take_control() else { return };
         let datagram = &datagram[..datagram.len().min(CAPACITY as usize)];
-        let length = endpoint.write_datagram(datagram).expect("the pen is here");
+        let length = endpoint.write_datagram(datagram).expect("control is here");
         self.owed = 0;
-        self.pen = match endpoint.send_recv(length, AT_ONCE) {
+        self.control = match endpoint.send_recv(length, AT_ONCE) {
             Ok(_) => Some(Ours::Active(endpoint)),
             Err(Interrupted::TimedOut(waiting)) => Some(Ours::Waiting(waiting)),
             Err(Interrupted::Failed(error)) => was_shut_down(&error),
         };
     }
 
-    /// Waits for the pen: the other side gives it back, or shuts the window down, but it never keeps it.
-    fn take_pen(&mut self) -> Option<Endpoint> {
+    /// Waits for control: the other side gives it back, or shuts the window down, but it never keeps it.
+    fn take_control(&mut self) -> Option<Endpoint> {
         let taken = self.wait();
         self.is_over = taken.is_none();
         taken
     }
 
     fn wait(&mut self) -> Option<Endpoint> {
-        let waiting = match self.pen.take()? {
+        let waiting = match self.control.take()? {
             Ours::Active(endpoint) => return Some(endpoint),
             Ours::Waiting(waiting) => waiting,
         };
@@ -171,7 +171,7 @@ impl Hostile {
         match resumed {
             Ok((endpoint, _)) => Some(endpoint),
             Err(Interrupted::Failed(error)) => was_shut_down(&error),
-            Err(Interrupted::TimedOut(_)) => panic!("the peer kept the pen"),
+            Err(Interrupted::TimedOut(_)) => panic!("the peer kept control"),
         }
     }
 

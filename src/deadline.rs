@@ -37,11 +37,13 @@ impl Deadline {
 
     /// A deadline `duration` after the wait first turns slow. A duration that reaches past the end of the clock is
     /// [`Deadline::NEVER`]; zero lets a wait poll once and never sleep, and a typed call is then refused before it is sent.
+    #[must_use]
     pub const fn after(duration: Duration) -> Self {
         Self(Repr::After(duration))
     }
 
     /// A deadline at a point in time. One that is past already is as [`after`](Self::after) zero.
+    #[must_use]
     pub const fn at(instant: Instant) -> Self {
         Self(Repr::At(instant))
     }

@@ -6,11 +6,12 @@
 //! operating system error).
 //!
 //! ```
-//! use flipcall::{Blame, ErrorKind, window::Window};
+//! use flipcall::window::{Seals, Window};
+//! use flipcall::{Blame, ErrorKind};
 //!
 //! // A pipe is no packet window.
 //! let (reader, _writer) = std::io::pipe()?;
-//! let error = Window::receive(reader.into(), 0, 4096, Default::default()).unwrap_err();
+//! let error = Window::receive(reader.into(), 0, 4096, Seals::Strict).unwrap_err();
 //! assert_eq!(error.kind(), ErrorKind::Refused);
 //! assert_eq!(error.kind().blame(), Blame::Peer);
 //!
@@ -85,6 +86,7 @@ pub enum Blame {
 
 impl ErrorKind {
     /// Who caused errors of this kind.
+    #[must_use]
     pub fn blame(self) -> Blame {
         match self {
             Self::InvalidInput | Self::AnswerPending | Self::LocalShutdown => Blame::Us,
@@ -95,6 +97,7 @@ impl ErrorKind {
     }
 
     /// The name of the kind as the command line prints it, such as `peer-gone`.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::InvalidInput => "invalid-input",
@@ -159,6 +162,7 @@ impl Error {
     }
 
     /// What a program branches on.
+    #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
@@ -166,6 +170,7 @@ impl Error {
     /// Whether the connection that returned this error is gone for good. `false` means that only this call failed: a wrong
     /// argument, a deadline, an answer that is still outstanding. A deadline is fatal where the call that waits was given up, as `?`
     /// does with [`Interrupted`](crate::endpoint::Interrupted).
+    #[must_use]
     pub fn is_fatal(&self) -> bool {
         self.0.ended || !matches!(self.kind(), ErrorKind::InvalidInput | ErrorKind::AnswerPending | ErrorKind::Timeout)
     }

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::os::fd::AsFd;
 
 use flipcall::rpc::{self, codec};
-use flipcall::{Blame, Deadline, Error, ErrorKind, endpoint, stream, stream::mux, window};
+use flipcall::{Blame, Deadline, Error, ErrorKind, endpoint, process, stream, stream::mux, window};
 
 fn both<T: Send + Sync>() {}
 fn send<T: Send>() {}
@@ -19,6 +19,7 @@ macro_rules! send_sync_debug {
 #[test]
 fn every_type_can_be_sent_and_shared() {
     send_sync_debug!(Deadline, Error, ErrorKind, Blame);
+    send_sync_debug!(process::ChildProcess, process::InheritedFds);
     send_sync_debug!(window::Allocator, window::Window, window::WindowDescriptor, window::Refusal, window::Seals);
     send_sync_debug!(
         endpoint::Acceptor,
@@ -109,6 +110,9 @@ fn an_encoder_stays_on_its_thread_and_shows_itself() {
 #[test]
 fn what_holds_a_descriptor_lends_it() {
     has_descriptor::<rpc::CancelToken>();
+    has_descriptor::<process::ChildProcess>();
+    has_descriptor::<window::Allocator>();
+    has_descriptor::<window::WindowDescriptor<'_>>();
     has_descriptor::<stream::FrameSocket>();
     has_descriptor::<mux::Mux>();
     has_descriptor::<mux::PlainMux>();
@@ -129,4 +133,36 @@ fn errors_are_errors_of_the_standard_library() {
     is_error::<rpc::Status>();
     is_error::<codec::DecodeError>();
     send::<std::io::Error>();
+}
+
+/// A reader who knows gVisor's package finds what he looks for in the search of the documentation.
+#[test]
+fn every_name_of_gvisors_package_is_an_alias() {
+    let go = [
+        "Connect",
+        "Data",
+        "DataCap",
+        "Destroy",
+        "Init",
+        "NewEndpoint",
+        "NewReader",
+        "NewWriter",
+        "PacketWindowAllocator",
+        "PacketWindowDescriptor",
+        "PacketWindowLengthForDataCap",
+        "RecvFirst",
+        "SendLast",
+        "SendRecv",
+        "SendRecvFast",
+        "Shutdown",
+    ];
+    let mut sources = String::new();
+    for folder in ["src/endpoint", "src/window"] {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            sources.push_str(&std::fs::read_to_string(entry.unwrap().path()).unwrap());
+        }
+    }
+    for name in go {
+        assert!(sources.contains(&format!("doc(alias = \"{name}\")")), "{name} is no alias of anything");
+    }
 }

@@ -21,7 +21,7 @@ struct Lines;
 
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// The events since the last look.
+/// The events since the last time.
 fn told() -> Vec<String> {
     std::mem::take(&mut *LINES.lock().unwrap())
 }

@@ -32,6 +32,7 @@ pub struct Counters {
 
 impl Counters {
     /// Calls completed by a client, or received by a server: datagrams that came after the handshake's.
+    #[must_use]
     pub fn calls(&self) -> u64 {
         self.receives.saturating_sub(1)
     }

@@ -3,8 +3,10 @@
 use super::active::Endpoint;
 use super::core::Core;
 use super::greeting::{self, Greeting, LONGEST};
-use super::{Interrupted, Options, ShutdownHandle};
-use crate::control::{Counters, Side};
+use super::handle::ShutdownHandle;
+use super::interrupted::Interrupted;
+use super::options::Options;
+use crate::control::{Counters, Expect, Side};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::window::Window;
@@ -33,6 +35,8 @@ impl Connector {
     ///
     /// # Errors
     /// [`System`](crate::ErrorKind::System) if what the options have watched cannot be.
+    #[doc(alias = "NewEndpoint")]
+    #[doc(alias = "Init")]
     pub fn new(window: Window, options: Options) -> Result<Self> {
         Ok(Self { core: Core::new(window, Side::Client, options)?, greeted: false })
     }
@@ -42,6 +46,7 @@ impl Connector {
     /// # Errors
     /// At the deadline, [`Interrupted::TimedOut`] gives the client back and connecting can go on. Everything else is
     /// [`Interrupted::Failed`]: a shutdown by either side, a dead peer, or a handshake that breaks the protocol.
+    #[doc(alias = "Connect")]
     pub fn connect(mut self, deadline: impl Into<Deadline>) -> Result<Endpoint, Interrupted<Self>> {
         let mut deadline = deadline.into();
         let _ = deadline.resolve();
@@ -57,7 +62,7 @@ impl Connector {
             send(&mut self.core, offer)?;
             self.greeted = true;
         }
-        let length = self.core.wait(deadline)?;
+        let length = self.core.wait(Expect::Answer, deadline)?;
         let accepted = receive(&mut self.core, length)?;
         if accepted.names_unknown() || (accepted.park() && !offer.park()) {
             return Err(self.core.bad_handshake("it accepts an extension that was not offered"));
@@ -71,11 +76,13 @@ impl Connector {
     }
 
     /// A handle that ends the attempt from anywhere, and the connection later.
+    #[must_use]
     pub fn shutdown_handle(&self) -> ShutdownHandle {
         self.core.shared.handle()
     }
 
     /// What the endpoint did so far.
+    #[must_use]
     pub fn counters(&self) -> Counters {
         self.core.shared.counters.snapshot()
     }
@@ -86,6 +93,8 @@ impl Acceptor {
     ///
     /// # Errors
     /// [`System`](crate::ErrorKind::System) if what the options have watched cannot be.
+    #[doc(alias = "NewEndpoint")]
+    #[doc(alias = "Init")]
     pub fn new(window: Window, options: Options) -> Result<Self> {
         Ok(Self { core: Core::new(window, Side::Server, options)?, greeted: false })
     }
@@ -96,6 +105,7 @@ impl Acceptor {
     /// # Errors
     /// At the deadline, [`Interrupted::TimedOut`] gives the server back and waiting can go on. Everything else is
     /// [`Interrupted::Failed`]: a shutdown by either side, a dead peer, or a handshake that breaks the protocol.
+    #[doc(alias = "RecvFirst")]
     pub fn recv_first(mut self, deadline: impl Into<Deadline>) -> Result<(Endpoint, u32), Interrupted<Self>> {
         let mut deadline = deadline.into();
         let _ = deadline.resolve();
@@ -113,12 +123,12 @@ impl Acceptor {
 
     fn first_datagram(&mut self, deadline: Deadline) -> Result<u32> {
         self.shake_hands(deadline)?;
-        self.core.wait(deadline)
+        self.core.wait(Expect::Answer, deadline)
     }
 
     fn shake_hands(&mut self, deadline: Deadline) -> Result<()> {
         if !self.greeted {
-            let length = self.core.wait(deadline)?;
+            let length = self.core.wait(Expect::Answer, deadline)?;
             let offer = receive(&mut self.core, length)?;
             let park = self.core.extends && offer.park();
             send(&mut self.core, if park { Greeting::with_park() } else { Greeting::default() })?;
@@ -131,11 +141,13 @@ impl Acceptor {
     }
 
     /// A handle that ends the wait from anywhere, and the connection later.
+    #[must_use]
     pub fn shutdown_handle(&self) -> ShutdownHandle {
         self.core.shared.handle()
     }
 
     /// What the endpoint did so far.
+    #[must_use]
     pub fn counters(&self) -> Counters {
         self.core.shared.counters.snapshot()
     }
@@ -151,7 +163,7 @@ fn send(core: &mut Core, greeting: Greeting) -> Result<()> {
 /// Reads the handshake datagram that just came: one copy, which is then looked at.
 fn receive(core: &mut Core, length: u32) -> Result<Greeting, Error> {
     if length > LONGEST {
-        return Err(core.bad_handshake("over 4,096 bytes"));
+        return Err(core.bad_handshake("it has more than 4,096 bytes"));
     }
     let mut datagram = vec![0; length as usize];
     core.read(0, &mut datagram)?;

@@ -50,6 +50,7 @@ impl ShutdownHandle {
     /// that the peer has not taken yet is lost.
     ///
     /// Returns at once, whatever the peer does, and does not wait for the calls to return. Again is no error.
+    #[doc(alias = "Shutdown")]
     pub fn shut_down(&self) {
         if let Some(window) = self.window.upgrade() {
             shut_down(window.mapping().header(), &self.cancel, &self.counters);
@@ -57,11 +58,13 @@ impl ShutdownHandle {
     }
 
     /// Whether this side shut down, by whatever handle, or by dropping the endpoint.
+    #[must_use]
     pub fn is_shut_down(&self) -> bool {
         self.cancel.has(Cancel::Shutdown)
     }
 
     /// What the endpoint did so far.
+    #[must_use]
     pub fn counters(&self) -> Counters {
         self.counters.snapshot()
     }

@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use crate::control::{WaitPolicy, Watched};
 
-/// What an endpoint is told when it is made.
+/// What an endpoint is told when it is made, as a builder: each method takes the options and returns them changed.
 ///
 /// ```
 /// use flipcall::endpoint::{Options, WaitPolicy};
 /// let options = Options::new().policy(WaitPolicy::Spin).base_protocol();
+/// assert_eq!(options.get_policy(), WaitPolicy::Spin);
+/// assert!(options.is_base_protocol() && !options.keeps_stale_bytes() && !options.is_watching());
 /// ```
 #[derive(Debug, Default)]
+#[must_use]
 pub struct Options {
     pub(super) policy: WaitPolicy,
     pub(super) base_only: bool,
@@ -31,6 +34,12 @@ impl Options {
         self
     }
 
+    /// How the endpoint waits for the peer.
+    #[must_use]
+    pub fn get_policy(&self) -> WaitPolicy {
+        self.policy
+    }
+
     /// Offers and accepts no extension: the protocol is gVisor's, and every flip wakes the peer with a system call. Not needed for a
     /// peer that knows no extensions; the handshake finds that out.
     pub fn base_protocol(mut self) -> Self {
@@ -38,11 +47,23 @@ impl Options {
         self
     }
 
+    /// Whether the endpoint speaks the base protocol and nothing else.
+    #[must_use]
+    pub fn is_base_protocol(&self) -> bool {
+        self.base_only
+    }
+
     /// Leaves the bytes of our own earlier, longer datagrams in the window. By default they are zeroed, so that the peer finds in
     /// the window what this datagram says and nothing older; what was written beyond the length of this one is zeroed in any case.
     pub fn keep_stale_bytes(mut self) -> Self {
         self.keep_stale_bytes = true;
         self
+    }
+
+    /// Whether the endpoint leaves bytes of its own earlier datagrams in the window.
+    #[must_use]
+    pub fn keeps_stale_bytes(&self) -> bool {
+        self.keep_stale_bytes
     }
 
     /// Watches a socket whose other end only the peer holds: when that end is closed, however the peer ended,
@@ -63,5 +84,11 @@ impl Options {
     pub fn watch_process(mut self, pidfd: OwnedFd) -> Self {
         self.watched = Some(Watched::Process(pidfd));
         self
+    }
+
+    /// Whether a socket or a process is watched, so that the peer's death is noticed.
+    #[must_use]
+    pub fn is_watching(&self) -> bool {
+        self.watched.is_some()
     }
 }

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{layout, page_size};
+use super::layout::{self, page_size};
 use crate::error::{Error, Result};
 use crate::sys::memfd;
 
@@ -19,6 +19,7 @@ const DEFAULT_SIZE: u64 = 64 << 20;
 /// Windows are not taken back: a window's bytes must be zero when it is handed out, and the peer may keep its mapping for ever.
 /// When the windows are no longer needed, drop the allocator; each mapping keeps its pages until it is dropped as well.
 #[derive(Debug)]
+#[doc(alias = "PacketWindowAllocator")]
 pub struct Allocator {
     file: OwnedFd,
     size: u64,
@@ -28,6 +29,7 @@ pub struct Allocator {
 
 /// Where a window lies: a range of a file. gVisor's `PacketWindowDescriptor`.
 #[derive(Debug, Clone, Copy)]
+#[doc(alias = "PacketWindowDescriptor")]
 pub struct WindowDescriptor<'a> {
     fd: BorrowedFd<'a>,
     offset: u64,
@@ -51,7 +53,9 @@ impl Allocator {
     pub fn with_size(size: u64) -> Result<Self> {
         const LARGEST: u64 = 1 << 62;
         if size == 0 || size > LARGEST {
-            return Err(Error::invalid(format!("an allocator cannot have {size} bytes")));
+            return Err(Error::invalid(format!(
+                "an allocator of {size} bytes: it must have at least 1 and at most 2^62"
+            )));
         }
         let size = size.next_multiple_of(u64::from(page_size()));
         Ok(Self { file: memfd::create("flipcall", size)?, size, used: AtomicU64::new(0) })
@@ -71,7 +75,9 @@ impl Allocator {
         let take = |used: u64| used.checked_add(pages).filter(|&end| end <= self.size);
         let Ok(offset) = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) else {
             let left = self.size - self.used.load(Ordering::Relaxed);
-            return Err(Error::invalid(format!("a window of {pages} bytes does not fit the {left} that are left")));
+            return Err(Error::invalid(format!(
+                "a window of {pages} bytes does not fit: the allocator has {left} bytes left"
+            )));
         };
         if let Err(error) = memfd::reserve(self.file.as_fd(), offset, pages) {
             // The range can be had again, unless another thread has taken the next one meanwhile.
@@ -88,6 +94,18 @@ impl Allocator {
     }
 }
 
+impl AsFd for Allocator {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd()
+    }
+}
+
+impl AsFd for WindowDescriptor<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd
+    }
+}
+
 impl<'a> WindowDescriptor<'a> {
     /// A window that takes a whole file of `length` bytes.
     pub(super) fn whole(file: &'a OwnedFd, length: u32) -> Self {
@@ -95,21 +113,25 @@ impl<'a> WindowDescriptor<'a> {
     }
 
     /// The file, borrowed from the allocator.
+    #[must_use]
     pub fn fd(&self) -> BorrowedFd<'a> {
         self.fd
     }
 
     /// Bytes from the start of the file to the window, a multiple of the page size.
+    #[must_use]
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
     /// Bytes of the window, header included.
+    #[must_use]
     pub fn length(&self) -> u32 {
         self.length
     }
 
     /// Bytes that a datagram can have.
+    #[must_use]
     pub fn capacity(&self) -> u32 {
         self.length - layout::HEADER_LEN
     }

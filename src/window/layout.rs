@@ -1,6 +1,6 @@
 //! Sizes of windows and what makes a range of a file one.
 
-use super::Refusal;
+use super::refusal::Refusal;
 
 /// Bytes of the header that precedes the datagram in every window.
 pub const HEADER_LEN: u32 = crate::sys::mapping::HEADER_LEN;
@@ -14,6 +14,8 @@ pub const HEADER_LEN: u32 = crate::sys::mapping::HEADER_LEN;
 /// assert_eq!(length_for_capacity(4080), Some(4096));
 /// assert_eq!(length_for_capacity(u32::MAX), None);
 /// ```
+#[doc(alias = "PacketWindowLengthForDataCap")]
+#[must_use]
 pub const fn length_for_capacity(capacity: u32) -> Option<u32> {
     capacity.checked_add(HEADER_LEN)
 }

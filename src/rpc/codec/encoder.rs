@@ -1,6 +1,6 @@
 //! Writing values.
 
-/// Words that are collected before they go to the sink: a message that fits them goes there in one piece.
+/// Words that are collected before they go to the sink: a message that fits them goes there in one go.
 const STAGE_WORDS: usize = 8;
 /// [`STAGE_WORDS`] in bytes.
 const STAGE: usize = STAGE_WORDS * 8;

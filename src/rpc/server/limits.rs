@@ -20,7 +20,7 @@ const RESERVED: u64 = 128;
 /// A server needs up to two descriptors for each connection and each channel, and most systems start programs with a soft limit of 1,024.
 /// The limit is the whole process's, and every program that the process starts later inherits it, so the library does not change it
 /// unless asked. A program that uses `select` cannot have descriptors over 1,023: it should not call this, nor start such a program after
-/// it. Call it before [`Server::new`](super::Server::new), which looks at the limit once.
+/// it. Call it before [`Server::new`](super::Server::new), which reads the limit once.
 ///
 /// # Errors
 /// [`System`](crate::ErrorKind::System) if the kernel or the policy that this process runs under refuses the new limit. The old one holds
