@@ -62,7 +62,7 @@ impl ClientConfig {
     /// The size of the window that each channel asks for, in bytes. The server rounds it up to whole pages and may give less. More than
     /// 16 MiB counts as 16 MiB. 0: the channels are sockets without a window.
     pub fn window(mut self, bytes: u32) -> Self {
-        self.window = bytes.min(wire::MOST_WINDOW);
+        self.window = bytes.min(number::MOST_WINDOW);
         self
     }
 
