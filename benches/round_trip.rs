@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use flipcall::endpoint::{Endpoint, Inherited, Options, Spawned, WaitPolicy};
+use flipcall::process::InheritedFds;
 use flipcall::{Deadline, Error, ErrorKind};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -80,7 +81,10 @@ fn call(endpoint: &mut Endpoint, message: &[u8], answer: &mut [u8]) -> flipcall:
 fn serve(policy: &str) -> flipcall::Result<()> {
     pin(1);
     let policy = POLICIES.into_iter().find(|(name, _)| *name == policy).expect("the parent names a policy").1;
-    let server = Inherited::from_env()?.into_acceptor(Options::new().policy(policy).keep_stale_bytes())?;
+    #[allow(unsafe_code, reason = "nobody else can state that they belong to nobody")]
+    // SAFETY: what is inheritable in this process was left to it by its parent, and nothing owns it.
+    let inherited = unsafe { InheritedFds::claim() };
+    let server = Inherited::from_env(&inherited)?.into_acceptor(Options::new().policy(policy).keep_stale_bytes())?;
     let (mut endpoint, mut length) = server.recv_first(DEADLINE)?;
     let mut datagram = vec![0; WINDOW as usize];
     loop {

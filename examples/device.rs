@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use flipcall::process::InheritedFds;
 use flipcall::rpc::{CallError, Client, Context, Router, Server, Status, inherited_socket};
 
 flipcall::service! {
@@ -55,12 +56,15 @@ fn run_cpu(device: &DeviceClient, cpu: u32) -> Result<(), CallError> {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    if let Ok(socket) = inherited_socket() {
+    #[allow(unsafe_code, reason = "nobody else can state that they belong to nobody")]
+    // SAFETY: this is the start of `main`: nothing in this process owns an inheritable descriptor above 2.
+    let inherited = unsafe { InheritedFds::claim() };
+    if let Ok(socket) = inherited_socket(&inherited) {
         let mut router = Router::new();
         Arc::new(Model(std::array::from_fn(|_| AtomicU64::new(0)))).route(&mut router);
         return Ok(Server::new(router, Default::default()).serve_one(socket)?);
     }
-    let (client, mut process) = Client::spawn(Command::new(std::env::current_exe()?), Default::default())?;
+    let (client, mut process) = Client::spawn(Command::new(std::env::current_exe()?), Default::default(), PATIENCE)?;
     let device = DeviceClient::new(client);
     let begun = Instant::now();
     std::thread::scope(|scope| {
@@ -78,6 +82,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{accesses} register accesses, {} ns each", begun.elapsed().as_nanos() / u128::from(accesses));
     println!("{:?}", device.client().counters());
     drop(device);
-    process.wait()?;
+    process.wait(PATIENCE)?;
     Ok(())
 }

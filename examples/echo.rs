@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use flipcall::endpoint::{Inherited, Options, Spawned};
+use flipcall::process::InheritedFds;
 use flipcall::{Deadline, ErrorKind};
 
 /// Bytes of the window: a page, 4,080 bytes of datagram.
@@ -41,7 +42,10 @@ fn parent() -> flipcall::Result<()> {
 
 /// Sends every datagram back until the parent shuts the window down.
 fn echo() -> flipcall::Result<()> {
-    let server = Inherited::from_env()?.into_acceptor(Options::new())?;
+    #[allow(unsafe_code, reason = "nobody else can state that they belong to nobody")]
+    // SAFETY: what is inheritable in this process was left to it by its parent, and nothing owns it.
+    let inherited = unsafe { InheritedFds::claim() };
+    let server = Inherited::from_env(&inherited)?.into_acceptor(Options::new())?;
     let (mut endpoint, mut length) = server.recv_first(PATIENCE)?;
     let mut datagram = vec![0; WINDOW as usize];
     loop {

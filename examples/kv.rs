@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use flipcall::process::InheritedFds;
 use flipcall::rpc::{Client, Code, Context, Router, Server, Status, inherited_socket};
 
 flipcall::service! {
@@ -41,12 +42,16 @@ impl Store for InMemory {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    if let Ok(socket) = inherited_socket() {
+    #[allow(unsafe_code, reason = "nobody else can state that they belong to nobody")]
+    // SAFETY: this is the start of `main`: nothing in this process owns an inheritable descriptor above 2.
+    let inherited = unsafe { InheritedFds::claim() };
+    if let Ok(socket) = inherited_socket(&inherited) {
         let mut router = Router::new();
         Arc::new(InMemory::default()).route(&mut router);
         return Ok(Server::new(router, Default::default()).serve_one(socket)?);
     }
-    let (client, mut server) = Client::spawn(Command::new(std::env::current_exe()?), Default::default())?;
+    let (client, mut server) =
+        Client::spawn(Command::new(std::env::current_exe()?), Default::default(), Duration::from_secs(5))?;
     let store = StoreClient::new(client);
     let patience = Duration::from_secs(5);
     assert!(!store.set("answer", b"41", patience)?);
@@ -57,6 +62,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{error:#}");
     }
     drop(store);
-    server.wait()?;
+    server.wait(patience)?;
     Ok(())
 }

@@ -6,11 +6,12 @@
 //! operating system error).
 //!
 //! ```
-//! use flipcall::{Blame, ErrorKind, window::Window};
+//! use flipcall::window::{Seals, Window};
+//! use flipcall::{Blame, ErrorKind};
 //!
 //! // A pipe is no packet window.
 //! let (reader, _writer) = std::io::pipe()?;
-//! let error = Window::receive(reader.into(), 0, 4096, Default::default()).unwrap_err();
+//! let error = Window::receive(reader.into(), 0, 4096, Seals::Strict).unwrap_err();
 //! assert_eq!(error.kind(), ErrorKind::Refused);
 //! assert_eq!(error.kind().blame(), Blame::Peer);
 //!

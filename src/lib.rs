@@ -13,6 +13,7 @@
 //! | 2 | `control` (private) | who holds control: state table, flip and wait, wait policies |
 //! | 3 | [`endpoint`] | the typed connection: handshake, typestates, cursors, shutdown |
 //! | 1' | [`stream`] | bytes on a socket: frames, attached descriptors, a mux; knows nothing of windows |
+//! | 1' | [`process`] | child processes: what they inherit, and how they end |
 //! | 4 | [`rpc`] | typed calls: codec, channels, client pool, router, server |
 //! | – | [`error`], [`Deadline`] | what went wrong and whose fault it was; how long to wait |
 //!
@@ -30,6 +31,7 @@ mod sys;
 
 pub mod endpoint;
 pub mod error;
+pub mod process;
 pub mod rpc;
 pub mod stream;
 pub mod window;

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::os::fd::AsFd;
 
 use flipcall::rpc::{self, codec};
-use flipcall::{Blame, Deadline, Error, ErrorKind, endpoint, stream, stream::mux, window};
+use flipcall::{Blame, Deadline, Error, ErrorKind, endpoint, process, stream, stream::mux, window};
 
 fn both<T: Send + Sync>() {}
 fn send<T: Send>() {}
@@ -19,6 +19,7 @@ macro_rules! send_sync_debug {
 #[test]
 fn every_type_can_be_sent_and_shared() {
     send_sync_debug!(Deadline, Error, ErrorKind, Blame);
+    send_sync_debug!(process::ChildProcess, process::InheritedFds);
     send_sync_debug!(window::Allocator, window::Window, window::WindowDescriptor, window::Refusal, window::Seals);
     send_sync_debug!(
         endpoint::Acceptor,
@@ -109,6 +110,7 @@ fn an_encoder_stays_on_its_thread_and_shows_itself() {
 #[test]
 fn what_holds_a_descriptor_lends_it() {
     has_descriptor::<rpc::CancelToken>();
+    has_descriptor::<process::ChildProcess>();
     has_descriptor::<window::Allocator>();
     has_descriptor::<window::WindowDescriptor<'_>>();
     has_descriptor::<stream::FrameSocket>();

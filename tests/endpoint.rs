@@ -11,10 +11,10 @@ use std::sync::Barrier;
 use std::time::Duration;
 
 use attacker::account::Holdings;
-use attacker::raw::RawWindow;
+use attacker::raw::{self, RawWindow};
 use attacker::{AGES, PAGE, Role, Stage, alone, command};
 use flipcall::endpoint::{Connector, Endpoint, Options, Spawned};
-use flipcall::endpoint::{Finished, Inherited, take_descriptor};
+use flipcall::endpoint::{Finished, Inherited};
 use flipcall::{Error, ErrorKind};
 use page::{AT_ONCE, BASE, Page, failed, waiting};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
@@ -51,7 +51,7 @@ fn of_two_threads_that_take_a_descriptor_one_gets_it() {
         let taken = std::thread::scope(|scope| {
             let take = || {
                 start.wait();
-                take_descriptor(number)
+                raw::inherited().take(number)
             };
             [scope.spawn(take), scope.spawn(take)].map(|thread| thread.join().unwrap())
         });
@@ -71,7 +71,7 @@ fn of_two_threads_that_take_a_descriptor_one_gets_it() {
         drop(lost);
         assert_eq!(next.as_raw_fd(), number);
         fcntl_setfd(&next, FdFlags::empty()).unwrap();
-        assert_eq!(take_descriptor(number).unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(raw::inherited().take(number).unwrap_err().kind(), ErrorKind::InvalidInput);
         assert!(fcntl_getfd(&next).is_ok());
     }
 }
@@ -82,7 +82,7 @@ fn what_was_not_inherited_is_not_taken() {
     let file = std::fs::File::open("/dev/null").unwrap();
     // Ours, as the close-on-exec flag says; the standard streams; not open; no number of a descriptor.
     for number in [file.as_raw_fd(), 0, 1, 2, 990, -1, i32::MIN, i32::MAX] {
-        assert_eq!(take_descriptor(number).unwrap_err().kind(), ErrorKind::InvalidInput, "{number}");
+        assert_eq!(raw::inherited().take(number).unwrap_err().kind(), ErrorKind::InvalidInput, "{number}");
     }
     assert!(fcntl_getfd(&file).unwrap().contains(FdFlags::CLOEXEC), "it is as it was");
 }
@@ -93,7 +93,7 @@ fn takes_its_window_twice(stage: Stage) {
     let found = std::thread::scope(|scope| {
         let find = || {
             start.wait();
-            Inherited::from_env()
+            Inherited::from_env(&raw::inherited())
         };
         [scope.spawn(find), scope.spawn(find)].map(|thread| thread.join().expect("no panic"))
     });
@@ -134,14 +134,15 @@ fn of_two_threads_that_look_for_their_window_one_finds_it() {
 
 fn serves_when_told(stage: Stage) {
     if stage.control.listen().is_some() {
-        serve(Inherited::from_env().expect("a window"));
+        serve(Inherited::from_env(&raw::inherited()).expect("a window"));
     }
 }
 
 /// Answers the offer with something that is no handshake.
 fn breaks_the_handshake(stage: Stage) {
     let place = std::env::var("FLIPCALL_WINDOW").expect("a window");
-    let file = take_descriptor(place.split(',').next().unwrap().parse().expect("a number")).expect("inherited");
+    let file =
+        raw::inherited().take(place.split([',', ':']).next().unwrap().parse().expect("a number")).expect("inherited");
     let window = RawWindow::map(std::os::fd::AsFd::as_fd(&file), 0, PAGE as usize);
     assert!(window.await_state(1));
     window.flip(b"{}{}\n", 0);
@@ -192,7 +193,7 @@ fn a_child_that_failed_to_connect_fails_the_same_way_again() {
 fn a_child_that_does_not_end_is_killed_after_its_grace() {
     let _alone = alone();
     let (mut child, _control) = start("serves when told");
-    assert!(child.child().try_wait().unwrap().is_none(), "it waits to be told");
+    assert!(child.process().child().try_wait().unwrap().is_none(), "it waits to be told");
     let process = child.id();
     let status = child.finish(Duration::from_millis(30)).unwrap();
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGKILL));
@@ -251,7 +252,7 @@ fn a_last_datagram_that_cannot_go_out_ends_the_connection() {
     assert_eq!(kind(0, |_, endpoint| endpoint.shutdown_handle().shut_down()), ErrorKind::LocalShutdown);
     let too_long = last_fails(CAPACITY + 1, |_, _| {});
     assert_eq!(too_long.kind(), ErrorKind::InvalidInput);
-    assert!(too_long.to_string().contains("4081 bytes in a window for 4080"), "{too_long}");
+    assert!(too_long.to_string().contains("4081 bytes: the window has room for 4080"), "{too_long}");
     assert_eq!(kind(u32::MAX, |_, _| {}), ErrorKind::InvalidInput);
     // Poisoned before: what poisoned it, whatever the length and the word.
     let poisoned = last_fails(CAPACITY + 1, |page, endpoint| {

@@ -76,6 +76,6 @@ fn a_call_allocates_nothing() {
             assert_eq!((ours, theirs), (0, 0), "{name}");
         }
         drop(client);
-        assert!(child.wait().unwrap().success());
+        assert!(child.wait(PATIENCE).unwrap().success());
     }
 }

@@ -90,7 +90,7 @@ fn neither_end_of_a_call_shows_what_it_carried() {
         assert!(stream.next().is_none(), "{name}");
         hides(name, &stream);
         drop((stream, client));
-        let _ = child.wait();
+        let _ = child.wait(PATIENCE);
     }
 }
 

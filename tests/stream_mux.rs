@@ -199,7 +199,7 @@ fn a_buffered_writer_reports_its_backlog_and_keeps_its_bound() {
         }
     };
     let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<FrameViolation>());
-    assert_eq!(source, Some(&FrameViolation::Backlog { waiting: writer.backlog() }));
+    assert_eq!(source, Some(&FrameViolation::Backlog { waiting: writer.backlog(), bound: writer.bound() }));
     assert!((98_000..=100_000).contains(&writer.backlog()), "{}", writer.backlog());
     let mut reader = NonBlockingReader::new(1000);
     for expected in 0..sent {

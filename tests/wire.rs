@@ -6,7 +6,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use flipcall::endpoint::{Acceptor, Connector, Endpoint, Options, WaitPolicy};
-use flipcall::endpoint::{pass_descriptor, take_descriptor};
+use flipcall::process::{InheritedFds, pass_descriptor};
 use flipcall::window::{Seals, Window};
 use flipcall::{Deadline, Error, ErrorKind};
 use page::{AT_ONCE, BASE, OFFER, Page, failed, waiting};
@@ -233,7 +233,10 @@ impl Drop for Peer {
 fn the_peer_process() {
     let Ok(value) = std::env::var(PEER) else { return };
     let fields: Vec<u32> = value.split(',').map(|field| field.parse().unwrap()).collect();
-    let window = Window::receive(take_descriptor(fields[0] as i32).unwrap(), 0, WINDOW, Seals::Strict).unwrap();
+    #[allow(unsafe_code, reason = "nobody else can state that they belong to nobody")]
+    // SAFETY: what is inheritable in this process was left to it by its parent, and nothing owns it.
+    let inherited = unsafe { InheritedFds::claim() };
+    let window = Window::receive(inherited.take(fields[0] as i32).unwrap(), 0, WINDOW, Seals::Strict).unwrap();
     let options = Options::new().policy(WaitPolicy::Park);
     let options = if fields[1] == 1 { options.base_protocol() } else { options };
     let delay = Duration::from_millis(u64::from(fields[2]));

@@ -16,6 +16,7 @@ mod policy;
 mod state;
 #[cfg(test)]
 mod state_oracle;
+mod stop;
 mod transfer;
 mod wait;
 mod watchdog;
@@ -26,5 +27,6 @@ pub use state::StateViolation;
 
 pub(crate) use counters::CounterCells;
 pub(crate) use state::Side;
-pub(crate) use transfer::{Stop, Transfer, shut_down};
-pub(crate) use watchdog::{Watch, Watched};
+pub(crate) use stop::Stop;
+pub(crate) use transfer::{Expect, Transfer, shut_down};
+pub(crate) use watchdog::Watched;

@@ -7,8 +7,8 @@
 
 use std::sync::Arc;
 
-use super::transfer::{Stop, Transfer, shut_down};
-use super::{CounterCells, Side, WaitPolicy};
+use super::transfer::{Expect, Transfer, shut_down};
+use super::{CounterCells, Side, Stop, WaitPolicy};
 use crate::deadline::Deadline;
 use crate::sys::cancel::{Cancel, CancelWord};
 use crate::sys::sync::{HeaderWords, Ordering, explore, sleep, thread, wake_shared};
@@ -38,7 +38,7 @@ impl End {
 
     fn wait(&mut self) -> Result<u32, Stop> {
         if !self.transfer.spin_hot(&self.words) {
-            self.transfer.wait(&self.words, Deadline::NEVER)?;
+            self.transfer.wait(&self.words, Expect::Answer, Deadline::NEVER)?;
         }
         self.transfer.take(&self.words, CAPACITY).map_err(Stop::Violation)
     }

@@ -99,9 +99,11 @@ pub enum StateViolation {
 impl fmt::Display for StateViolation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::State(state) => write!(f, "the state word is {state:#x}, which it cannot be now"),
-            Self::Length { length, capacity } => write!(f, "a datagram of {length} bytes in a window for {capacity}"),
-            Self::Handshake(fault) => write!(f, "bad handshake: {fault}"),
+            Self::State(state) => write!(f, "invalid state word {state:#x}"),
+            Self::Length { length, capacity } => {
+                write!(f, "a datagram of {length} bytes: the window has room for {capacity}")
+            }
+            Self::Handshake(fault) => write!(f, "invalid handshake: {fault}"),
         }
     }
 }

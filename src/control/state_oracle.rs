@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::WaitPolicy;
 use super::state::{Control, SHUT_DOWN, Side, StateViolation, read};
-use super::transfer::{Stop, Transfer};
+use super::transfer::Transfer;
+use super::{Expect, Stop, WaitPolicy};
 use crate::deadline::Deadline;
 use crate::sys::cancel::{Cancel, CancelWord};
 use crate::sys::sync::{HeaderWords, Ordering};
@@ -93,7 +93,7 @@ impl Table {
     /// One poll of the word.
     fn wait(&mut self, side: Side) -> Result<u32, Stop> {
         let (words, transfer) = self.side(side);
-        transfer.wait(words, Deadline::after(Duration::ZERO))?;
+        transfer.wait(words, Expect::Answer, Deadline::after(Duration::ZERO))?;
         transfer.take(words, 0).map_err(Stop::Violation)
     }
 

@@ -39,48 +39,39 @@ use crossbeam_utils::CachePadded;
 use rustix::io::Errno;
 
 use super::adaptive::{Adaptive, HOT_SPINS};
+use super::counters::CounterCells;
 use super::pace::Pace;
-use super::state::{self, Side, StateViolation};
-use super::{CounterCells, WaitPolicy, Watch, Watched};
+use super::policy::WaitPolicy;
+use super::state::{self, Control, Side, StateViolation};
+use super::stop::Stop;
+use super::wait::{Waiter, control, parked_word};
+use super::watchdog::{Watch, Watched};
+use crate::deadline::Deadline;
 use crate::sys::cancel::{Cancel, CancelWord};
-use crate::sys::sync::{
-    AtomicU32, HeaderWords, Ordering, breath, fence_after_exchange, pause, prefetch_to_write, wake_shared,
-};
-
-/// Why a flip or a wait did not lead to control.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stop {
-    /// The deadline passed. The wait can be taken up again.
-    TimedOut,
-    /// This side shut down.
-    LocalShutdown,
-    /// The peer shut down.
-    PeerShutdown,
-    /// The peer died.
-    PeerGone,
-    /// The peer broke the protocol.
-    Violation(StateViolation),
-    /// The kernel refused to sleep.
-    System(Errno),
-}
+use crate::sys::sync::{HeaderWords, Ordering, breath, fence_after_exchange, pause, prefetch_to_write, wake_shared};
 
 /// One side's means of handing over and waiting. It owns no shared memory: the header words are passed to each call.
 #[derive(Debug)]
 pub(crate) struct Transfer {
-    pub(super) side: Side,
-    pub(super) policy: WaitPolicy,
+    waiter: Waiter,
     /// Spins of the next wait's fast path.
     pub(super) hot_spins: u32,
     pace: Pace,
-    /// Whether extension `park` was agreed on.
-    pub(super) park: bool,
-    pub(super) adaptive: Adaptive,
+    /// The memory of waits for answers.
+    answers: Adaptive,
     /// The memory of waits inside transfers. Boxed: calls do not touch it.
-    pub(super) busy: Box<Adaptive>,
-    pub(super) cancel: Arc<CancelWord>,
+    progress: Box<Adaptive>,
     /// Has the peer watched, where there is something to watch.
-    pub(super) watch: Option<Watch>,
-    pub(super) counters: Arc<CachePadded<CounterCells>>,
+    watch: Option<Watch>,
+}
+
+/// What a wait is for. How long the one takes says nothing of the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expect {
+    /// The answer to a call, which takes as long as it takes.
+    Answer,
+    /// The next step of a transfer: the other side is at work, and a sleep would cost more than what it does.
+    Progress,
 }
 
 impl Transfer {
@@ -90,35 +81,30 @@ impl Transfer {
         cancel: Arc<CancelWord>,
         counters: Arc<CachePadded<CounterCells>>,
     ) -> Self {
-        let hot_spins = if policy == WaitPolicy::Park { 0 } else { HOT_SPINS };
         Self {
-            side,
-            policy,
-            hot_spins,
+            waiter: Waiter { side, policy, park: false, cancel, counters },
+            hot_spins: if policy == WaitPolicy::Park { 0 } else { HOT_SPINS },
             pace: Pace::default(),
-            park: false,
-            adaptive: Adaptive::default(),
-            busy: Box::default(),
-            cancel,
+            answers: Adaptive::default(),
+            progress: Box::default(),
             watch: None,
-            counters,
         }
     }
 
     /// Raises the cancel word when what is `watched` dies.
     pub(crate) fn watch(&mut self, watched: Watched) -> Result<(), Errno> {
-        self.watch = Some(Watch::new(watched, &self.cancel)?);
+        self.watch = Some(Watch::new(watched, &self.waiter.cancel)?);
         Ok(())
     }
 
     /// From now on both sides say when they sleep, and wakes of a peer that is awake are left out.
     pub(crate) fn enable_park(&mut self) {
-        self.park = true;
+        self.waiter.park = true;
     }
 
     /// Whether wakes are elided.
     pub(crate) fn parks(&self) -> bool {
-        self.park
+        self.waiter.park
     }
 
     /// Hands control and a datagram of `length` bytes to the peer. The wake is elided if `park` was agreed on before. An error is the
@@ -126,24 +112,23 @@ impl Transfer {
     #[inline(always)]
     pub(crate) fn flip(&self, words: &HeaderWords, length: u32) -> Result<(), u32> {
         words.length.store(length, Ordering::Relaxed);
-        let (ours, theirs) = (self.side.active(), self.side.peer().active());
+        let (ours, theirs) = (self.waiter.side.active(), self.waiter.side.peer().active());
         words.state.compare_exchange(ours, theirs, Ordering::SeqCst, Ordering::Relaxed)?;
-        let awake = self.park && {
+        let awake = self.waiter.park && {
             fence_after_exchange(); // F2
-            self.parked_word(words, self.side.peer()).load(Ordering::SeqCst) == 0
+            parked_word(words, self.waiter.side.peer()).load(Ordering::SeqCst) == 0
         };
         if !awake {
             self.wake_peer(words);
         }
-        self.counters.flips.add(1);
-        self.counters.bytes_sent.add(u64::from(length));
+        self.waiter.counters.flips.add(1);
+        self.waiter.counters.bytes_sent.add(u64::from(length));
         Ok(())
     }
 
     /// Spins for as long as it takes no clock: whether control is ours.
     #[inline(always)]
     pub(crate) fn spin_hot(&mut self, words: &HeaderWords) -> bool {
-        let ours = self.side.active();
         if self.hot_spins > 0 {
             (0..self.pace.breaths()).for_each(|_| breath());
         }
@@ -152,7 +137,7 @@ impl Transfer {
             if far {
                 prefetch_to_write(&words.state);
             }
-            if words.state.load(Ordering::Acquire) == ours {
+            if matches!(control(words, self.waiter.side), Control::Ours) {
                 self.pace.answered(polls);
                 return true;
             }
@@ -169,8 +154,8 @@ impl Transfer {
         if length > capacity {
             return Err(StateViolation::Length { length, capacity });
         }
-        self.counters.receives.add(1);
-        self.counters.bytes_received.add(u64::from(length));
+        self.waiter.counters.receives.add(1);
+        self.waiter.counters.bytes_received.add(u64::from(length));
         Ok(length)
     }
 
@@ -178,29 +163,42 @@ impl Transfer {
     #[cold]
     #[inline(never)]
     fn wake_peer(&self, words: &HeaderWords) {
-        self.counters.wakes_sent.add(1);
+        self.waiter.counters.wakes_sent.add(1);
         if wake_shared(&words.state).is_err() {
-            self.counters.wakes_failed.fetch_add(1, Ordering::Relaxed);
+            self.waiter.counters.wakes_failed.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Why a flip failed that found `found` in the place of our own state.
     #[cold]
     pub(crate) fn refused_flip(&self, found: u32) -> Stop {
-        match (self.cancel.has(Cancel::Shutdown), state::refused_flip(found)) {
+        match (self.waiter.cancel.has(Cancel::Shutdown), state::refused_flip(found)) {
             (true, _) => Stop::LocalShutdown,
             (false, None) => Stop::PeerShutdown,
             (false, Some(violation)) => Stop::Violation(violation),
         }
     }
 
-    /// The word that says whether `side` sleeps.
-    #[inline(always)]
-    pub(super) fn parked_word<'a>(&self, words: &'a HeaderWords, side: Side) -> &'a AtomicU32 {
-        match side {
-            Side::Client => &words.client_parked,
-            Side::Server => &words.server_parked,
+    /// Waits until control is ours, as the policy says.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn wait(&mut self, words: &HeaderWords, expect: Expect, mut deadline: Deadline) -> Result<(), Stop> {
+        if let Some(watch) = &mut self.watch {
+            watch.renew().map_err(Stop::System)?;
         }
+        if expect == Expect::Progress {
+            return self.waiter.adapt(&mut self.progress, words, &mut deadline);
+        }
+        let result = self.waiter.wait(&mut self.answers, words, &mut deadline);
+        if self.waiter.policy == WaitPolicy::Adaptive {
+            self.hot_spins = if self.answers.is_settled() { HOT_SPINS } else { 0 };
+        }
+        result
+    }
+
+    /// Whether nobody will ever have control again, as far as the state word says.
+    pub(crate) fn is_down(&self, words: &HeaderWords) -> bool {
+        matches!(control(words, self.waiter.side), Control::Down | Control::Invalid(_))
     }
 }
 

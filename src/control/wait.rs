@@ -1,13 +1,17 @@
 //! The slow half of a wait: the answer was not there at once.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::WaitPolicy;
-use super::adaptive::HOT_SPINS;
-use super::state::{self, Control, StateViolation};
-use super::transfer::{Stop, Transfer};
+use crossbeam_utils::CachePadded;
+
+use super::adaptive::Adaptive;
+use super::counters::CounterCells;
+use super::policy::WaitPolicy;
+use super::state::{self, Control, Side, StateViolation};
+use super::stop::Stop;
 use crate::deadline::Deadline;
-use crate::sys::cancel::Cancel;
+use crate::sys::cancel::{Cancel, CancelWord};
 use crate::sys::sync::{self, AtomicU32, HeaderWords, Ordering, Slept, fence, pause, prefetch_to_write, yield_cpu};
 
 /// Spins between two polls of the clock and the cancel word, about 3 µs.
@@ -19,38 +23,45 @@ const STORM: u32 = 64;
 /// How long to sleep between two polls of the shared word during a wake storm: 2% of a core instead of 25 to 44%.
 const STORM_SLICE: Duration = Duration::from_millis(1);
 
-impl Transfer {
-    /// Waits until control is ours, as the policy says.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn wait(&mut self, words: &HeaderWords, mut deadline: Deadline) -> Result<(), Stop> {
-        if let Some(watch) = &mut self.watch {
-            watch.renew().map_err(Stop::System)?;
-        }
-        let result = match self.policy {
-            WaitPolicy::Spin => self.spin(words, &mut deadline),
-            WaitPolicy::Adaptive => self.adapt(words, &mut deadline),
-            WaitPolicy::Park => self.park(words, &mut deadline),
-        };
-        if self.policy == WaitPolicy::Adaptive {
-            self.hot_spins = if self.adaptive.is_settled() { HOT_SPINS } else { 0 };
-        }
-        result
-    }
+/// What a wait needs, whatever it is for.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub(super) side: Side,
+    pub(super) policy: WaitPolicy,
+    /// Whether extension `park` was agreed on.
+    pub(super) park: bool,
+    pub(super) cancel: Arc<CancelWord>,
+    pub(super) counters: Arc<CachePadded<CounterCells>>,
+}
 
-    /// A [`wait`](Self::wait) in the midst of a transfer, whose other side is at work: a sleep would cost more than what it does, so it
-    /// adapts whatever the policy; under `Spin` it yields as it learned to and never sleeps. What it learns is of such waits alone, and
-    /// has nothing to do with how long answers take.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn wait_busy(&mut self, words: &HeaderWords, mut deadline: Deadline) -> Result<(), Stop> {
-        if let Some(watch) = &mut self.watch {
-            watch.renew().map_err(Stop::System)?;
+/// Who has control, for `side`. Nowhere else the state word is read.
+#[inline(always)]
+pub(super) fn control(words: &HeaderWords, side: Side) -> Control {
+    state::read(words.state.load(Ordering::Acquire), side)
+}
+
+/// The word that says whether `side` sleeps.
+#[inline(always)]
+pub(super) fn parked_word(words: &HeaderWords, side: Side) -> &AtomicU32 {
+    match side {
+        Side::Client => &words.client_parked,
+        Side::Server => &words.server_parked,
+    }
+}
+
+impl Waiter {
+    /// Waits until control is ours, as the policy says. `learner` remembers waits of this kind.
+    pub(super) fn wait(
+        &self,
+        learner: &mut Adaptive,
+        words: &HeaderWords,
+        deadline: &mut Deadline,
+    ) -> Result<(), Stop> {
+        match self.policy {
+            WaitPolicy::Spin => self.spin(words, deadline),
+            WaitPolicy::Adaptive => self.adapt(learner, words, deadline),
+            WaitPolicy::Park => self.park(words, deadline),
         }
-        std::mem::swap(&mut self.adaptive, &mut self.busy);
-        let result = self.adapt(words, &mut deadline);
-        std::mem::swap(&mut self.adaptive, &mut self.busy);
-        result
     }
 
     /// Whether control is ours, or why it never will be. A local shutdown comes first, since its caller is waiting for it; an answer
@@ -60,7 +71,7 @@ impl Transfer {
     /// own shutdown is raised before the state is written, so it is loaded after it: the state then never looks like the peer's work.
     fn poll(&self, words: &HeaderWords) -> Result<bool, Stop> {
         let gone = self.cancel.has(Cancel::PeerGone);
-        let control = state::read(words.state.load(Ordering::Acquire), self.side);
+        let control = control(words, self.side);
         if self.cancel.has(Cancel::Shutdown) {
             return Err(Stop::LocalShutdown);
         }
@@ -75,10 +86,9 @@ impl Transfer {
 
     /// One batch of spins; whether the state word left `theirs`.
     fn spin_batch(&self, words: &HeaderWords) -> bool {
-        let theirs = self.side.peer().active();
         (0..SPIN_BATCH).any(|_| {
             prefetch_to_write(&words.state);
-            let changed = words.state.load(Ordering::Acquire) != theirs;
+            let changed = !matches!(control(words, self.side), Control::Theirs);
             if !changed {
                 pause();
             }
@@ -103,27 +113,34 @@ impl Transfer {
         Ok(())
     }
 
-    fn adapt(&mut self, words: &HeaderWords, deadline: &mut Deadline) -> Result<(), Stop> {
+    /// Spins, yields and sleeps as `learner` says. What a transfer waits for comes soon, so there it adapts whatever the policy; under `Spin`
+    /// it yields as it learned to and never sleeps.
+    pub(super) fn adapt(
+        &self,
+        learner: &mut Adaptive,
+        words: &HeaderWords,
+        deadline: &mut Deadline,
+    ) -> Result<(), Stop> {
         if self.poll(words)? {
             return Ok(());
         }
         // A yield may take long: the time counts from before it.
         deadline.resolve();
         let start = Instant::now();
-        let budget = self.adaptive.spin_budget();
+        let budget = learner.spin_budget();
         if let Some(budget) = budget {
             if self.spin_for(words, start, budget, deadline)? {
-                self.adaptive.spin_hit(start.elapsed());
+                learner.spin_hit(start.elapsed());
                 return Ok(());
             }
-            self.adaptive.spin_missed(budget);
+            learner.spin_missed(budget);
         }
-        if self.adaptive.yields() {
+        if learner.yields() {
             // Without a spin no time has passed since the start.
             let before = if budget.is_some() { Instant::now() } else { start };
             yield_cpu();
             let answered = self.poll(words)?;
-            self.adaptive.yielded(before.elapsed(), answered);
+            learner.yielded(before.elapsed(), answered);
             if answered {
                 self.counters.yield_hits.add(1);
                 return Ok(());
@@ -133,7 +150,7 @@ impl Transfer {
             WaitPolicy::Spin => self.spin(words, deadline)?,
             WaitPolicy::Adaptive | WaitPolicy::Park => self.park(words, deadline)?,
         }
-        self.adaptive.slept(start.elapsed(), budget.is_some());
+        learner.slept(start.elapsed(), budget.is_some());
         Ok(())
     }
 
@@ -163,7 +180,7 @@ impl Transfer {
 
     /// Sleeps until control is ours.
     fn park(&self, words: &HeaderWords, deadline: &mut Deadline) -> Result<(), Stop> {
-        let _parked = self.park.then(|| Parked::say(self.parked_word(words, self.side)));
+        let _parked = self.park.then(|| Parked::say(parked_word(words, self.side)));
         // W3 is this poll, and the kernel's comparison behind it.
         if self.poll(words)? {
             return Ok(());

@@ -1,12 +1,12 @@
 //! The connection while control is ours.
 
-use super::core::{Core, Left};
-use super::datagram::{DatagramReader, DatagramWriter};
-use super::{Interrupted, ShutdownHandle, Waiting};
-use crate::control::Counters;
+use super::core::{Core, Halted, Left};
+use super::finished::Finished;
+use super::handle::ShutdownHandle;
+use super::interrupted::Interrupted;
+use crate::control::{Counters, Expect};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys::sync::Ordering;
 
 /// A connected end of a window that holds control: it may read the datagram that came with it and write the next one.
 ///
@@ -38,21 +38,40 @@ impl Endpoint {
     #[doc(alias = "SendRecv")]
     #[doc(alias = "SendRecvFast")]
     pub fn send_recv(&mut self, length: u32, deadline: impl Into<Deadline>) -> Result<u32, Interrupted<Waiting>> {
-        let left = match &mut self.core {
-            Some(core) => match core.call_at_once(length) {
-                Ok(length) => return Ok(length),
-                Err(left) => left,
-            },
-            None => Left::Everything,
-        };
-        self.call_slowly(length, left, deadline.into())
+        match self.call_at_once(length) {
+            Ok(length) => Ok(length),
+            Err(left) => self.interrupted(length, left, deadline.into()),
+        }
     }
 
+    /// The rest of a call that moves the connection out of here if it misses its deadline.
     #[cold]
     #[inline(never)]
-    fn call_slowly(&mut self, length: u32, left: Left, deadline: Deadline) -> Result<u32, Interrupted<Waiting>> {
-        let Some(core) = &mut self.core else { return Err(Interrupted::Failed(self.absent())) };
-        core.call_slowly(length, left, deadline).map_err(|error| self.interrupted(error))
+    fn interrupted(&mut self, length: u32, left: Left, deadline: Deadline) -> Result<u32, Interrupted<Waiting>> {
+        let ended = self.finish_call(length, left, Expect::Answer, deadline);
+        ended.map_err(|halted| match (halted.into_error(), self.core.take()) {
+            (error, Some(core)) if error.kind() == ErrorKind::Timeout => Interrupted::TimedOut(Waiting { core }),
+            (error, core) => {
+                self.core = core;
+                Interrupted::Failed(error)
+            }
+        })
+    }
+
+    /// The part of a call that is all of it where nothing out of the ordinary happens.
+    #[inline(always)]
+    fn call_at_once(&mut self, length: u32) -> Result<u32, Left> {
+        match &mut self.core {
+            Some(core) => core.call_at_once(length),
+            None => Err(Left::Everything),
+        }
+    }
+
+    fn finish_call(&mut self, length: u32, left: Left, expect: Expect, deadline: Deadline) -> Result<u32, Halted> {
+        match &mut self.core {
+            Some(core) => core.finish_call(length, left, expect, deadline),
+            None => Err(Halted::Unsent(self.absent())),
+        }
     }
 
     /// Why there is no connection here: a [`Waiting`] has it, or had it and was dropped.
@@ -61,17 +80,6 @@ impl Endpoint {
         match self.handle.is_shut_down() {
             true => Error::new(ErrorKind::LocalShutdown, "the connection was given up after a deadline"),
             false => Error::new(ErrorKind::AnswerPending, "the answer to an earlier call is still pending"),
-        }
-    }
-
-    #[cold]
-    fn interrupted(&mut self, error: Error) -> Interrupted<Waiting> {
-        match (error.kind(), self.core.take()) {
-            (ErrorKind::Timeout, Some(core)) => Interrupted::TimedOut(Waiting::new(core)),
-            (_, core) => {
-                self.core = core;
-                Interrupted::Failed(error)
-            }
         }
     }
 
@@ -94,34 +102,22 @@ impl Endpoint {
     /// stays here, and [`wait`](Self::wait) goes on. If it had to wait, the deadline is absolute after it.
     #[inline]
     pub(crate) fn call(&mut self, length: u32, deadline: &mut Deadline) -> Result<u32, Halted> {
-        let left = match &mut self.core {
-            Some(core) => match core.call_at_once(length) {
-                Ok(length) => return Ok(length),
-                Err(left) => left,
-            },
-            None => Left::Everything,
-        };
-        self.halted(length, left, deadline)
+        match self.call_at_once(length) {
+            Ok(length) => Ok(length),
+            Err(left) => self.call_slowly(length, left, deadline),
+        }
     }
 
     #[cold]
     #[inline(never)]
-    fn halted(&mut self, length: u32, left: Left, deadline: &mut Deadline) -> Result<u32, Halted> {
+    fn call_slowly(&mut self, length: u32, left: Left, deadline: &mut Deadline) -> Result<u32, Halted> {
         deadline.resolve();
-        let deadline = *deadline;
-        let Some(core) = &mut self.core else { return Err(Halted::Unsent(self.absent())) };
-        if let Left::Everything = left {
-            core.flip(length).map_err(Halted::Unsent)?;
-            return core.wait(deadline).map_err(Halted::Unanswered);
-        }
-        core.call_slowly(length, left, deadline).map_err(Halted::Unanswered)
+        self.finish_call(length, left, Expect::Answer, *deadline)
     }
 
     /// A [`call`](Self::call) in the midst of a transfer, where the peer is at work and gives control back soon.
     pub(crate) fn call_busy(&mut self, length: u32, deadline: Deadline) -> Result<u32, Halted> {
-        let Some(core) = &mut self.core else { return Err(Halted::Unsent(self.absent())) };
-        core.flip(length).map_err(Halted::Unsent)?;
-        core.wait_busy(deadline).map_err(Halted::Unanswered)
+        self.finish_call(length, Left::Everything, Expect::Progress, deadline)
     }
 
     /// The first half of a [`call`](Self::call): after it, only [`wait`](Self::wait) and a shutdown make sense.
@@ -136,7 +132,7 @@ impl Endpoint {
     /// wait goes on.
     pub(crate) fn wait(&mut self, deadline: Deadline) -> Result<u32> {
         match &mut self.core {
-            Some(core) => core.wait(deadline),
+            Some(core) => core.wait(Expect::Answer, deadline),
             None => Err(self.absent()),
         }
     }
@@ -149,8 +145,7 @@ impl Endpoint {
 
     /// Whether the peer has shut the window down.
     pub(crate) fn is_shut_down(&self) -> bool {
-        let shut_down = |core: &Core| core.mapping().header().state.load(Ordering::Acquire) > 1;
-        self.core.as_deref().is_none_or(shut_down)
+        self.core.as_ref().is_none_or(|core| core.is_down())
     }
 
     /// The most bytes a datagram can have.
@@ -202,19 +197,6 @@ impl Endpoint {
         Ok(bytes.len() as u32)
     }
 
-    /// A cursor over the received datagram. It is empty while an answer is pending.
-    #[doc(alias = "NewReader")]
-    #[must_use]
-    pub fn reader(&self) -> DatagramReader<'_> {
-        DatagramReader::new(self)
-    }
-
-    /// A cursor that writes the next datagram from its start.
-    #[doc(alias = "NewWriter")]
-    pub fn writer(&mut self) -> DatagramWriter<'_> {
-        DatagramWriter::new(self)
-    }
-
     /// Whether wakes of a peer that is awake are left out: both sides speak extension `park`.
     #[must_use]
     pub fn elides_wakes(&self) -> bool {
@@ -234,53 +216,50 @@ impl Endpoint {
     }
 }
 
-/// How a [`call`](Endpoint::call) ended without a datagram.
-#[derive(Debug)]
-pub(crate) enum Halted {
-    /// The peer never saw it.
-    Unsent(Error),
-    /// The peer has it.
-    Unanswered(Error),
-}
-
-impl Halted {
-    /// Why, where it does not matter what the peer has.
-    pub(crate) fn into_error(self) -> Error {
-        let (Self::Unsent(error) | Self::Unanswered(error)) = self;
-        error
-    }
-}
-
-/// A connection on which the last datagram was sent.
+/// A connection whose call timed out. Control is the peer's.
 ///
-/// Dropping it leaves the window as it is, so that the peer can still take that datagram.
+/// [`resume`](Self::resume) waits on; dropping it shuts the connection down. Either way an answer that comes then is never taken for that of a
+/// later call.
+///
+/// ```
+/// use flipcall::endpoint::{Endpoint, Interrupted};
+/// use flipcall::Error;
+/// use std::time::Duration;
+///
+/// /// Waits a little, says so, and waits on. The connection comes back with the answer.
+/// fn call(endpoint: &mut Endpoint, length: u32) -> Result<u32, Error> {
+///     match endpoint.send_recv(length, Duration::from_millis(100)) {
+///         Err(Interrupted::TimedOut(waiting)) => {
+///             eprintln!("no answer yet");
+///             let (back, length) = waiting.resume(Duration::from_secs(5))?;
+///             *endpoint = back;
+///             Ok(length)
+///         }
+///         done => Ok(done?),
+///     }
+/// }
+/// ```
 #[derive(Debug)]
-pub struct Finished {
+#[must_use = "dropping it shuts the connection down"]
+pub struct Waiting {
     core: Box<Core>,
 }
 
-impl Finished {
-    /// Waits until the peer is done: it shut down or answered. What it answered is not read; the connection is shut down then.
+impl Waiting {
+    /// Waits on for the answer: returns the connection and the length of the datagram in bytes.
     ///
     /// # Errors
-    /// [`Timeout`](ErrorKind::Timeout), after which it can be waited for again; a dead peer or a violation.
-    pub fn wait(&mut self, deadline: impl Into<Deadline>) -> Result<()> {
-        let ended = match self.core.check() {
-            Ok(()) => self.core.wait(deadline.into()).map(drop),
-            poisoned => poisoned,
-        };
-        match ended {
-            // A shutdown is the end that was waited for.
-            Err(error) if !matches!(error.kind(), ErrorKind::PeerShutdown | ErrorKind::LocalShutdown) => Err(error),
-            _ => {
-                self.shut_down();
-                Ok(())
-            }
+    /// As [`Endpoint::send_recv`].
+    pub fn resume(mut self, deadline: impl Into<Deadline>) -> Result<(Endpoint, u32), Interrupted<Self>> {
+        match self.core.wait(Expect::Answer, deadline.into()) {
+            Ok(length) => Ok((Endpoint::new(self.core), length)),
+            Err(error) => Err(Interrupted::by(error, self)),
         }
     }
 
-    /// Shuts the connection down. A last datagram that the peer has not taken yet is lost.
-    pub fn shut_down(&self) {
-        self.core.shared.shut_down();
+    /// A handle that ends the wait from anywhere.
+    #[must_use]
+    pub fn shutdown_handle(&self) -> ShutdownHandle {
+        self.core.shared.handle()
     }
 }

@@ -3,8 +3,10 @@
 use super::active::Endpoint;
 use super::core::Core;
 use super::greeting::{self, Greeting, LONGEST};
-use super::{Interrupted, Options, ShutdownHandle};
-use crate::control::{Counters, Side};
+use super::handle::ShutdownHandle;
+use super::interrupted::Interrupted;
+use super::options::Options;
+use crate::control::{Counters, Expect, Side};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::window::Window;
@@ -60,7 +62,7 @@ impl Connector {
             send(&mut self.core, offer)?;
             self.greeted = true;
         }
-        let length = self.core.wait(deadline)?;
+        let length = self.core.wait(Expect::Answer, deadline)?;
         let accepted = receive(&mut self.core, length)?;
         if accepted.names_unknown() || (accepted.park() && !offer.park()) {
             return Err(self.core.bad_handshake("it accepts an extension that was not offered"));
@@ -121,12 +123,12 @@ impl Acceptor {
 
     fn first_datagram(&mut self, deadline: Deadline) -> Result<u32> {
         self.shake_hands(deadline)?;
-        self.core.wait(deadline)
+        self.core.wait(Expect::Answer, deadline)
     }
 
     fn shake_hands(&mut self, deadline: Deadline) -> Result<()> {
         if !self.greeted {
-            let length = self.core.wait(deadline)?;
+            let length = self.core.wait(Expect::Answer, deadline)?;
             let offer = receive(&mut self.core, length)?;
             let park = self.core.extends && offer.park();
             send(&mut self.core, if park { Greeting::with_park() } else { Greeting::default() })?;
@@ -161,7 +163,7 @@ fn send(core: &mut Core, greeting: Greeting) -> Result<()> {
 /// Reads the handshake datagram that just came: one copy, which is then looked at.
 fn receive(core: &mut Core, length: u32) -> Result<Greeting, Error> {
     if length > LONGEST {
-        return Err(core.bad_handshake("over 4,096 bytes"));
+        return Err(core.bad_handshake("it has more than 4,096 bytes"));
     }
     let mut datagram = vec![0; length as usize];
     core.read(0, &mut datagram)?;

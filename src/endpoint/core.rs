@@ -1,14 +1,14 @@
 //! What every state of a connection carries.
 
-use crate::control::{Side, StateViolation, Stop, Transfer};
+use crate::control::{Expect, Side, StateViolation, Stop, Transfer};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::cancel::Cancel;
 use crate::sys::mapping::Mapping;
 use crate::window::Window;
 
-use super::Options;
 use super::handle::Shared;
+use super::options::Options;
 use super::stale::Stale;
 
 /// What is left of a call that was not over at once.
@@ -19,6 +19,23 @@ pub(super) enum Left {
     Answer,
     /// The answer is here and breaks the protocol.
     Broken(StateViolation),
+}
+
+/// How a call ended without a datagram.
+#[derive(Debug)]
+pub(crate) enum Halted {
+    /// The peer never saw it.
+    Unsent(Error),
+    /// The peer has it.
+    Unanswered(Error),
+}
+
+impl Halted {
+    /// Why, where it does not matter what the peer has.
+    pub(crate) fn into_error(self) -> Error {
+        let (Self::Unsent(error) | Self::Unanswered(error)) = self;
+        error
+    }
 }
 
 /// The connection itself. Dropping it shuts it down, unless the last word was said.
@@ -42,7 +59,7 @@ impl Core {
         let shared = Shared::new(window);
         let mut transfer = Transfer::new(side, options.policy, shared.cancel.clone(), shared.counters.clone());
         if let Some(watched) = options.watched {
-            transfer.watch(watched).map_err(|errno| Error::system("watching the peer", errno))?;
+            transfer.watch(watched).map_err(|errno| Error::system("cannot watch the peer", errno))?;
         }
         Ok(Box::new(Self {
             mapping: shared.window.mapping().clone(),
@@ -62,7 +79,7 @@ impl Core {
     }
 
     /// A call where nothing out of the ordinary happens: flips, and finds the answer before the clock has to be read. Otherwise
-    /// says what is left to do, for [`call_slowly`](Self::call_slowly).
+    /// says what is left to do, for [`finish_call`](Self::finish_call).
     #[inline(always)]
     pub(super) fn call_at_once(&mut self, length: u32) -> Result<u32, Left> {
         let mapping = &self.mapping;
@@ -83,16 +100,22 @@ impl Core {
         Ok(self.received)
     }
 
-    /// What is left of a call.
+    /// The rest of a call.
     #[cold]
     #[inline(never)]
-    pub(super) fn call_slowly(&mut self, length: u32, left: Left, deadline: Deadline) -> Result<u32> {
+    pub(super) fn finish_call(
+        &mut self,
+        length: u32,
+        left: Left,
+        expect: Expect,
+        deadline: Deadline,
+    ) -> Result<u32, Halted> {
         match left {
-            Left::Everything => self.flip(length)?,
+            Left::Everything => self.flip(length).map_err(Halted::Unsent)?,
             Left::Answer => {}
-            Left::Broken(violation) => return Err(self.fail(Stop::Violation(violation))),
+            Left::Broken(violation) => return Err(Halted::Unanswered(self.fail(Stop::Violation(violation)))),
         }
-        self.wait(deadline)
+        self.wait(expect, deadline).map_err(Halted::Unanswered)
     }
 
     /// Hands over control with a datagram of `length` bytes.
@@ -106,25 +129,17 @@ impl Core {
     }
 
     /// Waits for control; returns the length of the datagram that came with it.
-    pub(super) fn wait(&mut self, deadline: Deadline) -> Result<u32> {
-        let waited = self.transfer.wait(self.mapping.header(), deadline);
-        self.take(waited)
-    }
-
-    /// The same in the midst of a transfer.
-    pub(super) fn wait_busy(&mut self, deadline: Deadline) -> Result<u32> {
-        let waited = self.transfer.wait_busy(self.mapping.header(), deadline);
-        self.take(waited)
-    }
-
-    fn take(&mut self, waited: Result<(), Stop>) -> Result<u32> {
-        let mapping = &self.mapping;
-        let taken = waited.and_then(|()| {
-            let taken = self.transfer.take(mapping.header(), mapping.capacity());
-            taken.map_err(Stop::Violation)
-        });
+    pub(super) fn wait(&mut self, expect: Expect, deadline: Deadline) -> Result<u32> {
+        let (words, capacity) = (self.mapping.header(), self.mapping.capacity());
+        let waited = self.transfer.wait(words, expect, deadline);
+        let taken = waited.and_then(|()| self.transfer.take(words, capacity).map_err(Stop::Violation));
         self.received = taken.map_err(|stop| self.fail(stop))?;
         Ok(self.received)
+    }
+
+    /// Whether the state word says that no call can succeed any more.
+    pub(super) fn is_down(&self) -> bool {
+        self.transfer.is_down(self.mapping.header())
     }
 
     /// The rare reasons for which a flip does not happen. A raised death of the peer is not one: the wait finds out whether the
@@ -136,7 +151,7 @@ impl Core {
             return Err(self.fail(Stop::LocalShutdown));
         }
         if length > capacity {
-            return Err(Error::invalid(format!("a datagram of {length} bytes in a window for {capacity}")));
+            return Err(Error::invalid(format!("a datagram of {length} bytes: the window has room for {capacity}")));
         }
         Ok(())
     }
@@ -164,9 +179,9 @@ impl Core {
             Stop::TimedOut => return Error::new(ErrorKind::Timeout, "the peer did not answer by the deadline"),
             Stop::LocalShutdown => Error::new(ErrorKind::LocalShutdown, "the connection was shut down on this side"),
             Stop::PeerShutdown => Error::new(ErrorKind::PeerShutdown, "the peer shut the connection down"),
-            Stop::PeerGone => Error::new(ErrorKind::PeerGone, "the peer is gone"),
+            Stop::PeerGone => Error::new(ErrorKind::PeerGone, "the peer's process or its end of the socket is gone"),
             Stop::Violation(violation) => Error::caused(ErrorKind::Violation, "the peer broke the protocol", violation),
-            Stop::System(errno) => Error::system("waiting for the peer", errno),
+            Stop::System(errno) => Error::system("cannot wait for the peer", errno),
         };
         self.poison = Some(error.clone());
         self.received = 0;
@@ -187,7 +202,13 @@ impl Core {
     pub(super) fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<()> {
         if self.poison.is_some() || !self.mapping().write(offset, bytes) {
             self.check()?;
-            return Err(out_of_range("writing", bytes.len(), offset, "in a window for", self.mapping().capacity()));
+            return Err(out_of_range(
+                "write",
+                bytes.len(),
+                offset,
+                "the window has room for",
+                self.mapping().capacity(),
+            ));
         }
         // The write went through, so the end is within the window, whose length is a u32.
         self.stale.wrote(offset + bytes.len() as u32);
@@ -200,7 +221,7 @@ impl Core {
         let end = offset as usize + bytes.len();
         if end > self.received as usize || !self.mapping().read(offset, bytes) {
             self.check()?;
-            return Err(out_of_range("reading", bytes.len(), offset, "of a datagram of", self.received));
+            return Err(out_of_range("read", bytes.len(), offset, "the datagram has", self.received));
         }
         Ok(())
     }
@@ -208,7 +229,7 @@ impl Core {
 
 #[cold]
 fn out_of_range(what: &str, count: usize, offset: u32, place: &str, limit: u32) -> Error {
-    Error::invalid(format!("{what} {count} bytes at {offset} {place} {limit}"))
+    Error::invalid(format!("cannot {what} {count} bytes at offset {offset}: {place} {limit}"))
 }
 
 /// What a user can make sense of: errors carry connections, and end up in logs and panics.

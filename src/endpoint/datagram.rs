@@ -2,7 +2,22 @@
 
 use std::io;
 
-use super::Endpoint;
+use super::active::Endpoint;
+
+impl Endpoint {
+    /// A cursor over the received datagram. It is empty while an answer is pending.
+    #[doc(alias = "NewReader")]
+    #[must_use]
+    pub fn reader(&self) -> DatagramReader<'_> {
+        DatagramReader { endpoint: self, at: 0, end: self.received() }
+    }
+
+    /// A cursor that writes the next datagram from its start.
+    #[doc(alias = "NewWriter")]
+    pub fn writer(&mut self) -> DatagramWriter<'_> {
+        DatagramWriter { endpoint: self, at: 0 }
+    }
+}
 
 /// Reads the datagram that came with control, front to back, each byte once. gVisor's `DatagramReader`.
 #[derive(Debug)]
@@ -12,11 +27,7 @@ pub struct DatagramReader<'a> {
     end: u32,
 }
 
-impl<'a> DatagramReader<'a> {
-    pub(super) fn new(endpoint: &'a Endpoint) -> Self {
-        Self { endpoint, at: 0, end: endpoint.received() }
-    }
-
+impl DatagramReader<'_> {
     /// Bytes that were not read yet.
     #[must_use]
     pub fn remaining(&self) -> u32 {
@@ -61,11 +72,7 @@ pub struct DatagramWriter<'a> {
     at: u32,
 }
 
-impl<'a> DatagramWriter<'a> {
-    pub(super) fn new(endpoint: &'a mut Endpoint) -> Self {
-        Self { endpoint, at: 0 }
-    }
-
+impl DatagramWriter<'_> {
     /// Bytes written: the length to flip.
     #[must_use]
     pub fn written(&self) -> u32 {

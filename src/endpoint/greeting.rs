@@ -82,17 +82,17 @@ impl Greeting {
 
 pub(super) fn parse(datagram: &[u8]) -> std::result::Result<Greeting, &'static str> {
     if datagram.len() > LONGEST as usize {
-        return Err("over 4,096 bytes");
+        return Err("it has more than 4,096 bytes");
     }
-    let line = datagram.strip_suffix(b"\n").ok_or("no newline at the end")?;
-    let text = std::str::from_utf8(line).map_err(|_| "not UTF-8")?;
+    let line = datagram.strip_suffix(b"\n").ok_or("it does not end with a newline")?;
+    let text = std::str::from_utf8(line).map_err(|_| "it is not UTF-8")?;
     if !text.starts_with('{') || !text.ends_with('}') {
-        return Err("not an object and a newline");
+        return Err("it is not an object and a newline");
     }
     if depth(line) > DEEPEST {
-        return Err("nested deeper than 16");
+        return Err("it nests deeper than 16");
     }
-    let members: Members<'_> = serde_json::from_str(text).map_err(|_| "not a JSON object")?;
+    let members: Members<'_> = serde_json::from_str(text).map_err(|_| "it is not a JSON object")?;
     Ok(members.get(KEY).and_then(extensions).unwrap_or_default())
 }
 

@@ -1,8 +1,8 @@
 //! Inline datagrams: those of a cache line, moved without a branch on their length. For the layer of typed calls, whose layout they have.
 
-use super::Endpoint;
+use super::active::Endpoint;
 use super::core::Core;
-use crate::error::Result;
+use crate::error::{Error, Result};
 pub(crate) use crate::sys::inline::{INLINE_BYTES, INLINE_HEAD, INLINE_WORDS};
 
 /// The most bytes of such a datagram.
@@ -47,9 +47,9 @@ impl Core {
     }
 
     #[cold]
-    fn not_inline(&self, length: u32) -> crate::error::Error {
+    fn not_inline(&self, length: u32) -> Error {
         match self.check() {
-            Ok(()) => crate::error::Error::invalid(format!("{length} bytes are no inline datagram of this window")),
+            Ok(()) => Error::invalid(format!("a datagram of {length} bytes cannot be an inline one in this window")),
             Err(error) => error,
         }
     }

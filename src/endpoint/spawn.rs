@@ -15,41 +15,58 @@
 //! child.finish(std::time::Duration::from_secs(2))?;
 //! # Ok::<(), flipcall::Error>(())
 //! ```
+//!
+//! The child:
+//!
+//! ```no_run
+//! use flipcall::Deadline;
+//! use flipcall::endpoint::{Inherited, Options};
+//! use flipcall::process::InheritedFds;
+//!
+//! // SAFETY: this is the start of `main`: nothing in this process owns an inheritable descriptor above 2.
+//! let inherited = unsafe { InheritedFds::claim() };
+//! let acceptor = Inherited::from_env(&inherited)?.into_acceptor(Options::new())?;
+//! let (mut endpoint, length) = acceptor.recv_first(Deadline::NEVER)?;
+//! # let _ = (endpoint, length);
+//! # Ok::<(), flipcall::Error>(())
+//! ```
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::process::{Child, Command, ExitStatus};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::os::fd::OwnedFd;
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use rustix::process::{Pid, PidfdFlags};
 
-use super::{Acceptor, Connector, Endpoint, Interrupted, Options, ShutdownHandle};
+use super::active::Endpoint;
+use super::connecting::{Acceptor, Connector};
+use super::handle::ShutdownHandle;
+use super::interrupted::Interrupted;
+use super::options::Options;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys::spawn;
+use crate::process::{ChildProcess, Handover, InheritedFds};
 use crate::window::{Allocator, Seals, Window};
+use std::os::fd::AsFd;
 
-/// Names the variable that tells a child where its window is: `descriptor,offset,length,socket`.
+/// Names the variable that tells a child where its window is: `file,offset,length,socket`, the first and the last as a [`Handover`].
 const VARIABLE: &str = "FLIPCALL_WINDOW";
 /// How long a child that was dropped may take to end by itself before it is killed.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// A child process with a window of its own, and the parent's end of it.
 ///
-/// Dropping it shuts the window down, gives the child two seconds to end, then kills and reaps it.
+/// Dropping it shuts the window down, gives the child two seconds to end, then kills and reaps it. The child ends with this process, too,
+/// see [`ChildProcess`].
 #[derive(Debug)]
 pub struct Spawned {
-    child: Child,
-    pidfd: OwnedFd,
+    process: ChildProcess,
     client: Option<Connector>,
-    /// What a failed handshake left, for whoever tries again.
+    /// What a failed handshake left, for a caller that tries again.
     failed: Option<Error>,
     handle: ShutdownHandle,
     /// Closes with us, by which the child notices our death.
-    _socket: OwnedFd,
+    socket: Option<OwnedFd>,
+    detached: bool,
 }
 
 impl Spawned {
@@ -58,43 +75,24 @@ impl Spawned {
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) if `length` is 0; [`System`](ErrorKind::System) if the command cannot be started or
-    /// the system lacks memory or descriptors.
+    /// the system lacks memory, descriptors or threads.
     pub fn start(mut command: Command, length: u32, options: Options) -> Result<Self> {
         let allocator = Allocator::with_size(u64::from(length.max(1)))?;
         let descriptor = allocator.allocate(length)?;
         let window = Window::map(&descriptor)?;
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-                .map_err(|errno| Error::system("socketpair", errno))?;
-        let file = descriptor.fd().try_clone_to_owned().map_err(|error| Error::system("dup", error))?;
-        let (offset, length) = (descriptor.offset(), descriptor.length());
-        command.env(VARIABLE, format!("{},{offset},{length},{}", file.as_raw_fd(), theirs.as_raw_fd()));
-        spawn::inherit(&mut command, vec![Arc::new(file), Arc::new(theirs)]);
-        let mut child = command.spawn().map_err(|error| {
-            let program = command.get_program().display();
-            Error::system(format!("starting the child {program}"), error)
-        })?;
-        // The command holds the child's end of the socket, whose closing shows the child's death.
-        drop(command);
-        let connected = watch(&child).and_then(|(pidfd, watched)| {
-            let client = Connector::new(window, options.watch_process(watched))?;
-            Ok((pidfd, client))
-        });
-        match connected {
-            Ok((pidfd, client)) => Ok(Self {
-                handle: client.shutdown_handle(),
-                child,
-                pidfd,
-                client: Some(client),
-                failed: None,
-                _socket: ours,
-            }),
-            Err(error) => {
-                // The child is ours and not reaped yet, so neither call can hit another process.
-                let _ = child.kill().and_then(|()| child.wait());
-                Err(error)
-            }
-        }
+                .map_err(|errno| Error::system("cannot make a socket pair for a child", errno))?;
+        let file = Handover::new(&mut command, descriptor.fd())?;
+        let socket = Handover::new(&mut command, &theirs)?;
+        drop(theirs);
+        command.env(VARIABLE, format!("{file},{},{},{socket}", descriptor.offset(), descriptor.length()));
+        let process = ChildProcess::start(command)?;
+        let watched = process.as_fd().try_clone_to_owned();
+        let watched = watched.map_err(|error| Error::system("cannot duplicate the pidfd of a child", error))?;
+        let client = Connector::new(window, options.watch_process(watched))?;
+        let handle = client.shutdown_handle();
+        Ok(Self { process, client: Some(client), failed: None, handle, socket: Some(ours), detached: false })
     }
 
     /// Shakes hands with the child and returns the connection. It notices the child's death by its pidfd.
@@ -103,14 +101,21 @@ impl Spawned {
     /// [`Timeout`](ErrorKind::Timeout), after which it can be tried again; [`InvalidInput`](ErrorKind::InvalidInput) if it is
     /// connected already; otherwise as [`Connector::connect`], and again the same after a failure.
     pub fn connect(&mut self, deadline: impl Into<Deadline>) -> Result<Endpoint> {
-        let taken = || self.failed.clone().unwrap_or_else(|| Error::invalid("the child is connected already"));
+        let taken = || {
+            self.failed
+                .clone()
+                .unwrap_or_else(|| Error::invalid(format!("{} is connected already", self.process.program())))
+        };
         let client = self.client.take().ok_or_else(taken)?;
         client.connect(deadline).map_err(|interrupted| match interrupted {
             Interrupted::TimedOut(client) => {
                 self.client = Some(client);
-                Error::new(ErrorKind::Timeout, "the child did not shake hands by the deadline")
+                Error::new(
+                    ErrorKind::Timeout,
+                    format!("{} did not shake hands by the deadline", self.process.program()),
+                )
             }
-            Interrupted::Failed(error) => self.failed.insert(error).clone(),
+            Interrupted::Failed(error) => self.failed.insert(self.process.explain(error)).clone(),
         })
     }
 
@@ -119,60 +124,48 @@ impl Spawned {
         self.handle.clone()
     }
 
-    /// The process, for what the command piped.
-    pub fn child(&mut self) -> &mut Child {
-        &mut self.child
+    /// The number of the process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
-    /// The process.
-    pub fn id(&self) -> u32 {
-        self.child.id()
+    /// The process. To end it, [`finish`](Self::finish) asks first.
+    pub fn process(&mut self) -> &mut ChildProcess {
+        &mut self.process
     }
 
     /// Shuts the window down, waits for the child to end, kills it after `grace`, and reaps it.
     ///
     /// # Errors
-    /// [`System`](ErrorKind::System) if the process cannot be waited for, or not be killed, as one that changed its user. Such a process
-    /// stays.
+    /// As [`ChildProcess::finish`].
     pub fn finish(mut self, grace: Duration) -> Result<ExitStatus> {
-        self.reap(grace)
-    }
-
-    fn reap(&mut self, grace: Duration) -> Result<ExitStatus> {
         self.handle.shut_down();
-        if !self.ends_within(grace)? {
-            self.child.kill().map_err(|error| Error::system("killing the child", error))?;
-        }
-        self.child.wait().map_err(|error| Error::system("waiting for the child", error))
+        self.process.end(grace)
     }
 
-    fn ends_within(&self, grace: Duration) -> Result<bool> {
-        let until = Instant::now().checked_add(grace);
-        loop {
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            let left = left.and_then(|left| Timespec::try_from(left).ok());
-            match poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], left.as_ref()) {
-                Ok(ready) => return Ok(ready > 0),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(Error::system("waiting for the child", errno)),
-            }
-        }
+    /// Lets the child go on, however long this process lives. A connection that was made stays, and the child goes on watching for the end
+    /// of this process. See [`ChildProcess::detach`] for what it loses.
+    ///
+    /// # Errors
+    /// As [`ChildProcess::detach`]; the child ends then.
+    pub fn detach(mut self) -> Result<()> {
+        self.process.let_go()?;
+        self.detached = true;
+        // It closes when this process ends.
+        std::mem::forget(self.socket.take());
+        Ok(())
     }
 }
 
 impl Drop for Spawned {
     fn drop(&mut self) {
-        // After `finish` this finds the status that the standard library keeps of a reaped child.
-        let _ = self.reap(GRACE);
+        if self.detached {
+            return;
+        }
+        self.handle.shut_down();
+        // What is left then is up to the process's own drop. One that `finish` reaped is found ended.
+        let _ = self.process.end(GRACE);
     }
-}
-
-/// Two pidfds of a child that is not reaped yet: one to wait with, one for the watchdog.
-fn watch(child: &Child) -> Result<(OwnedFd, OwnedFd)> {
-    let system = |errno| Error::system("pidfd_open", errno);
-    let pidfd = rustix::process::pidfd_open(Pid::from_child(child), PidfdFlags::empty()).map_err(system)?;
-    let watched = pidfd.try_clone().map_err(|error| Error::system("dup", error))?;
-    Ok((pidfd, watched))
 }
 
 /// What a process that was started by [`Spawned`] inherited.
@@ -183,22 +176,24 @@ pub struct Inherited {
 }
 
 impl Inherited {
-    /// The window that the parent left for this process. It is found once; a second call fails.
+    /// The window that the parent left for this process, among the descriptors that it inherited. It is found once; a second call fails.
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) if this process was not started by [`Spawned`], or has taken its window already;
     /// [`Refused`](ErrorKind::Refused) if what the variable names is no window.
-    pub fn from_env() -> Result<Self> {
-        let value = std::env::var(VARIABLE)
-            .map_err(|_| Error::invalid("this process was not started with a window: FLIPCALL_WINDOW is not set"))?;
-        let malformed = || Error::invalid(format!("FLIPCALL_WINDOW is \"{value}\", not four numbers"));
+    pub fn from_env(inherited: &InheritedFds) -> Result<Self> {
+        let value = std::env::var(VARIABLE).map_err(|_| {
+            Error::invalid(format!("this process was not started with a window: {VARIABLE} is not set"))
+        })?;
+        let malformed =
+            || Error::invalid(format!("{VARIABLE} is \"{value}\", not a file, an offset, a length and a socket"));
         let fields: Vec<&str> = value.split(',').collect();
-        let [fd, offset, length, socket] = fields[..] else { return Err(malformed()) };
-        let fd: RawFd = fd.parse().map_err(|_| malformed())?;
+        let [file, offset, length, socket] = fields[..] else { return Err(malformed()) };
+        let file: Handover = file.parse().map_err(|()| malformed())?;
         let offset: u64 = offset.parse().map_err(|_| malformed())?;
         let length: u32 = length.parse().map_err(|_| malformed())?;
-        let socket: RawFd = socket.parse().map_err(|_| malformed())?;
-        let (file, socket) = (take_descriptor(fd)?, take_descriptor(socket)?);
+        let socket: Handover = socket.parse().map_err(|()| malformed())?;
+        let (file, socket) = (file.take(inherited)?, socket.take(inherited)?);
         Ok(Self { window: Window::receive(file, offset, length, Seals::Strict)?, socket })
     }
 
@@ -209,32 +204,4 @@ impl Inherited {
     pub fn into_acceptor(self, options: Options) -> Result<Acceptor> {
         Acceptor::new(self.window, options.watch_socket(self.socket))
     }
-}
-
-/// Makes every process that `command` starts inherit `fd`, under the number that is returned. In this process it stays close-on-exec.
-/// The command keeps a copy open until it is dropped.
-///
-/// # Errors
-/// [`System`](ErrorKind::System) if the descriptor cannot be duplicated.
-pub fn pass_descriptor(command: &mut Command, fd: impl AsFd) -> Result<RawFd> {
-    let copy = fd.as_fd().try_clone_to_owned().map_err(|error| Error::system("dup", error))?;
-    let number = copy.as_raw_fd();
-    spawn::inherit(command, vec![Arc::new(copy)]);
-    Ok(number)
-}
-
-/// Takes over a descriptor that this process was started with, such as one named on its command line. It becomes close-on-exec.
-///
-/// Naming it states that this process inherited it and that nothing else in it uses it: call this early, before anything else opens
-/// files, for numbers that whoever started the process chose.
-///
-/// # Errors
-/// [`InvalidInput`](ErrorKind::InvalidInput) if `number` is a standard stream, not open, taken before, or close-on-exec: then
-/// something in this process owns it.
-pub fn take_descriptor(number: RawFd) -> Result<OwnedFd> {
-    let taken = spawn::adopt(number);
-    taken.map_err(|_| {
-        let may = "it must be open, over 2, inheritable, and not taken before";
-        Error::invalid(format!("descriptor {number} was not inherited for this process to take: {may}"))
-    })
 }

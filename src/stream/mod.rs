@@ -6,7 +6,7 @@
 //!   and writes;
 //! - [`FrameSocket`]: blocking frames with deadlines and [`Attachments`] on a socket of this host, best on one that it makes itself
 //!   ([`connect`](FrameSocket::connect), [`pair`](FrameSocket::pair)); [`Listener`]: the socket file that such connections come from;
-//! - [`NonBlockingReader`], [`BufferedWriter`]: the same for an event loop with many sockets on one thread;
+//! - [`NonBlockingReader`], [`BufferedWriter`]: frames in an event loop with many sockets on one thread;
 //! - [`send_pipe`], [`send_with_fd`], [`receive_with_fd`]: messages with one descriptor, for sockets without frames;
 //! - [`mux`]: many channels over one socket, each with its own credit.
 //!

@@ -21,7 +21,7 @@ pub fn read_frame<'a>(reader: &mut impl Read, decoder: &'a mut FrameDecoder) -> 
             Ok(0) => return Ok(None),
             Ok(count) => decoder.filled(count),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Error::system("reading a frame", error)),
+            Err(error) => return Err(Error::system("cannot read a frame", error)),
         }
     }
     decoder.next_frame()
@@ -33,16 +33,15 @@ pub fn read_frame<'a>(reader: &mut impl Read, decoder: &'a mut FrameDecoder) -> 
 /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a payload of 4 GiB or more, [`ErrorKind::System`](crate::ErrorKind::System) if writing failed; part of the frame may have
 /// been written then.
 pub fn write_frame(writer: &mut impl Write, tag: u16, payload: &[u8]) -> Result<()> {
-    let length = u32::try_from(payload.len()).map_err(|_| Error::invalid("a payload has less than 4 GiB"))?;
-    let header = Header { tag, length }.encode();
+    let header = Header::of_payload(tag, payload.len())?.encode();
     let mut slices = [IoSlice::new(&header), IoSlice::new(payload)];
     let mut rest = &mut slices[..];
     while !rest.is_empty() {
         match writer.write_vectored(rest) {
-            Ok(0) => return Err(Error::system("writing a frame", io::ErrorKind::WriteZero)),
+            Ok(0) => return Err(Error::system("cannot write a frame", io::ErrorKind::WriteZero)),
             Ok(count) => IoSlice::advance_slices(&mut rest, count),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Error::system("writing a frame", error)),
+            Err(error) => return Err(Error::system("cannot write a frame", error)),
         }
         // An empty payload leaves an empty slice behind; `advance_slices` keeps it.
         if rest.iter().all(|slice| slice.is_empty()) {

@@ -35,8 +35,8 @@ pub(crate) fn seal_after_map(fd: &OwnedFd) -> Result<bool> {
         // The peer sealed it already, or has sealed it differently.
         Err(Errno::PERM) => rustix::fs::fcntl_get_seals(fd)
             .map(|seals| seals.contains(SealFlags::FUTURE_WRITE))
-            .map_err(|errno| Error::system("reading the seals of a memfd", errno)),
-        Err(errno) => Err(Error::system("sealing a memfd", errno)),
+            .map_err(|errno| Error::system("cannot read the seals of a memfd", errno)),
+        Err(errno) => Err(Error::system("cannot seal a memfd", errno)),
     }
 }
 
@@ -47,14 +47,18 @@ fn create_sealed(name: &str, size: u64, seals: SealFlags) -> Result<OwnedFd> {
         Err(Errno::INVAL) => rustix::fs::memfd_create(name, flags),
         result => result,
     };
-    let fd = fd.map_err(|errno| Error::system("memfd_create", errno))?;
+    let fd = fd.map_err(|errno| Error::system("cannot create a memfd", errno))?;
     // Past the limit the kernel does not only fail, it also sends SIGXFSZ, which kills.
     if rustix::process::getrlimit(Resource::Fsize).current.is_some_and(|limit| size > limit) {
-        return Err(Error::system("sizing a memfd", Errno::FBIG));
+        return Err(cannot_size(size, Errno::FBIG));
     }
-    rustix::fs::ftruncate(&fd, size).map_err(|errno| Error::system("sizing a memfd", errno))?;
-    rustix::fs::fcntl_add_seals(&fd, seals).map_err(|errno| Error::system("sealing a memfd", errno))?;
+    rustix::fs::ftruncate(&fd, size).map_err(|errno| cannot_size(size, errno))?;
+    rustix::fs::fcntl_add_seals(&fd, seals).map_err(|errno| Error::system("cannot seal a memfd", errno))?;
     Ok(fd)
+}
+
+fn cannot_size(size: u64, errno: Errno) -> Error {
+    Error::system(format!("cannot make a memfd of {size} bytes"), errno)
 }
 
 /// Where the kernel does not overcommit, touching a page of a sparse file for the first time can raise SIGBUS: there the range
@@ -64,17 +68,17 @@ pub(crate) fn reserve(fd: BorrowedFd<'_>, offset: u64, length: u64) -> Result<()
         return Ok(());
     }
     rustix::fs::fallocate(fd, FallocateFlags::empty(), offset, length)
-        .map_err(|errno| Error::system("reserving memory for a window", errno))
+        .map_err(|errno| Error::system(format!("cannot reserve {length} bytes of memory for a window"), errno))
 }
 
-/// Whether `vm.overcommit_memory` is 2. Where it is hidden it counts as not: then `fallocate` would most likely be denied as well. Who
-/// has no descriptor left to look with cannot know, and a wrong guess would end in SIGBUS: that is an error.
+/// Whether `vm.overcommit_memory` is 2. Where it is hidden it counts as not: then `fallocate` would most likely be denied as well. Without
+/// a descriptor that is left to read it with nobody can know, and a wrong guess would end in SIGBUS: that is an error.
 fn overcommit_is_strict() -> Result<bool> {
     match std::fs::read("/proc/sys/vm/overcommit_memory") {
         Ok(mode) => Ok(mode.trim_ascii() == b"2"),
         Err(error) => match Errno::from_io_error(&error) {
             Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => {
-                Err(Error::system("reading vm.overcommit_memory", error))
+                Err(Error::system("cannot read vm.overcommit_memory", error))
             }
             _ => Ok(false),
         },

@@ -15,19 +15,21 @@
 //! - [`poll`] waits for descriptors until a point in time
 //! - [`foreign`] closes descriptors that a peer sent, which may block
 //! - [`try_lock`] a lock that nobody waits for
-//! - [`spawn`] starts a child that inherits chosen descriptors
+//! - [`inherit`] descriptors that a child inherits under chosen numbers, and how it comes to own them
+//! - [`child`] what a child does between fork and exec
 
 pub(crate) mod bytes;
 pub(crate) mod cancel;
+pub(crate) mod child;
 pub(crate) mod foreign;
 pub(crate) mod fork;
+pub(crate) mod inherit;
 pub(crate) mod inline;
 pub(crate) mod lock;
 pub(crate) mod mapping;
 pub(crate) mod memfd;
 pub(crate) mod poll;
 pub(crate) mod socket;
-pub(crate) mod spawn;
 pub(crate) mod sync;
 pub(crate) mod thread;
 pub(crate) mod try_lock;

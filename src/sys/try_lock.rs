@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "a lock hands out what it guards")]
 
 use std::cell::UnsafeCell;
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,8 +14,10 @@ pub(crate) struct TryLock<T> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: a reference to the lock gives access to the value only through a guard, of which there is one at a time, so threads that
-// share the lock pass the value on and never share it.
+// SAFETY:
+// - a reference to the lock gives access to the value only through a guard, of which there is one at a time: threads that share the lock
+//   pass the value on;
+// - threads that share a guard share the value, and a guard can be shared only if the value can: it is an exclusive borrow of it.
 unsafe impl<T: Send> Sync for TryLock<T> {}
 
 impl<T> TryLock<T> {
@@ -22,7 +25,7 @@ impl<T> TryLock<T> {
     #[inline(always)]
     pub(crate) fn try_lock(&self) -> Option<Held<'_, T>> {
         let free = self.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok();
-        free.then(|| Held { lock: self })
+        free.then(|| Held { lock: self, _value: PhantomData })
     }
 }
 
@@ -30,6 +33,8 @@ impl<T> TryLock<T> {
 #[derive(Debug)]
 pub(crate) struct Held<'a, T> {
     lock: &'a TryLock<T>,
+    /// What a guard is: an exclusive borrow of the value, which two threads can share only if they can share the value.
+    _value: PhantomData<&'a mut T>,
 }
 
 impl<T> Deref for Held<'_, T> {
@@ -73,6 +78,22 @@ mod tests {
         *held += 1;
         drop(held);
         assert_eq!(*lock.try_lock().unwrap(), 1);
+    }
+
+    /// Both traits are there for a type that is `Sync`, and which of them is meant cannot be told then: it does not compile.
+    trait NotSync<Marker> {
+        fn holds() {}
+    }
+    impl<T: ?Sized> NotSync<()> for T {}
+    impl<T: ?Sized + Sync> NotSync<u8> for T {}
+
+    /// Two threads that share a guard would else share a value that no two threads may share, and lose updates of it.
+    #[test]
+    fn a_guard_can_be_shared_as_far_as_its_value_can() {
+        fn both<T: Send + Sync>() {}
+        both::<TryLock<std::cell::Cell<u32>>>();
+        both::<Held<'_, u32>>();
+        <Held<'_, std::cell::Cell<u32>> as NotSync<_>>::holds();
     }
 
     #[test]

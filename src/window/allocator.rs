@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{layout, page_size};
+use super::layout::{self, page_size};
 use crate::error::{Error, Result};
 use crate::sys::memfd;
 
@@ -53,7 +53,9 @@ impl Allocator {
     pub fn with_size(size: u64) -> Result<Self> {
         const LARGEST: u64 = 1 << 62;
         if size == 0 || size > LARGEST {
-            return Err(Error::invalid(format!("an allocator cannot have {size} bytes")));
+            return Err(Error::invalid(format!(
+                "an allocator of {size} bytes: it must have at least 1 and at most 2^62"
+            )));
         }
         let size = size.next_multiple_of(u64::from(page_size()));
         Ok(Self { file: memfd::create("flipcall", size)?, size, used: AtomicU64::new(0) })
@@ -73,7 +75,9 @@ impl Allocator {
         let take = |used: u64| used.checked_add(pages).filter(|&end| end <= self.size);
         let Ok(offset) = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) else {
             let left = self.size - self.used.load(Ordering::Relaxed);
-            return Err(Error::invalid(format!("a window of {pages} bytes does not fit the {left} that are left")));
+            return Err(Error::invalid(format!(
+                "a window of {pages} bytes does not fit: the allocator has {left} bytes left"
+            )));
         };
         if let Err(error) = memfd::reserve(self.file.as_fd(), offset, pages) {
             // The range can be had again, unless another thread has taken the next one meanwhile.

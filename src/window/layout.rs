@@ -1,6 +1,6 @@
 //! Sizes of windows and what makes a range of a file one.
 
-use super::Refusal;
+use super::refusal::Refusal;
 
 /// Bytes of the header that precedes the datagram in every window.
 pub const HEADER_LEN: u32 = crate::sys::mapping::HEADER_LEN;

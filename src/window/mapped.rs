@@ -2,8 +2,9 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::WindowDescriptor;
-use super::receive::{Refusal, Seals, check};
+use super::allocator::WindowDescriptor;
+use super::receive::{Seals, check};
+use super::refusal::Refusal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::foreign;
 use crate::sys::mapping::Mapping;
@@ -13,7 +14,6 @@ use crate::sys::memfd;
 ///
 /// It gives no access to its bytes: the peer can change them at any time, so they are copied in and out by the endpoint that holds
 /// control.
-#[derive(Debug)]
 pub struct Window {
     mapping: Mapping,
 }
@@ -25,7 +25,7 @@ impl Window {
     /// [`System`](ErrorKind::System) if the kernel refuses the mapping.
     pub fn map(descriptor: &WindowDescriptor<'_>) -> Result<Self> {
         let mapping = Mapping::new(descriptor.fd(), descriptor.offset(), descriptor.length());
-        Ok(Self { mapping: mapping.map_err(|error| Error::system("mapping a window", error))? })
+        Ok(Self { mapping: mapping.map_err(|error| cannot_map("a window", descriptor.length(), error))? })
     }
 
     /// Checks and maps a window that a peer sent: `length` bytes of `fd` from `offset`. The descriptor is closed in any case; the
@@ -44,7 +44,7 @@ impl Window {
         let mapping = Mapping::new(fd.as_fd(), offset, length).map_err(|error| match error.kind() {
             // The seal came after it was looked for.
             std::io::ErrorKind::PermissionDenied => refused(Refusal::WriteSealed("F_SEAL_FUTURE_WRITE")),
-            _ => Error::system("mapping a received window", error),
+            _ => cannot_map("a received window", length, error),
         });
         Ok(Self { mapping: mapping? })
     }
@@ -61,6 +61,17 @@ impl Window {
     }
 }
 
+fn cannot_map(what: &str, length: u32, error: std::io::Error) -> Error {
+    Error::system(format!("cannot map {what} of {length} bytes"), error)
+}
+
 fn refused(refusal: Refusal) -> Error {
     Error::caused(ErrorKind::Refused, "the peer's window is refused", refusal)
+}
+
+/// Its size, and no address: those of a process are no business of its logs.
+impl std::fmt::Debug for Window {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Window").field("capacity", &self.capacity()).finish_non_exhaustive()
+    }
 }

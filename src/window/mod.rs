@@ -1,8 +1,8 @@
 //! Packet windows: ranges of a shared-memory file that two processes map.
 //!
 //! An [`Allocator`] owns a sealed memfd and hands out [`WindowDescriptor`]s, which say where a window lies. A descriptor travels to the
-//! peer by whatever means: inheritance ([`pass_descriptor`](crate::endpoint::pass_descriptor) here,
-//! [`take_descriptor`](crate::endpoint::take_descriptor) in the child), or a Unix socket ([`stream`](crate::stream)); offset and length go
+//! peer by whatever means: inheritance ([`pass_descriptor`](crate::process::pass_descriptor) here,
+//! [`InheritedFds`](crate::process::InheritedFds) in the child), or a Unix socket ([`stream`](crate::stream)); offset and length go
 //! along as numbers. [`Spawned`](crate::endpoint::Spawned) does all of it for a child process. Each side turns it into a [`Window`], the mapping that an endpoint works on. Our
 //! own descriptors are mapped as they are, with [`Window::map`]; what a peer sent is checked first, with [`Window::receive`].
 //!
@@ -32,11 +32,13 @@ mod allocator;
 mod layout;
 mod mapped;
 mod receive;
+mod refusal;
 pub(crate) mod seal_after_map;
 
 pub use allocator::{Allocator, WindowDescriptor};
 pub use layout::{HEADER_LEN, length_for_capacity};
 pub use mapped::Window;
-pub use receive::{Refusal, Seals};
+pub use receive::Seals;
+pub use refusal::Refusal;
 
 pub(crate) use layout::page_size;

@@ -6,7 +6,10 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::{Seals, Window, WindowDescriptor, page_size};
+use super::allocator::WindowDescriptor;
+use super::layout::page_size;
+use super::mapped::Window;
+use super::receive::Seals;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::{foreign, memfd};
 
@@ -16,7 +19,7 @@ impl Window {
     pub(crate) fn create(length: u32) -> Result<(Self, OwnedFd, u32)> {
         let page = page_size();
         let length = length.max(1).checked_next_multiple_of(page);
-        let length = length.ok_or_else(|| Error::invalid("a window has less than 4 GiB"))?;
+        let length = length.ok_or_else(|| Error::invalid("a window must be shorter than 4 GiB"))?;
         let file = memfd::create_open("flipcall", u64::from(length))?;
         memfd::reserve(file.as_fd(), 0, u64::from(length))?;
         let window = Self::map(&WindowDescriptor::whole(&file, length))?;
@@ -26,7 +29,9 @@ impl Window {
     /// As [`receive`](Self::receive), for a file that a peer made with [`create`](Self::create): seals it right after mapping.
     pub(crate) fn receive_and_seal(fd: OwnedFd, offset: u64, length: u32) -> Result<Self> {
         // The copy is of a descriptor that `receive` refuses unless it is a memfd; nothing but dup touches it before.
-        let copy = fd.try_clone().map_err(|error| Error::system("dup", error))?;
+        let copy = fd
+            .try_clone()
+            .map_err(|error| Error::system("cannot duplicate the descriptor of a received window", error))?;
         match Self::receive(fd, offset, length, Seals::AfterMap) {
             Ok(window) => seal(&copy).map(|()| window),
             Err(error) => {
@@ -42,7 +47,10 @@ pub(crate) fn seal(file: &OwnedFd) -> Result<()> {
     if memfd::seal_after_map(file)? {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::Refused, "the peer sealed a window's file so that holes can still be punched into it"))
+    Err(Error::new(
+        ErrorKind::Refused,
+        "the peer sealed a window's file without F_SEAL_FUTURE_WRITE: holes can still be punched into it",
+    ))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use flipcall::endpoint::{pass_descriptor, take_descriptor};
+use flipcall::process::pass_descriptor;
 use flipcall::window::{Allocator, Window, WindowDescriptor};
 
 use control::Control;
@@ -56,7 +56,7 @@ pub fn play(roles: &[&[Role]]) {
     let (_, role) = roles.iter().copied().flatten().find(|(role, _)| *role == name).expect("a known role");
     let numbers = std::env::var(DESCRIPTORS).expect("descriptors are named");
     let mut fds =
-        numbers.split(',').map(|number| take_descriptor(number.parse().expect("a number")).expect("inherited"));
+        numbers.split(',').map(|number| raw::inherited().take(number.parse().expect("a number")).expect("inherited"));
     let control = Control::new(fds.next().expect("the control socket"));
     role(Stage { control, argument: std::env::var(ARGUMENT).unwrap_or_default(), fds: fds.collect() });
     std::process::exit(0);

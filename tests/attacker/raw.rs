@@ -6,6 +6,14 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use flipcall::process::InheritedFds;
+
+/// The right to what this process inherited.
+pub fn inherited() -> InheritedFds {
+    // SAFETY: what is inheritable in a process of the tests was left to it by its parent, or made to look so by a test that gave it up.
+    unsafe { InheritedFds::claim() }
+}
+
 /// A mapped window as its attacker sees it.
 pub struct RawWindow {
     base: *mut u8,

@@ -18,7 +18,7 @@ use std::cell::Cell;
 /// Not a test: the entry of the second process.
 #[test]
 fn second_process() {
-    attacker::play(&[roles::ROLES]);
+    attacker::play(&[roles::ROLES, roles::CHILDREN]);
 }
 
 /// What the threads of a role take to settle.

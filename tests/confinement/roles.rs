@@ -6,13 +6,13 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use flipcall::endpoint::Interrupted;
-use flipcall::endpoint::{Acceptor, Connector, Endpoint, Options};
-use flipcall::rpc::{Client, ClientConfig, Router, Server, WaitPolicy};
+use flipcall::endpoint::{Acceptor, Connector, Endpoint, Inherited, Options, Spawned};
+use flipcall::rpc::{Client, ClientConfig, Router, Server, WaitPolicy, inherited_socket};
 use flipcall::stream::mux::{Channel, Mux, MuxConfig, Role as MuxRole};
 use flipcall::window::{Seals, Window};
 
 use crate::Phases;
-use crate::attacker::{AGES, PAGE, Role, Stage};
+use crate::attacker::{AGES, PAGE, Role, Stage, command, raw};
 use crate::peers::{ADD, CALLED, ECHO, ENDS, GIVE, LARGE, SLEEP, SLOW, STREAM, UNASKED};
 
 pub const ROLES: &[Role] = &[
@@ -28,7 +28,13 @@ pub const ROLES: &[Role] = &[
     ("typed server that grows", typed_server),
     ("typed server with a path", typed_server_with_a_path),
     ("mux", mux),
+    ("spawner of a window", spawner_of_a_window),
+    ("spawner of a server", spawner_of_a_server),
 ];
+
+/// What the spawners start.
+pub const CHILDREN: &[Role] =
+    &[("child with a window", child_with_a_window), ("child with a server", child_with_a_server)];
 
 /// Calls in a row that are answered at once.
 const CALLS: u32 = 2000;
@@ -175,4 +181,44 @@ fn mux(mut stage: Stage) {
     echo(&mux, &sizes);
     phases.ends();
     drop(mux);
+}
+
+fn spawner_of_a_window(stage: Stage) {
+    let phases = Phases::begin(&stage.argument);
+    let (command, _control) = command("child with a window", "", &[]);
+    let mut child = Spawned::start(command, PAGE, Options::new()).expect("a child");
+    let mut endpoint = child.connect(AGES).expect("a server");
+    endpoint.send_recv(0, AGES).expect("an answer");
+    phases.called();
+    (0..CALLS).for_each(|_| assert_eq!(endpoint.send_recv(0, AGES).expect("an answer"), 0));
+    phases.ends();
+    drop(endpoint);
+    assert!(child.finish(AGES).expect("it ends").success());
+}
+
+fn child_with_a_window(_: Stage) {
+    let inherited = Inherited::from_env(&raw::inherited()).expect("a window");
+    let (mut endpoint, mut length) =
+        inherited.into_acceptor(Options::new()).expect("it is watched").recv_first(AGES).expect("a client");
+    while let Ok(next) = endpoint.send_recv(length, AGES) {
+        length = next;
+    }
+}
+
+fn spawner_of_a_server(stage: Stage) {
+    let phases = Phases::begin(&stage.argument);
+    let (command, _control) = command("child with a server", "", &[]);
+    let (client, mut child) = Client::spawn(command, ClientConfig::new(), AGES).expect("a child");
+    let add = || client.call::<_, u64>(ADD, &(1u64, 2u64), AGES);
+    assert_eq!(add().expect("an answer"), 3);
+    phases.called();
+    (0..CALLS).for_each(|_| assert_eq!(add().expect("an answer"), 3));
+    phases.ends();
+    drop(client);
+    assert!(child.wait(AGES).expect("it ends").success());
+}
+
+fn child_with_a_server(_: Stage) {
+    let socket = inherited_socket(&raw::inherited()).expect("a socket");
+    Server::new(crate::peers::router(), Default::default()).serve_one(socket).expect("a client that closes");
 }

@@ -26,7 +26,7 @@ const NOTICED: Duration = Duration::from_millis(100);
 fn serves_five_calls(stage: Stage) {
     stage.control.say(&thread_id().to_string());
     stage.control.expect("go");
-    let inherited = Inherited::from_env().expect("a window");
+    let inherited = Inherited::from_env(&crate::attacker::raw::inherited()).expect("a window");
     let server = inherited.into_acceptor(Options::new().policy(WaitPolicy::Park)).expect("a watchdog");
     let (mut endpoint, _) = server.recv_first(AGES).expect("a first call");
     for _ in 0..4 {

@@ -105,7 +105,7 @@ fn runs_out_of_descriptors(stage: Stage) {
         let window = Window::map(&allocator.allocate(PAGE)?)?;
         Ok((window, allocator))
     });
-    assert_eq!(failed, names(["memfd_create", "reading vm.overcommit_memory"]));
+    assert_eq!(failed, names(["cannot create a memfd", "cannot read vm.overcommit_memory"]));
 
     // A received descriptor was there before there was a limit.
     let arena = arena(1);
@@ -117,25 +117,32 @@ fn runs_out_of_descriptors(stage: Stage) {
         setrlimit(Resource::Nofile, few).expect("a limit can be lowered");
         Window::receive(file, 0, PAGE, Seals::Strict)
     });
-    assert_eq!(failed, names(["reading vm.overcommit_memory"]));
+    assert_eq!(failed, names(["cannot read vm.overcommit_memory"]));
 
     // The first endpoint that watches something makes the set of what is watched.
     let (window, options) = (next_window(&arena), Options::new().watch_socket(socket.into()));
     limit(Resource::Nofile, 3);
     let refused = Connector::new(window, options);
     setrlimit(Resource::Nofile, plenty).expect("back to what it was");
-    is_system(refused, "watching the peer", Errno::MFILE);
+    is_system(refused, "cannot watch the peer", Errno::MFILE);
 
     // Starting the child takes more than what comes after it, which can be refused all the same.
     let start = || Spawned::start(Command::new("true"), PAGE, Options::new());
     let failed = with_ever_more_descriptors(start);
-    let steps = ["memfd_create", "reading vm.overcommit_memory", "socketpair", "dup", "starting the child true"];
+    let steps = [
+        "cannot create a memfd",
+        "cannot read vm.overcommit_memory",
+        "cannot make a socket pair for a child",
+        "cannot duplicate a descriptor for a child",
+        "cannot make a pipe for a child",
+        "cannot start true",
+    ];
     assert_eq!(failed, names(steps));
     let before = Holdings::of("self");
     std::thread::scope(|scope| {
         scope.spawn(|| {
             deny(libc::SYS_pidfd_open, Errno::MFILE.raw_os_error());
-            is_system(start(), "pidfd_open", Errno::MFILE);
+            is_system(start(), "cannot watch true", Errno::MFILE);
         });
     });
     before.comes_back("a child that cannot be watched");
@@ -155,9 +162,13 @@ fn has_a_file_size_limit(stage: Stage) {
     limit(Resource::Core, 0);
     limit(Resource::Fsize, MOST);
     let before = Holdings::of("self");
-    is_system(Allocator::with_size(MOST + 1), "sizing a memfd", Errno::FBIG);
-    is_system(Allocator::new(), "sizing a memfd", Errno::FBIG);
-    is_system(Spawned::start(Command::new("true"), MOST as u32 + 1, Options::new()), "sizing a memfd", Errno::FBIG);
+    is_system(Allocator::with_size(MOST + 1), "cannot make a memfd of ", Errno::FBIG);
+    is_system(Allocator::new(), "cannot make a memfd of ", Errno::FBIG);
+    is_system(
+        Spawned::start(Command::new("true"), MOST as u32 + 1, Options::new()),
+        "cannot make a memfd of ",
+        Errno::FBIG,
+    );
     assert_eq!((Holdings::of("self"), children()), (before, 0));
     let allocator = Allocator::with_size(MOST).expect("as much as is allowed");
     allocator.allocate(MOST as u32).expect("all of it");
@@ -206,10 +217,10 @@ fn has_little_address_space(stage: Stage) {
     let before = Holdings::of("self");
     let allocator = Allocator::with_size(u64::from(LARGE)).expect("a sparse file");
     let descriptor = allocator.allocate(LARGE).expect("a range of it");
-    is_system(Window::map(&descriptor), "mapping a window", Errno::NOMEM);
+    is_system(Window::map(&descriptor), "cannot map a window of ", Errno::NOMEM);
     let file = descriptor.fd().try_clone_to_owned().expect("dup");
-    is_system(Window::receive(file, 0, LARGE, Seals::Strict), "mapping a received window", Errno::NOMEM);
-    is_system(Spawned::start(Command::new("true"), LARGE, Options::new()), "mapping a window", Errno::NOMEM);
+    is_system(Window::receive(file, 0, LARGE, Seals::Strict), "cannot map a received window of ", Errno::NOMEM);
+    is_system(Spawned::start(Command::new("true"), LARGE, Options::new()), "cannot map a window of ", Errno::NOMEM);
     drop(allocator);
     before.comes_back("windows that do not fit");
     assert_eq!(children(), 0);
@@ -265,10 +276,10 @@ fn does_not_overcommit(stage: Stage) {
             let refused = fallocate(&sparse, rustix::fs::FallocateFlags::empty(), 0, 1);
             assert_eq!(refused, Err(Errno::NOSPC), "the filter does not work");
             for _ in 0..100 {
-                is_system(allocator.allocate(PAGE), "reserving memory for a window", Errno::NOSPC);
-                is_system(received(), "reserving memory for a window", Errno::NOSPC);
+                is_system(allocator.allocate(PAGE), "cannot reserve ", Errno::NOSPC);
+                is_system(received(), "cannot reserve ", Errno::NOSPC);
             }
-            is_system(Spawned::start(Command::new("true"), PAGE, Options::new()), "reserving", Errno::NOSPC);
+            is_system(Spawned::start(Command::new("true"), PAGE, Options::new()), "cannot reserve ", Errno::NOSPC);
         });
     });
     before.comes_back("windows without memory");

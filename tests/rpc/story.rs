@@ -55,7 +55,7 @@ pub fn tell(mut after: impl FnMut(Step)) {
     after(Step::CalledAfterLate);
 
     child.kill().unwrap();
-    child.wait().unwrap();
+    child.wait(PATIENCE).unwrap();
     let error = next(1).unwrap_err();
     assert!(matches!(&error, CallError::Failed(error) if error.kind() == ErrorKind::PeerGone), "{error}");
     assert!(!client.is_alive());
@@ -78,5 +78,5 @@ fn without_room_for_a_window(mut after: impl FnMut(Step)) {
     assert_eq!(client.counters().fallbacks, 1);
     after(Step::FellBack);
     drop(client);
-    assert!(child.wait().unwrap().success());
+    assert!(child.wait(PATIENCE).unwrap().success());
 }

@@ -1,8 +1,8 @@
 //! Copies into and out of a window, against `memcpy` on the same kind of memory: what it costs that the peer may write meanwhile.
 
 #[expect(dead_code, reason = "the copies are all that is measured here")]
-#[path = "../src/sys/mod.rs"]
-mod sys;
+#[path = "../src/sys/shared_memory.rs"]
+mod shared_memory;
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use flipcall::Deadline;
 use flipcall::endpoint::{Acceptor, Connector, Endpoint, Interrupted, Options, Waiting};
 use flipcall::window::{Allocator, HEADER_LEN, Window};
-use sys::shared_memory::SharedMemory;
+use shared_memory::SharedMemory;
 
 /// From a cache line up to what no cache of one core holds twice.
 const SIZES: [u32; 6] = [48, 256, 1024, 4096, 65_536, 1 << 20];

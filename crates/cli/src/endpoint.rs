@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use flipcall::endpoint::{Acceptor, Connector, Endpoint, Options, WaitPolicy, take_descriptor};
+use flipcall::endpoint::{Acceptor, Connector, Endpoint, Options, WaitPolicy};
 use flipcall::window::{Seals, Window};
 use flipcall::{Deadline, ErrorKind};
 use rustix::fs::FileType;
 
 use crate::Outcome;
+use crate::sys::inherited;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -82,7 +83,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         pin(cpu)?;
     }
     let seals = if arguments.strict { Seals::Strict } else { Seals::Compatible };
-    let window = Window::receive(take_descriptor(arguments.fd)?, arguments.offset, arguments.length, seals)?;
+    let window = Window::receive(inherited().take(arguments.fd)?, arguments.offset, arguments.length, seals)?;
     let deadline = arguments.deadline_ms.map_or(Deadline::NEVER, |ms| Deadline::after(Duration::from_millis(ms)));
     match arguments.side {
         Side::Client => call(arguments, Connector::new(window, options(arguments)?)?, deadline),
@@ -96,7 +97,7 @@ fn options(arguments: &Arguments) -> Result<Options, Box<dyn std::error::Error>>
         options = options.base_protocol();
     }
     if let Some(number) = arguments.watch_fd {
-        let fd = take_descriptor(number)?;
+        let fd = inherited().take(number)?;
         options = match FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) {
             FileType::Socket => options.watch_socket(fd),
             _ => options.watch_process(fd),

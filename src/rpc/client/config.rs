@@ -1,7 +1,7 @@
 //! How a client is set up.
 
 use crate::endpoint::WaitPolicy;
-use crate::rpc::wire;
+use crate::rpc::message::number;
 
 /// Choices of a [`Client`](super::Client), as a builder: each method takes the configuration and returns it changed; `get_` in front of
 /// its name reads the choice.
@@ -28,8 +28,8 @@ pub struct ClientConfig {
 impl Default for ClientConfig {
     fn default() -> Self {
         Self {
-            maximum: wire::DEFAULT_MAXIMUM,
-            window: wire::DEFAULT_WINDOW,
+            maximum: number::DEFAULT_MAXIMUM,
+            window: number::DEFAULT_WINDOW,
             // As many as a server gives one connection by default.
             channels: 64,
             policy: WaitPolicy::default(),
@@ -49,7 +49,7 @@ impl ClientConfig {
 
     /// The largest answer in bytes. Less than 4,096 counts as 4,096, which every error fits.
     pub fn max_message(mut self, bytes: u32) -> Self {
-        self.maximum = bytes.max(wire::LEAST_MAXIMUM as u32);
+        self.maximum = bytes.max(number::LEAST_MAXIMUM as u32);
         self
     }
 

@@ -2,14 +2,18 @@
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::Command;
 
-use super::{Client, ClientConfig};
-use crate::endpoint::{pass_descriptor, take_descriptor};
+use super::config::ClientConfig;
+use super::handle::Client;
+use super::shared::Shared;
+use crate::deadline::Deadline;
+use crate::error::{Error, Result};
+use crate::process::{ChildProcess, Handover, InheritedFds};
+use crate::rpc::message::number::HANDSHAKE;
 use crate::stream::FrameSocket;
-use crate::{Deadline, Error, Result};
 
-/// Where a spawned server finds its socket: the number of the descriptor.
+/// Where a spawned server finds its socket, as a [`Handover`].
 const VARIABLE: &str = "FLIPCALL_SOCKET";
 
 impl Client {
@@ -23,7 +27,7 @@ impl Client {
         let until = deadline.resolve();
         let until = until.map_or(Deadline::NEVER, Deadline::at);
         let socket = FrameSocket::connect(&path, until)?;
-        Self::begin(socket, Some(path), config, until)
+        Ok(Self { shared: Shared::begin(socket, Some(path), config, until)? })
     }
 
     /// A client on a connected socket, such as one end of a pair or an inherited descriptor. It waits at most 10 s for the handshake.
@@ -31,42 +35,44 @@ impl Client {
     /// # Errors
     /// As [`connect`](Self::connect).
     pub fn from_socket(socket: impl Into<OwnedFd>, config: ClientConfig) -> Result<Self> {
-        Self::begin(FrameSocket::new(socket), None, config, Deadline::after(crate::rpc::wire::HANDSHAKE))
+        Ok(Self { shared: Shared::begin(FrameSocket::new(socket), None, config, Deadline::after(HANDSHAKE))? })
     }
 
     /// Starts `command` as a server of its own, which finds its end of a socket pair with [`inherited_socket`]. There is no file, and
-    /// nobody else can connect. When the client is dropped the server sees the end of its connection.
+    /// nobody else can connect. When the client is dropped the server sees the end of its connection. The deadline is that of the
+    /// handshake.
+    ///
+    /// Dropping the process kills it; it ends with this process, too, see [`ChildProcess`].
     ///
     /// # Errors
-    /// As [`connect`](Self::connect); [`System`](crate::ErrorKind::System) if the process cannot be started.
-    pub fn spawn(mut command: Command, config: ClientConfig) -> Result<(Self, Child)> {
+    /// As [`connect`](Self::connect), with how the process ended if it did; [`System`](crate::ErrorKind::System) if it cannot be started.
+    pub fn spawn(
+        mut command: Command,
+        config: ClientConfig,
+        deadline: impl Into<Deadline>,
+    ) -> Result<(Self, ChildProcess)> {
         let (ours, theirs) = FrameSocket::pair()?;
-        let number = pass_descriptor(&mut command, &theirs)?;
-        command.env(VARIABLE, number.to_string());
-        let mut child = command.spawn().map_err(|error| {
-            let program = command.get_program().display();
-            Error::system(format!("starting the server {program}"), error)
-        })?;
+        let handover = Handover::new(&mut command, &theirs)?;
         // Its end has to be the server's alone, or a dead server would not hang up.
-        drop((command, theirs));
-        match Self::begin(ours, None, config, Deadline::after(crate::rpc::wire::HANDSHAKE)) {
-            Ok(client) => Ok((client, child)),
-            Err(error) => {
-                // It is of no use without a connection; both fail only if it has ended already.
-                let _ = child.kill();
-                let _ = child.wait();
-                Err(error)
-            }
+        drop(theirs);
+        command.env(VARIABLE, handover.to_string());
+        let mut process = ChildProcess::start(command)?;
+        match Shared::begin(ours, None, config, deadline.into()) {
+            Ok(shared) => Ok((Self { shared }, process)),
+            Err(error) => Err(process.explain(error)),
         }
     }
 }
 
-/// The socket that this process was given by [`Client::spawn`], to be served with [`Server::serve_one`](crate::rpc::Server::serve_one).
+/// The socket that this process was given by [`Client::spawn`], among the descriptors that it inherited, to be served with
+/// [`Server::serve_one`](crate::rpc::Server::serve_one).
 ///
 /// # Errors
 /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if it was not started that way, or the socket was taken before.
-pub fn inherited_socket() -> Result<OwnedFd> {
+pub fn inherited_socket(inherited: &InheritedFds) -> Result<OwnedFd> {
     let value = std::env::var(VARIABLE)
         .map_err(|_| Error::invalid(format!("this process was not started with a socket: {VARIABLE} is not set")))?;
-    take_descriptor(value.parse().map_err(|_| Error::invalid(format!("{VARIABLE} names no descriptor")))?)
+    let handover: Handover =
+        value.parse().map_err(|()| Error::invalid(format!("{VARIABLE} is \"{value}\", not a descriptor")))?;
+    handover.take(inherited)
 }

@@ -2,7 +2,7 @@
 //!
 //! A receive says that descriptors came with it, not with which of its bytes. So descriptors are announced: a frame ATTACH (tag
 //! [`ATTACH`], payload one byte n, 1 to 16) begins a `sendmsg` of its own, which carries exactly n of them, and they belong to the
-//! message that follows. [`AttachRule`] holds the arriving bytes against that rule as soon as the bytes that decide it are there:
+//! message that follows. [`AttachRule`] holds the received bytes against that rule as soon as the bytes that decide it are there:
 //!
 //! - a read that brought k > 0 descriptors contains the first header byte of exactly one ATTACH, and its n is k;
 //! - the first byte of an ATTACH came in a read that brought its descriptors;
@@ -35,7 +35,7 @@ pub(in crate::stream) const ATTACH_SIZE: usize = Header::SIZE + 1;
 /// [`ErrorKind::InvalidInput`](crate::error::ErrorKind::InvalidInput) for none or over [`MAX_ATTACHMENTS`] descriptors.
 pub(in crate::stream) fn attach_frame(count: usize) -> Result<[u8; ATTACH_SIZE]> {
     if count == 0 || count > MAX_ATTACHMENTS {
-        return Err(Error::invalid(format!("a message carries 1 to {MAX_ATTACHMENTS} descriptors, not {count}")));
+        return Err(Error::invalid(format!("a message carries 1 to {MAX_ATTACHMENTS} file descriptors, not {count}")));
     }
     let [a, b, c, d, e, f] = Header { tag: ATTACH, length: 1 }.encode();
     Ok([a, b, c, d, e, f, count as u8])
@@ -166,7 +166,7 @@ impl AttachRule {
         Ok(true)
     }
 
-    /// The first byte of the next ATTACH can only be at `possible`, or at `later` and beyond. A batch for which that leaves no place is
+    /// The first byte of the next ATTACH can only be at `possible`, or at `later` and beyond. A batch for which no place is left is
     /// misplaced; a matched one is forgotten once a second ATTACH in its read is ruled out too.
     fn rule_out(&mut self, possible: u64, later: u64) -> Result<(), FrameViolation> {
         let can_match = |batch: &Batch| batch.end > later || (batch.start..batch.end).contains(&possible);

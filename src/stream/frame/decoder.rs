@@ -46,7 +46,7 @@ impl std::fmt::Debug for Frame<'_> {
     }
 }
 
-/// Cuts frames out of a stream of bytes, however it arrives.
+/// Cuts frames out of a stream of bytes, however it is cut.
 ///
 /// Memory grows with the bytes that came (at most twice as many, and at least 16 KiB or the size of the frame before), not with the
 /// length that a header announces; a frame over the maximum is refused as soon as its header is there.
@@ -173,7 +173,7 @@ impl FrameDecoder {
     ///
     /// # Errors
     /// [`FrameViolation`]: the announced length is over the maximum. The stream cannot be used any more, every later
-    /// call says the same.
+    /// call returns this error again.
     pub fn header(&self) -> Result<Option<Header>> {
         match Header::at_front(self.buffered()) {
             Some(header) if header.length > self.maximum => {
@@ -227,7 +227,7 @@ impl FrameDecoder {
 /// The error for an end of file inside a frame.
 #[cold]
 pub(in crate::stream) fn end_inside_frame() -> Error {
-    Error::new(ErrorKind::PeerGone, "the peer closed the socket inside a frame")
+    Error::new(ErrorKind::PeerGone, "the peer closed the socket in the middle of a frame")
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@
 //! assert_eq!(Header::decode([2, 1, 0, 0, 0, 5]), header);
 //! ```
 
+use crate::error::{Error, Result};
+
 /// The header of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Header {
@@ -39,11 +41,24 @@ impl Header {
         [a, b, c, d, e, f]
     }
 
-    /// The header that `bytes` encode. Every combination is a header; limits are checked by who reads it.
+    /// The header that `bytes` encode. Every combination is a header; a reader checks the length against its limit.
     #[must_use]
     pub fn decode(bytes: [u8; Self::SIZE]) -> Self {
         let [a, b, c, d, e, f] = bytes;
         Self { tag: u16::from_be_bytes([a, b]), length: u32::from_be_bytes([c, d, e, f]) }
+    }
+
+    /// The header of a payload of `length` bytes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for 4 GiB or more.
+    pub(crate) fn of_payload(tag: u16, length: usize) -> Result<Self> {
+        match u32::try_from(length) {
+            Ok(length) => Ok(Self { tag, length }),
+            Err(_) => {
+                Err(Error::invalid(format!("a payload of {length} bytes does not fit a frame (limit {})", u32::MAX)))
+            }
+        }
     }
 
     /// The header at the front of `bytes`, if all of it is there.

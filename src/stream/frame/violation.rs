@@ -24,6 +24,8 @@ pub enum FrameViolation {
     Backlog {
         /// Bytes that wait.
         waiting: usize,
+        /// The bound, in bytes.
+        bound: usize,
     },
     /// File descriptors came with bytes that do not begin an ATTACH frame.
     MisplacedFds,
@@ -77,18 +79,22 @@ impl fmt::Display for FrameViolation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLong { announced, maximum } => {
-                write!(f, "a frame of {announced} bytes was announced, the maximum is {maximum}")
+                write!(f, "a frame of {announced} bytes was announced (limit {maximum})")
             }
             Self::TooSlow => f.write_str("a frame was begun and not finished in time"),
-            Self::WriteTooSlow => f.write_str("what was written was not taken in time"),
-            Self::Backlog { waiting } => write!(f, "{waiting} bytes wait for a peer that does not read"),
-            Self::MisplacedFds => f.write_str("file descriptors came without an ATTACH frame"),
-            Self::AttachWithoutFds => f.write_str("an ATTACH frame came without its file descriptors"),
-            Self::MalformedAttach => f.write_str("an ATTACH frame is malformed"),
-            Self::WrongFdCount { announced, came } => {
-                write!(f, "{announced} file descriptors were announced and {came} came")
+            Self::WriteTooSlow => f.write_str("what was sent was not taken in time"),
+            Self::Backlog { waiting, bound } => {
+                write!(f, "{waiting} bytes wait for a peer that does not read (limit {bound})")
             }
-            Self::SecondAttach => f.write_str("a second ATTACH frame came for one message"),
+            Self::MisplacedFds => f.write_str("file descriptors came on bytes that do not begin an ATTACH frame"),
+            Self::AttachWithoutFds => {
+                f.write_str("an ATTACH frame came without the file descriptors that it announces")
+            }
+            Self::MalformedAttach => f.write_str("an ATTACH frame did not have one byte of 1 to 16 as its payload"),
+            Self::WrongFdCount { announced, came } => {
+                write!(f, "an ATTACH frame announced {announced} file descriptors, and {came} came")
+            }
+            Self::SecondAttach => f.write_str("a second ATTACH frame came for one message, or in one read"),
             Self::Mux(violation) => violation.fmt(f),
         }
     }
@@ -97,19 +103,33 @@ impl fmt::Display for FrameViolation {
 impl fmt::Display for MuxViolation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoHello => f.write_str("the first frame is no HELLO"),
+            Self::NoHello => f.write_str("the first frame was not a HELLO"),
             Self::SecondHello => f.write_str("a second HELLO came"),
-            Self::BadHello => f.write_str("the HELLO has another version or a value out of range"),
+            Self::BadHello => f.write_str("the HELLO has an unknown version, or a value out of range"),
             Self::LateHello => f.write_str("no HELLO came in time"),
-            Self::Malformed => f.write_str("a control frame is malformed"),
-            Self::WrongParity(id) => write!(f, "an OPEN came for id {id}, which is not the peer's to open"),
+            Self::Malformed => {
+                f.write_str("a control frame has an unknown operation, a wrong length or a malformed text")
+            }
+            Self::WrongParity(id) => write!(f, "an OPEN came for channel {id}, which is not the sender's to open"),
             Self::Forbidden { id, operation: Some(operation) } => {
-                write!(f, "operation {operation} is not allowed in the state of channel {id}")
+                write!(f, "{} is not allowed in the state of channel {id}", operation_name(*operation))
             }
             Self::Forbidden { id, operation: None } => write!(f, "data is not allowed in the state of channel {id}"),
-            Self::OverCredit(id) => write!(f, "data over its credit came for channel {id}"),
+            Self::OverCredit(id) => write!(f, "data came for channel {id} that is over its credit"),
             Self::BadCredit(id) => write!(f, "the credit granted for channel {id} is out of range"),
         }
+    }
+}
+
+/// The name of a control operation that depends on the state of its channel.
+fn operation_name(operation: u8) -> &'static str {
+    match operation {
+        1 => "OPEN",
+        2 => "ACCEPT",
+        3 => "REFUSE",
+        5 => "END",
+        6 => "RESET",
+        _ => "this operation",
     }
 }
 

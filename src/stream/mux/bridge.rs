@@ -10,8 +10,8 @@ use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::sys::thread;
 
-/// How often a bridge whose program sends nothing looks whether its channel still lives.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often a bridge whose program sends nothing checks whether its channel still lives.
+const CHECK_EVERY: Duration = Duration::from_millis(50);
 
 /// The thread of a bridge. Dropped, it goes on until its channel has ended.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl ChannelSender {
     /// [`ErrorKind::System`](crate::ErrorKind::System) if no thread can be had.
     pub fn bridge(mut self, messages: Receiver<Vec<u8>>) -> Result<Bridge> {
         let run = move || loop {
-            match messages.recv_timeout(LOOK_EVERY) {
+            match messages.recv_timeout(CHECK_EVERY) {
                 Ok(message) => self.send(&message, Deadline::NEVER)?,
                 Err(RecvTimeoutError::Timeout) => self.check()?,
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
@@ -78,5 +78,5 @@ impl ChannelReceiver {
 
 fn spawn(name: &str, run: impl FnOnce() -> Result<()> + Send + 'static) -> Result<Bridge> {
     let started = thread::spawn(name, run);
-    started.map(Bridge).map_err(|error| Error::system("starting the thread of a bridge", error))
+    started.map(Bridge).map_err(|error| Error::system("cannot start the thread of a bridge", error))
 }

@@ -60,9 +60,9 @@ impl ChannelSender {
     pub fn send(&mut self, message: &[u8], deadline: impl Into<Deadline>) -> Result<()> {
         if message.len() > self.max_frame {
             return Err(Error::invalid(format!(
-                "a message has at most {} bytes, not {}",
-                self.max_frame,
-                message.len()
+                "a message of {} bytes is longer than the peer takes on this mux (limit {})",
+                message.len(),
+                self.max_frame
             )));
         }
         self.mux.0.send_data(self.key, &self.signal, message, &mut deadline.into())
@@ -76,7 +76,7 @@ impl ChannelSender {
         self.mux.0.lock().check(self.key)
     }
 
-    /// Ends this direction. What was sent before arrives before it.
+    /// Ends this direction. The peer receives what was sent before, and then the end.
     pub fn end(self) {}
 
     /// Gives the whole channel up, both directions.
@@ -128,7 +128,7 @@ impl ChannelReceiver {
         let mut inner = shared.lock();
         loop {
             let Some(slot) = inner.slots.get_mut(&self.key) else {
-                return Err(Error::new(ErrorKind::LocalShutdown, "this side has given the channel up"));
+                return Err(Error::new(ErrorKind::LocalShutdown, "this side gave the channel up"));
             };
             if let Some(old) = slot.queue.pop(message) {
                 inner.recycle(old);
@@ -142,7 +142,7 @@ impl ChannelReceiver {
                 return Ok(false);
             }
             inner.check(self.key)?;
-            inner = shared.wait(inner, &self.signal, &mut deadline)?;
+            inner = shared.wait(inner, &self.signal, &mut deadline, "the deadline passed before a message came")?;
         }
     }
 
@@ -155,7 +155,12 @@ impl ChannelReceiver {
         let mut inner = shared.lock();
         while !inner.slots.get(&self.key).is_some_and(|slot| slot.peer_ended) {
             inner.check(self.key)?;
-            inner = shared.wait(inner, &self.signal, &mut deadline)?;
+            inner = shared.wait(
+                inner,
+                &self.signal,
+                &mut deadline,
+                "the deadline passed before the peer ended its direction",
+            )?;
         }
         Ok(())
     }
@@ -193,7 +198,7 @@ fn reset(mux: &Owner, key: Key, reason: Reason) {
     let shared = &mux.0;
     let mut inner = shared.lock();
     inner.table.reset(key, reason);
-    inner.fail_channel(key, Error::new(ErrorKind::LocalShutdown, "this side has given the channel up"));
+    inner.fail_channel(key, Error::new(ErrorKind::LocalShutdown, "this side gave the channel up"));
     shared.nudge_leader(&inner);
     shared.flush_or_wake(&mut inner);
 }

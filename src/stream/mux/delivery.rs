@@ -21,7 +21,7 @@ pub(super) struct Guard<'a>(pub(super) &'a Shared);
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        let error = Error::new(ErrorKind::System, "the thread that read the socket of the mux is gone");
+        let error = Error::new(ErrorKind::System, "the thread that read the socket of the mux ended unexpectedly");
         self.0.fail(&mut self.0.lock(), error, None);
     }
 }

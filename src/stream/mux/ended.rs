@@ -3,7 +3,7 @@
 use super::protocol::control::Reason;
 use crate::error::{Error, ErrorKind};
 
-/// Why a channel or a whole mux ended: the source of an error of kind [`ErrorKind::PeerShutdown`].
+/// Why the peer ended a channel or a whole mux: the source of an error of kind [`ErrorKind::PeerShutdown`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ended {
@@ -20,8 +20,9 @@ impl std::fmt::Display for Ended {
         match self {
             Self::Refused(reason) => write!(f, "the channel was refused: {reason}"),
             Self::Reset(reason) => write!(f, "the channel was reset: {reason}"),
-            Self::Goodbye(reason, text) if text.is_empty() => write!(f, "goodbye: {reason}"),
-            Self::Goodbye(reason, text) => write!(f, "goodbye: {reason}: {text}"),
+            Self::Goodbye(reason, text) if text.is_empty() => write!(f, "the mux was closed: {reason}"),
+            // The text is the peer's: what a terminal would take for a command is escaped.
+            Self::Goodbye(reason, text) => write!(f, "the mux was closed: {reason}: {}", text.escape_debug()),
         }
     }
 }
@@ -30,6 +31,11 @@ impl std::error::Error for Ended {}
 
 impl From<Ended> for Error {
     fn from(ended: Ended) -> Self {
-        Self::caused(ErrorKind::PeerShutdown, "the peer ended it", ended)
+        let what = match ended {
+            Ended::Refused(_) => "the peer refused the channel",
+            Ended::Reset(_) => "the peer gave the channel up",
+            Ended::Goodbye(..) => "the peer closed the mux",
+        };
+        Self::caused(ErrorKind::PeerShutdown, what, ended)
     }
 }

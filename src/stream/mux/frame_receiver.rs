@@ -76,7 +76,7 @@ impl FrameReceiver {
             }
             Err(Errno::AGAIN) => Ok(Received::Nothing),
             Err(Errno::INTR) => Ok(Received::More),
-            Err(errno) => Err(readiness::transfer_error("reading from a mux", errno)),
+            Err(errno) => Err(readiness::transfer_error("cannot read from the socket of the mux", errno)),
         }
     }
 

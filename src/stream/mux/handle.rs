@@ -19,7 +19,7 @@ use crate::stream::socket::readiness;
 use crate::sys::socket::set_pass_rights;
 use crate::sys::thread;
 
-/// One side of a mux in credit mode. Clones are handles to the same side.
+/// One side of a mux in credit mode. A clone is another handle to this side.
 ///
 /// A program that waits reads the socket itself, for all channels, and a thread of the mux does whenever none waits, so that a channel
 /// nobody reads never holds up another. Once the last handle is gone (clones,
@@ -36,10 +36,10 @@ impl Mux {
         let socket = socket.into();
         let terms = config.terms()?;
         set_pass_rights(socket.as_fd(), false)
-            .map_err(|error| Error::system("forbidding descriptors on a mux", error))?;
+            .map_err(|error| Error::system("cannot forbid descriptors on the socket of a mux", error))?;
         let event = || {
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-                .map_err(|error| Error::system("making an eventfd", error))
+                .map_err(|error| Error::system("cannot make an eventfd for a mux", error))
         };
         let receiver = FrameReceiver::new(terms.max_frame.max(MAX_CONTROL as u32), config.get_patience());
         let shared = Arc::new(Shared::new(
@@ -51,7 +51,7 @@ impl Mux {
         ));
         let (threads, handshake) = (Arc::clone(&shared), config.get_handshake());
         thread::spawn("flipcall-mux", move || reader::run(&threads, handshake))
-            .map_err(|error| Error::system("starting the reader thread of a mux", error))?;
+            .map_err(|error| Error::system("cannot start the reader thread of a mux", error))?;
         Ok(Self(Arc::new(Owner(shared))))
     }
 
@@ -63,16 +63,21 @@ impl Mux {
     pub fn open(&self, name: &str, deadline: impl Into<Deadline>) -> Result<Channel> {
         let (shared, mut deadline) = (&self.0.0, deadline.into());
         if name.is_empty() || name.len() > MAX_TEXT {
-            return Err(Error::invalid(format!("a name has 1 to {MAX_TEXT} bytes, not {}", name.len())));
+            return Err(Error::invalid(format!("the name of a channel has 1 to {MAX_TEXT} bytes, not {}", name.len())));
         }
         let mut inner = shared.lock();
         while inner.table.peer_max_frame().is_none() {
             inner.error.clone().map_or(Ok(()), Err)?;
-            inner = shared.wait(inner, &shared.greeted, &mut deadline)?;
+            inner = shared.wait(
+                inner,
+                &shared.greeted,
+                &mut deadline,
+                "the deadline passed before the peer's HELLO came",
+            )?;
         }
         inner.error.clone().map_or(Ok(()), Err)?;
         let Some(key) = inner.table.open(name) else {
-            return Err(Error::invalid("all ids of this side are in use"));
+            return Err(Error::invalid("all channel ids of this side are in use"));
         };
         let slot = Slot::default();
         let writable = Arc::clone(&slot.writable);
@@ -88,7 +93,7 @@ impl Mux {
                     }
                     Err(guard) => {
                         inner = guard;
-                        readiness::timeout("the deadline passed before the channel was accepted")
+                        readiness::timeout("the deadline passed before the peer accepted the channel")
                     }
                 },
                 Err(error) => error,
@@ -115,7 +120,12 @@ impl Mux {
                 drop(inner);
                 return Ok(Offer { mux: self.clone(), key, name, answered: false });
             }
-            inner = shared.wait(inner, &shared.offered, &mut deadline)?;
+            inner = shared.wait(
+                inner,
+                &shared.offered,
+                &mut deadline,
+                "the deadline passed before the peer offered a channel",
+            )?;
         }
     }
 
@@ -133,7 +143,14 @@ impl Mux {
             match &inner.error {
                 Some(error) if error.kind() == ErrorKind::LocalShutdown => return Ok(()),
                 Some(error) => return Err(error.clone()),
-                None => inner = shared.wait(inner, &shared.ended, &mut deadline)?,
+                None => {
+                    inner = shared.wait(
+                        inner,
+                        &shared.ended,
+                        &mut deadline,
+                        "the deadline passed before the peer took what was due",
+                    )?
+                }
             }
         }
     }
@@ -146,7 +163,7 @@ impl Mux {
 }
 
 impl AsFd for Mux {
-    /// To ask who is at the other end, say. The mux reads and writes this socket itself.
+    /// To ask about the peer, say. The mux reads and writes this socket itself.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.0.socket.as_fd()
     }

@@ -51,7 +51,7 @@ impl PlainMux {
     /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout): nothing was sent, and [`ErrorKind::PeerGone`](crate::ErrorKind::PeerGone).
     pub fn send(&mut self, id: u16, message: &[u8], deadline: impl Into<Deadline>) -> Result<()> {
         if message.is_empty() {
-            return Err(Error::invalid("plain mode sends no empty message"));
+            return Err(Error::invalid("a message in plain mode must not be empty"));
         }
         self.drain(BACKLOG, deadline)?;
         self.writer.push(&self.socket, id, &[message])
@@ -65,7 +65,11 @@ impl PlainMux {
         let mut deadline = deadline.into();
         self.writer.flush(&self.socket)?;
         while self.writer.backlog() > bytes {
-            self.wait(PollFlags::OUT, &mut deadline)?;
+            self.wait(
+                PollFlags::OUT,
+                &mut deadline,
+                "the deadline passed before the peer took what waits to be written",
+            )?;
             self.writer.flush(&self.socket)?;
         }
         Ok(())
@@ -93,7 +97,7 @@ impl PlainMux {
             }
             let reading = if backlog <= BACKLOG { PollFlags::IN } else { PollFlags::empty() };
             let writing = if backlog > 0 { PollFlags::OUT } else { PollFlags::empty() };
-            self.wait(reading | writing, &mut deadline)?;
+            self.wait(reading | writing, &mut deadline, "the deadline passed before a message came")?;
         }
         match self.reader.read(&self.socket)? {
             Step::Message(message) => Ok(Some(message)),
@@ -107,10 +111,10 @@ impl PlainMux {
         self.writer.backlog()
     }
 
-    fn wait(&mut self, events: PollFlags, deadline: &mut Deadline) -> Result<()> {
+    fn wait(&mut self, events: PollFlags, deadline: &mut Deadline, late: &'static str) -> Result<()> {
         let end = WaitEnd::earliest(deadline, [self.reader.due(), self.writer.due()]);
         if !readiness::wait(&self.socket, events, end.at())? && end.is_deadline() {
-            return Err(readiness::timeout("the deadline passed on a plain mux"));
+            return Err(readiness::timeout(late));
         }
         self.reader.check()?;
         self.writer.check()

@@ -10,13 +10,13 @@ use rustix::event::{PollFd, PollFlags};
 use super::delivery::{Guard, deliver_received, end, last_words, peer_closed};
 use super::frame_receiver::Received;
 use super::protocol::control::Control;
-use super::protocol::leadership::{LEASE, SHORT_LEASE, Watch};
+use super::protocol::leadership::{LEASE, ReaderSleep, SHORT_LEASE};
 use super::shared::{Inner, Shared};
 use crate::error::{Error, ErrorKind, Result};
 use crate::stream::frame::violation::{FrameViolation, MuxViolation};
 use crate::stream::socket::readiness;
 
-/// How many receives may follow each other before sleeping programs are woken and this thread looks at the write queue. Waking a program for each frame
+/// How many receives may follow each other before sleeping programs are woken and this thread sees to the write queue. Waking a program for each frame
 /// of a stream would cost two switches a frame; four frames of the default size are half of the default credit.
 const BURST: usize = 4;
 
@@ -47,7 +47,7 @@ pub(super) fn run(shared: &Shared, handshake: Duration) {
 fn check_for_an_end(shared: &Shared, inner: &mut Inner, hello_due: Option<Instant>) -> Result<()> {
     if let Some(error) = inner.write_queue.broken.clone() {
         let Some(mut receiver) = inner.leadership.become_leader() else {
-            // The leader looks for the last words.
+            // The leader reads the last words.
             shared.nudge_leader(inner);
             return Ok(());
         };
@@ -68,7 +68,7 @@ fn check_for_an_end(shared: &Shared, inner: &mut Inner, hello_due: Option<Instan
             shared.flush(inner);
         }
         if inner.write_queue.is_between_frames() {
-            let error = Error::new(ErrorKind::LocalShutdown, "this side has closed the mux");
+            let error = Error::new(ErrorKind::LocalShutdown, "this side closed the mux");
             shared.fail(inner, error, None);
         }
     }
@@ -77,14 +77,14 @@ fn check_for_an_end(shared: &Shared, inner: &mut Inner, hello_due: Option<Instan
 
 /// Sleeps until the socket or another thread has something to do. Whether there may be something to read.
 fn sleep(shared: &Shared, mut inner: MutexGuard<'_, Inner>, hello_due: Option<Instant>) -> Result<bool> {
-    let watch = inner.leadership.look();
-    let (reading, lease_due, frame_due) = match (watch, inner.leadership.receiver()) {
-        (Watch::Socket, Some(receiver)) => {
+    let kind = inner.leadership.next_sleep();
+    let (reading, lease_due, frame_due) = match (kind, inner.leadership.receiver()) {
+        (ReaderSleep::OnSocket, Some(receiver)) => {
             receiver.check()?;
             (PollFlags::IN, None, receiver.frame_due())
         }
-        (Watch::Lease, _) => (PollFlags::empty(), Instant::now().checked_add(LEASE), None),
-        (Watch::ShortLease, _) => (PollFlags::empty(), Instant::now().checked_add(SHORT_LEASE), None),
+        (ReaderSleep::Lease, _) => (PollFlags::empty(), Instant::now().checked_add(LEASE), None),
+        (ReaderSleep::ShortLease, _) => (PollFlags::empty(), Instant::now().checked_add(SHORT_LEASE), None),
         _ => (PollFlags::empty(), None, None),
     };
     let writing = if inner.write_queue.needs_reader() { PollFlags::OUT } else { PollFlags::empty() };
@@ -92,7 +92,7 @@ fn sleep(shared: &Shared, mut inner: MutexGuard<'_, Inner>, hello_due: Option<In
     let write_due = inner.write_queue.progress().due(shared.patience);
     let due = std::mem::take(&mut inner.due_wakes);
     drop(inner);
-    // Without the lock: who wakes up on this CPU would find it taken and go back to sleep.
+    // Without the lock: a thread that wakes up on this CPU would find it taken and go back to sleep.
     due.iter().for_each(|signal| signal.notify());
     let until = [lease_due, frame_due, hello_due, write_due].into_iter().flatten().min();
     let events = reading | writing;

@@ -24,9 +24,18 @@ impl Shared {
         loop {
             inner.check(key)?;
             match inner.table.credit(key) {
-                None => return Err(Error::new(ErrorKind::LocalShutdown, "this side has ended the channel")),
+                None => {
+                    return Err(Error::new(ErrorKind::LocalShutdown, "this side ended its direction of the channel"));
+                }
                 Some(credit) if credit >= cost => break,
-                Some(_) => inner = self.wait(inner, signal, deadline)?,
+                Some(_) => {
+                    inner = self.wait(
+                        inner,
+                        signal,
+                        deadline,
+                        "the deadline passed before the peer granted credit for the message",
+                    )?
+                }
             }
         }
         let mut inner = self.take_turn(inner, key, signal, deadline)?;
@@ -47,7 +56,7 @@ impl Shared {
         self.end_turn(&mut inner, Ok(Vec::new()))?;
         self.flush_or_wake(&mut inner);
         inner.check(key)?;
-        Err(Error::new(ErrorKind::LocalShutdown, "this side has ended the channel"))
+        Err(Error::new(ErrorKind::LocalShutdown, "this side ended its direction of the channel"))
     }
 
     /// Waits in the write queue for the turn of this thread.
@@ -76,7 +85,7 @@ impl Shared {
                 Ok(guard) => inner = guard,
                 Err(mut guard) => {
                     guard.write_queue.leave(ticket);
-                    return Err(readiness::timeout("the deadline passed before a frame could be sent"));
+                    return Err(readiness::timeout("the deadline passed before it was the turn of this message"));
                 }
             }
         }

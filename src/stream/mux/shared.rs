@@ -47,7 +47,7 @@ pub(super) struct Inner {
     pub(super) slots: BTreeMap<Key, Slot>,
     pub(super) offers: VecDeque<(Key, String)>,
     pub(super) write_queue: WriteQueue,
-    /// Who reads the socket.
+    /// Which thread reads the socket.
     pub(super) leadership: Leadership<FrameReceiver>,
     /// Why the mux ended.
     pub(super) error: Option<Error>,
@@ -56,7 +56,7 @@ pub(super) struct Inner {
     /// Whether the GOODBYE of `closing` is among what is written.
     pub(super) said_goodbye: bool,
     pub(super) spare: Vec<Vec<u8>>,
-    /// Who is to be woken when the lock is given back.
+    /// The signals to notify when the lock is given back.
     pub(super) due_wakes: Vec<Arc<Signal>>,
 }
 
@@ -94,9 +94,9 @@ impl Inner {
 
 pub(super) struct Shared {
     pub(super) socket: OwnedFd,
-    /// Makes the reader thread look at the write queue and at `closing`.
+    /// Makes the reader thread check the write queue and `closing`.
     pub(super) wake: OwnedFd,
-    /// Makes a program that sleeps at the socket look at what it waits for.
+    /// Makes a program that sleeps at the socket check what it waits for.
     pub(super) nudge: OwnedFd,
     pub(super) patience: Duration,
     /// The mux has ended: a write that finds no room gives up.
@@ -138,7 +138,7 @@ impl Shared {
         lock(&self.inner)
     }
 
-    /// Makes the reader thread look around.
+    /// Wakes the reader thread.
     pub(super) fn wake_reader(&self) {
         // Only fails when the counter is full: then it is readable as well.
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
@@ -169,7 +169,7 @@ impl Shared {
         inner.error = Some(error);
         self.failing.store(true, Ordering::Relaxed);
         if inner.write_queue.is_writing() {
-            // Whoever writes a frame at this moment says goodbye behind it. If it waits for room, this makes it give up.
+            // The thread that writes a frame at this moment says goodbye behind it. If it waits for room, this makes it give up.
             inner.write_queue.last_words = words;
             let _ = rustix::net::shutdown(&self.socket, Shutdown::Read);
         } else {

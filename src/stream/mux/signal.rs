@@ -1,4 +1,4 @@
-//! Waking those who wait, at no cost where nobody does.
+//! Waking threads that wait, at no cost where none does.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, MutexGuard};
@@ -12,15 +12,15 @@ use crate::sys::lock;
 pub(super) struct Signal {
     condition: Condvar,
     waiting: AtomicUsize,
-    /// Who waits for this is the leader, so it is not asleep on the condition.
+    /// The thread that waits for this is the leader, so it is not asleep on the condition.
     pub(super) has_leader: AtomicBool,
     /// Notified while its waiter was the leader.
     pub(super) marked: AtomicBool,
 }
 
 impl Signal {
-    /// Wakes all who wait. Called after the change that they wait for was made under the lock: who registered before is seen here, who
-    /// comes later sees the change. A leader that sleeps at the socket notices when that wakes it; see `Shared::nudge_leader`.
+    /// Wakes all threads that wait. Called after the change that they wait for was made under the lock: a thread that registered before
+    /// is seen here, one that comes later sees the change. A leader that sleeps at the socket notices when that wakes it; see `Shared::nudge_leader`.
     pub(super) fn notify(&self) {
         if self.has_leader.load(Ordering::Relaxed) {
             self.marked.store(true, Ordering::Relaxed);

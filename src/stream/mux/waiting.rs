@@ -40,14 +40,15 @@ enum Woken {
 }
 
 impl Shared {
-    /// Waits on `signal`; may return early.
+    /// Waits on `signal`; may return early. `late` is the text of the error if the deadline passed.
     pub(super) fn wait<'a>(
         &'a self,
         inner: MutexGuard<'a, Inner>,
         signal: &Signal,
         deadline: &mut Deadline,
+        late: &'static str,
     ) -> Result<MutexGuard<'a, Inner>> {
-        self.wait_until(inner, signal, deadline).map_err(|_| readiness::timeout("the deadline passed on a mux"))
+        self.wait_until(inner, signal, deadline).map_err(|_| readiness::timeout(late))
     }
 
     /// Waits on `signal`; may return early. `Err`: the deadline passed.
@@ -161,7 +162,7 @@ impl Shared {
         }
     }
 
-    /// Wakes a program that sleeps at the socket, to look at its signal: for changes that no frame made.
+    /// Wakes a program that sleeps at the socket, to check its signal: for changes that no frame made.
     pub(super) fn nudge_leader(&self, inner: &Inner) {
         if !inner.leadership.has_no_leader() {
             // Only fails when the counter is full: then it is readable as well.

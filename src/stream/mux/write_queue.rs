@@ -18,7 +18,7 @@ use crate::stream::socket::progress::Progress;
 pub(super) struct WriteQueue {
     /// Somebody is writing without the lock.
     is_writing: bool,
-    /// Who waits, in order.
+    /// The threads that wait, in order.
     waiting: VecDeque<(u64, Arc<Signal>)>,
     tickets: u64,
     /// Bytes that must go out before anything else, from `rest_at` on.
@@ -78,14 +78,14 @@ impl WriteQueue {
         self.tickets
     }
 
-    /// The turn of the caller, who is not in the queue: if nobody is, and nobody writes.
+    /// The turn of a caller that is not in the queue: if the queue is empty and nobody writes.
     pub(super) fn begin_at_once(&mut self) -> bool {
         let begins = self.is_free() && self.waiting.is_empty();
         self.is_writing |= begins;
         begins
     }
 
-    /// The turn of whoever joined with `ticket`: if it has come.
+    /// The turn of the thread that joined with `ticket`: if it has come.
     pub(super) fn begin(&mut self, ticket: u64) -> bool {
         let is_first = self.waiting.front().is_some_and(|(first, _)| *first == ticket);
         if !self.is_free() || !is_first {
@@ -104,7 +104,7 @@ impl WriteQueue {
         }
     }
 
-    /// Ends the turn of whoever wrote.
+    /// Ends the turn of the thread that wrote.
     pub(super) fn end(&mut self) {
         self.is_writing = false;
     }
@@ -114,7 +114,7 @@ impl WriteQueue {
         self.waiting.front().filter(|_| self.is_free()).map(|(_, signal)| signal)
     }
 
-    /// Whether the reader thread, or whoever has the lock, may write.
+    /// Whether a thread that has the lock may write what is due.
     pub(super) fn may_flush(&self) -> bool {
         !self.is_writing && self.broken.is_none()
     }

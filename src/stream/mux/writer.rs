@@ -31,7 +31,10 @@ impl Shared {
                     inner.write_queue.advance(0);
                     return;
                 }
-                Err(errno) => inner.write_queue.broken = Some(readiness::transfer_error("writing to a mux", errno)),
+                Err(errno) => {
+                    inner.write_queue.broken =
+                        Some(readiness::transfer_error("cannot write to the socket of the mux", errno))
+                }
             }
         }
         inner.due_wakes.extend(inner.write_queue.next().cloned());
@@ -67,7 +70,7 @@ impl Shared {
                     // It took less than all because it is full: another attempt now would be for nothing.
                 }
                 Err(Errno::AGAIN) => {}
-                Err(errno) => return Err(readiness::transfer_error("writing to a mux", errno)),
+                Err(errno) => return Err(readiness::transfer_error("cannot write to the socket of the mux", errno)),
             }
             if self.failing.load(Ordering::Relaxed) {
                 return Err(Error::new(ErrorKind::LocalShutdown, "the mux has ended"));

@@ -1,6 +1,6 @@
-//! Who may connect to a socket file.
+//! Which processes may connect to a socket file.
 
-/// The permissions of a socket file: whoever may write to it may connect.
+/// The permissions of a socket file: a process that may write to it may connect.
 ///
 /// The bits are set as they are told, whatever the umask of the process.
 ///

@@ -61,7 +61,7 @@ impl FrameSocket {
                     }
                 }
                 Err(errno) => {
-                    return Err(self.poison(readiness::transfer_error("sending to a socket", errno)));
+                    return Err(self.poison(readiness::transfer_error("cannot send to the socket", errno)));
                 }
             }
         }

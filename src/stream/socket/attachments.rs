@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use crate::error::{Error, ErrorKind};
 use crate::sys::foreign::Account;
 
 /// Descriptors that came with a message. What is not taken is closed soon, on a thread of its own, because
@@ -54,4 +55,11 @@ impl Drop for Attachments {
     fn drop(&mut self) {
         self.account.close(std::mem::take(&mut self.fds));
     }
+}
+
+/// The error while the closer of this process can take no more descriptors.
+#[cold]
+pub(super) fn exhausted() -> Error {
+    let what = "no descriptor is taken while so many closes of received ones hang in this process";
+    Error::new(ErrorKind::Refused, what)
 }

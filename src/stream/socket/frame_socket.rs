@@ -19,23 +19,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::event::PollFlags;
 use rustix::net::Shutdown;
 
-use super::inbox::{Fill, Inbox, Message, Wait};
-use super::outbox::{WriteError, send_all};
-use super::readiness::{self, WaitEnd};
-use crate::deadline::Deadline;
+use super::inbox::Inbox;
 use crate::error::{Error, ErrorKind, Result};
-use crate::stream::frame::attach::attach_frame;
-use crate::stream::frame::decoder;
-use crate::stream::frame::header::Header;
-use crate::sys::foreign::STUCK_AFTER;
 
 /// The largest payload that a [`FrameSocket`] accepts unless told otherwise, in bytes: the default for RPC messages.
 pub const DEFAULT_MAX_FRAME: u32 = 64 * 1024 * 1024;
@@ -44,20 +35,14 @@ pub const DEFAULT_MAX_FRAME: u32 = 64 * 1024 * 1024;
 /// takes a byte now and then is cut off by this; an honest one on a loaded machine is not.
 pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Slices of a message that fit on the stack: header and what RPC puts before a payload.
-const SLICES_ON_STACK: usize = 6;
-
-/// A payload of at most this many bytes is copied behind its header: sending one slice costs less than sending two.
-const COPIED: usize = 512;
-
 /// A blocking stream socket that carries frames.
 ///
-/// Works the same whatever flags and options the socket has or is given by others meanwhile. After a violation, a broken connection
-/// or a frame that was cut short the socket is poisoned: it is shut down both ways, and every later call returns the same error.
+/// It works whatever flags and options the socket has, or is given by others meanwhile. After a violation, a broken connection
+/// or a frame that was cut short the socket is poisoned: it is shut down both ways, and every later call returns that error.
 pub struct FrameSocket {
     pub(super) socket: Arc<OwnedFd>,
     pub(super) inbox: Inbox,
-    patience: Duration,
+    pub(super) patience: Duration,
     poison: Option<Error>,
     /// Our direction was ended.
     pub(super) finished: bool,
@@ -133,205 +118,10 @@ impl FrameSocket {
         self.inbox.set_attachments(self.socket.as_fd(), allowed)
     }
 
-    /// Sends a message.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Timeout`] if the deadline passed: if nothing of the message was sent, the socket is as it was, else it is poisoned
-    /// (see [`is_usable`](Self::is_usable)). [`ErrorKind::PeerGone`] if the connection is over, [`ErrorKind::Violation`] if the peer
-    /// stopped taking what is sent, [`ErrorKind::InvalidInput`] for a payload of 4 GiB or more, or after [`finish`](Self::finish).
-    pub fn send(&mut self, tag: u16, payload: &[u8], deadline: impl Into<Deadline>) -> Result<()> {
-        self.send_vectored(tag, &[payload], deadline)
-    }
-
-    /// Sends a message whose payload is the concatenation of `slices`, without copying them together.
-    ///
-    /// # Errors
-    /// As [`send`](Self::send).
-    pub fn send_vectored(&mut self, tag: u16, slices: &[&[u8]], deadline: impl Into<Deadline>) -> Result<()> {
-        self.send_message(tag, slices, &[], &[], deadline.into())
-    }
-
-    /// Sends a message with descriptors: an ATTACH frame and the message, in one system call if the socket has room.
-    ///
-    /// # Errors
-    /// As [`send`](Self::send). [`ErrorKind::InvalidInput`] for none or over [`MAX_ATTACHMENTS`](crate::stream::MAX_ATTACHMENTS) descriptors. [`ErrorKind::System`] if
-    /// the kernel refuses the descriptors (`EPERM`: the peer does not take any; `ETOOMANYREFS`: too many are under way): nothing was
-    /// sent then.
-    #[doc(alias = "SCM_RIGHTS")]
-    pub fn send_with_fds(
-        &mut self,
-        tag: u16,
-        slices: &[&[u8]],
-        fds: &[BorrowedFd<'_>],
-        deadline: impl Into<Deadline>,
-    ) -> Result<()> {
-        let attach = attach_frame(fds.len())?;
-        self.send_message(tag, slices, &attach, fds, deadline.into())
-    }
-
-    fn send_message(
-        &mut self,
-        tag: u16,
-        slices: &[&[u8]],
-        attach: &[u8],
-        fds: &[BorrowedFd<'_>],
-        deadline: Deadline,
-    ) -> Result<()> {
-        let length: usize = slices.iter().map(|slice| slice.len()).sum();
-        let length = u32::try_from(length).map_err(|_| Error::invalid("a payload has less than 4 GiB"))?;
-        let header = Header { tag, length }.encode();
-        let heads = [attach, &header];
-        if fds.is_empty() && length as usize <= COPIED {
-            let mut frame = [0; Header::SIZE + COPIED];
-            let mut end = 0;
-            for slice in heads.iter().chain(slices) {
-                frame[end..end + slice.len()].copy_from_slice(slice);
-                end += slice.len();
-            }
-            return self.write(&mut [IoSlice::new(&frame[..end])], &[], deadline);
-        }
-        let all = heads.iter().chain(slices);
-        if slices.len() + heads.len() <= SLICES_ON_STACK {
-            let mut gathered = [IoSlice::new(&[]); SLICES_ON_STACK];
-            let count = all.zip(&mut gathered).map(|(slice, place)| *place = IoSlice::new(slice)).count();
-            return self.write(&mut gathered[..count], fds, deadline);
-        }
-        let mut gathered: Vec<_> = all.map(|slice| IoSlice::new(slice)).collect();
-        self.write(&mut gathered, fds, deadline)
-    }
-
-    pub(super) fn write(
-        &mut self,
-        slices: &mut [IoSlice<'_>],
-        fds: &[BorrowedFd<'_>],
-        mut deadline: Deadline,
-    ) -> Result<()> {
-        self.check()?;
-        if self.finished {
-            // Refused here: the kernel's EPIPE would look like an end of the peer, and end its direction as well.
-            return Err(Error::invalid("this direction was ended by finish"));
-        }
-        let (patience, linger) = (self.patience, self.linger);
-        match send_all(self.socket.as_fd(), slices, fds, &mut deadline, patience, self.unshared, linger) {
-            Ok(()) => Ok(()),
-            // The kernel refused the descriptors, or time ran out before the first byte: the stream is whole.
-            Err(WriteError { error, untouched: true })
-                if matches!(error.kind(), ErrorKind::Timeout | ErrorKind::System) =>
-            {
-                Err(error)
-            }
-            Err(WriteError { error, .. }) => Err(self.cut(error)),
-        }
-    }
-
-    /// Receives the next message, `None` once the peer has closed between frames. Descriptors that come with it are in its
-    /// attachments.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Timeout`] if the deadline passed; what came of a frame is kept, and the next call goes on with it.
-    /// [`ErrorKind::Violation`] for a frame over the maximum, one that took too long, or misplaced descriptors;
-    /// [`ErrorKind::PeerGone`] for an end inside a frame.
-    pub fn receive(&mut self, deadline: impl Into<Deadline>) -> Result<Option<Message<'_>>> {
-        let mut deadline = deadline.into();
-        self.check()?;
-        loop {
-            match self.inbox.ready() {
-                Ok(true) => break,
-                Ok(false) if self.fill(&mut deadline)? => {}
-                Ok(false) => return Ok(None),
-                Err(error) => return Err(self.poison(error)),
-            }
-        }
-        self.inbox.take()
-    }
-
-    /// Waits for the header of the next message and leaves the message where it is: for a receiver that decides by the length whether
-    /// it wants to take it ([`receive`](Self::receive)) or not ([`discard`](Self::discard)).
-    ///
-    /// # Errors
-    /// As [`receive`](Self::receive).
-    pub fn peek(&mut self, deadline: impl Into<Deadline>) -> Result<Option<Header>> {
-        let mut deadline = deadline.into();
-        self.check()?;
-        loop {
-            match self.inbox.ready_header() {
-                Ok(Some(header)) => return Ok(Some(header)),
-                Ok(None) if self.fill(&mut deadline)? => {}
-                Ok(None) => return Ok(None),
-                Err(error) => return Err(self.poison(error)),
-            }
-        }
-    }
-
-    /// Reads the next message and throws it away as it comes, descriptors included. `None` as in [`receive`](Self::receive).
-    ///
-    /// # Errors
-    /// As [`receive`](Self::receive), except that a deadline inside the message poisons the socket.
-    pub fn discard(&mut self, deadline: impl Into<Deadline>) -> Result<Option<Header>> {
-        let mut deadline = deadline.into();
-        let Some(header) = self.peek(deadline)? else { return Ok(None) };
-        let mut left = Header::SIZE + header.length as usize;
-        loop {
-            self.inbox.discard(&mut left);
-            if left == 0 {
-                return Ok(Some(header));
-            }
-            match self.fill(&mut deadline) {
-                Ok(true) => {}
-                Ok(false) => return Err(self.poison(decoder::end_inside_frame())),
-                Err(error) => return Err(self.cut(error)),
-            }
-        }
-    }
-
-    /// Receives more bytes; `false`: the peer sends no more.
-    pub(super) fn fill(&mut self, deadline: &mut Deadline) -> Result<bool> {
-        let (mut wait, mut idle) = (self.wait_in_kernel(*deadline), None);
-        loop {
-            let filled = self.inbox.fill(self.socket.as_fd(), wait);
-            match filled.and_then(|fill| self.inbox.check().map(|()| fill)) {
-                Ok(Fill::Bytes) => return Ok(true),
-                Ok(Fill::End) => return Ok(false),
-                Ok(Fill::Nothing) if readiness::lingers(self.linger, &mut idle) => continue,
-                Ok(Fill::Nothing) => {}
-                Err(error) => return Err(self.poison(error)),
-            }
-            // A wait that is this long can afford a `poll`, which relies on nothing.
-            wait = Wait::No;
-            let closing = self.inbox.is_closing().then(|| Instant::now() + STUCK_AFTER);
-            let end = WaitEnd::earliest(deadline, [self.inbox.frame_due(), closing]);
-            if !readiness::wait(&*self.socket, PollFlags::IN, end.at())? && end.is_deadline() {
-                return Err(readiness::timeout("the deadline passed before a whole message came"));
-            }
-        }
-    }
-
     /// Whether the socket can still be used: `false` once an error has poisoned it.
     #[must_use]
     pub fn is_usable(&self) -> bool {
         self.poison.is_none()
-    }
-
-    /// Sends the header of a frame whose payload the caller sends.
-    pub(super) fn send_header(&mut self, header: Header, deadline: &mut Deadline) -> Result<()> {
-        self.write(&mut [IoSlice::new(&header.encode())], &[], *deadline)
-    }
-
-    /// How the first receive of a wait may sleep itself, instead of looking first and leaving the sleep to a `poll`.
-    fn wait_in_kernel(&self, deadline: Deadline) -> Wait {
-        // In a stream of long frames the bytes are on their way: who looks, and sleeps only then, finds more of them at once.
-        if !self.linger.is_zero() || self.inbox.expects_long() {
-            return Wait::No;
-        }
-        let inside = self.inbox.is_inside_message();
-        if self.unshared {
-            let far = deadline.is_beyond(readiness::FAR) && (!inside || self.patience >= readiness::FAR);
-            return if far { Wait::Slice } else { Wait::No };
-        }
-        // Who shares the socket can make a receive return early or late. Early is no harm, and late is none if nothing is to be kept:
-        // neither a deadline of the caller nor that of a frame that has begun.
-        let free = deadline.is_beyond(Duration::MAX) && !inside && !self.inbox.is_closing();
-        if free { Wait::FirstByte } else { Wait::No }
     }
 
     pub(super) fn check(&self) -> Result<()> {

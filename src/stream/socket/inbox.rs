@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
-use super::attachments::Attachments;
+use super::attachments::{Attachments, exhausted};
 use super::readiness;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stream::frame::attach::{ATTACH, AttachRule};
@@ -100,7 +100,8 @@ impl Inbox {
 
     /// Allows or forbids descriptors from the next frame on, here and (where the kernel can) at the sender.
     pub(super) fn set_attachments(&mut self, socket: BorrowedFd<'_>, allowed: bool) -> Result<()> {
-        set_pass_rights(socket, allowed).map_err(|error| Error::system("setting SO_PASSRIGHTS", error))?;
+        set_pass_rights(socket, allowed)
+            .map_err(|error| Error::system("cannot set SO_PASSRIGHTS on the socket", error))?;
         match (allowed, &mut self.rule) {
             (true, None) => {
                 // What was read ahead came without descriptors, and is validated as such: once its frames are taken, the rule must
@@ -150,10 +151,7 @@ impl Inbox {
             self.account.close(refused);
             verdict?;
             if stuck {
-                return Err(Error::new(
-                    ErrorKind::Refused,
-                    "too many closes of received descriptors hang in this process",
-                ));
+                return Err(exhausted());
             }
         }
         if count > 0 { Ok(Fill::Bytes) } else { self.end() }
@@ -166,7 +164,7 @@ impl Inbox {
             Some(Errno::INTR) if patient => Ok(Fill::Nothing),
             Some(Errno::INTR) => Ok(Fill::Bytes),
             Some(Errno::CONNRESET) => self.end(),
-            errno => Err(readiness::transfer_error("receiving from a socket", errno.unwrap_or(Errno::IO))),
+            errno => Err(readiness::transfer_error("cannot receive from the socket", errno.unwrap_or(Errno::IO))),
         }
     }
 
@@ -240,7 +238,7 @@ impl Inbox {
     /// An error once this connection may not go on: a frame that takes too long, a received descriptor whose close hangs.
     pub(super) fn check(&mut self) -> Result<()> {
         if self.account.is_stuck() {
-            return Err(Error::new(ErrorKind::Refused, "closing a descriptor that the peer sent hangs"));
+            return Err(Error::new(ErrorKind::Refused, "closing a descriptor that the peer sent takes over a second"));
         }
         match self.frame_due() {
             Some(due) if Instant::now() >= due => Err(FrameViolation::TooSlow.into()),

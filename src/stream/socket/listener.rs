@@ -24,13 +24,12 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFlags;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen, socket_with,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, bind, connect, listen, socket_with};
 
 use super::access::Access;
 use super::frame_socket::FrameSocket;
 use super::readiness;
+use super::unshared::address;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::socket::set_pass_rights;
@@ -46,7 +45,7 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A listening unix socket with a file of its own.
 ///
-/// A file that a dead service left behind is replaced; one that somebody listens on, or that is no socket, is an error. When the
+/// A file that a dead service left behind is replaced; one that somebody listens on, or that is not a socket, is an error. When the
 /// listener is dropped the file is removed, if it is still the one that it made. Both happen under a lock on `PATH.lock`, which stays.
 #[derive(Debug)]
 pub struct Listener {
@@ -62,10 +61,10 @@ impl Listener {
     /// Connections are accepted with `SO_PASSRIGHTS` off where the kernel has it: nobody sends descriptors before they are wanted.
     ///
     /// # Errors
-    /// [`ErrorKind::System`], whose source says why: the address is in use, the path is no socket, or is over 107 bytes long.
+    /// [`ErrorKind::System`], whose source says why: another process listens on the path, it is not a socket, or is over 107 bytes long.
     pub fn bind(path: impl AsRef<Path>, access: Access) -> Result<Self> {
         let path = path.as_ref();
-        let failed = |error| Error::system(format!("listening on {}", path.display()), error);
+        let failed = |error| Error::system(format!("cannot listen on {}", path.display()), error);
         Self::bind_locked(path, access).map_err(failed)
     }
 
@@ -75,7 +74,7 @@ impl Listener {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         set_pass_rights(socket.as_fd(), false)?;
-        bind(&socket, &SocketAddrUnix::new(path)?)?;
+        bind(&socket, &address(path)?)?;
         let metadata = fs::symlink_metadata(path)?;
         // Nobody can connect before the permissions are right, because nobody listens yet.
         fs::set_permissions(path, Permissions::from_mode(access.mode()))?;
@@ -107,12 +106,15 @@ impl Listener {
                     if left.is_some_and(|left| left.is_zero()) {
                         return Err(Error::new(
                             ErrorKind::Timeout,
-                            "no descriptor for a connection before the deadline",
+                            "the deadline passed while no file descriptor was left for a connection",
                         ));
                     }
                     std::thread::sleep(left.map_or(PAUSE, |left| left.min(PAUSE)));
                 }
-                Err(errno) => return Err(Error::system("accepting a connection", errno)),
+                Err(errno) => {
+                    let what = format!("cannot accept a connection on {}", self.path.display());
+                    return Err(Error::system(what, errno));
+                }
             }
         }
     }
@@ -166,6 +168,10 @@ fn lock(path: &Path) -> io::Result<File> {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(file),
             Err(Errno::AGAIN | Errno::INTR) if Instant::now() < give_up => std::thread::sleep(Duration::from_millis(5)),
+            Err(Errno::AGAIN) => {
+                let text = format!("another process has held the lock beside it for {} s", LOCK_PATIENCE.as_secs());
+                return Err(io::Error::new(io::ErrorKind::WouldBlock, text));
+            }
             Err(errno) => return Err(errno.into()),
         }
     }
@@ -178,12 +184,12 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         result => result?,
     };
     if !metadata.file_type().is_socket() {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is no socket"));
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the path exists and is not a socket"));
     }
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let probe: OwnedFd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    match connect(&probe, &SocketAddrUnix::new(path)?) {
+    match connect(&probe, &address(path)?) {
         Err(Errno::CONNREFUSED) => fs::remove_file(path),
-        _ => Err(io::Error::from(io::ErrorKind::AddrInUse)),
+        _ => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on it")),
     }
 }

@@ -15,6 +15,8 @@ pub(super) mod outbox;
 pub(super) mod peer;
 pub(super) mod progress;
 pub(super) mod readiness;
+mod receiving;
 mod send_file;
+mod sending;
 pub(super) mod shutdown;
 mod unshared;

@@ -72,7 +72,7 @@ impl NonBlockingReader {
         self.inbox.max_frame()
     }
 
-    /// As [`FrameSocket::set_attachments`](super::FrameSocket::set_attachments).
+    /// As [`FrameSocket::set_attachments`](crate::stream::FrameSocket::set_attachments).
     ///
     /// # Errors
     /// As there.
@@ -83,7 +83,7 @@ impl NonBlockingReader {
     /// Polls the socket once: a message that is here already, or what one receive brings.
     ///
     /// # Errors
-    /// As [`FrameSocket::receive`](super::FrameSocket::receive), never a timeout. After an error the connection is over; every later
+    /// As [`FrameSocket::receive`](crate::stream::FrameSocket::receive), never a timeout. After an error the connection is over; every later
     /// call returns it again.
     pub fn read(&mut self, socket: impl AsFd) -> Result<Step<'_>> {
         if let Some(error) = &self.poison {
@@ -204,12 +204,12 @@ impl BufferedWriter {
     /// [`ErrorKind::PeerGone`](crate::ErrorKind::PeerGone).
     pub fn push(&mut self, socket: impl AsFd, tag: u16, slices: &[&[u8]]) -> Result<()> {
         let length: usize = slices.iter().map(|slice| slice.len()).sum();
-        let header = u32::try_from(length).map_err(|_| Error::invalid("a payload has less than 4 GiB"))?;
+        let header = Header::of_payload(tag, length)?;
         if self.backlog() > 0 && self.backlog() + Header::SIZE + length > self.bound {
-            return Err(FrameViolation::Backlog { waiting: self.backlog() }.into());
+            return Err(FrameViolation::Backlog { waiting: self.backlog(), bound: self.bound }.into());
         }
         self.compact();
-        self.waiting.extend(Header { tag, length: header }.encode());
+        self.waiting.extend(header.encode());
         slices.iter().for_each(|slice| self.waiting.extend_from_slice(slice));
         self.flush(socket)
     }
@@ -230,7 +230,7 @@ impl BufferedWriter {
                     self.progress.stall();
                     return self.check();
                 }
-                Err(errno) => return Err(readiness::transfer_error("sending to a socket", errno)),
+                Err(errno) => return Err(readiness::transfer_error("cannot send to the socket", errno)),
             }
         }
         self.progress.finish();

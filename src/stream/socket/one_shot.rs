@@ -30,6 +30,7 @@ use std::time::Duration;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
+use super::attachments::exhausted;
 use super::frame_socket::DEFAULT_PATIENCE;
 use super::outbox::send_all;
 use super::readiness;
@@ -66,7 +67,7 @@ pub struct WithFd {
 #[doc(alias = "SCM_RIGHTS")]
 pub fn send_with_fd(socket: impl AsFd, message: &[u8], fd: impl AsFd, deadline: impl Into<Deadline>) -> Result<()> {
     if message.is_empty() {
-        return Err(Error::invalid("a descriptor needs at least one byte to ride on"));
+        return Err(Error::invalid("a message that carries a descriptor needs at least one byte"));
     }
     let (mut slices, fds) = ([IoSlice::new(message)], [fd.as_fd()]);
     send_all(socket.as_fd(), &mut slices, &fds, &mut deadline.into(), DEFAULT_PATIENCE, false, Duration::ZERO)
@@ -78,7 +79,7 @@ pub fn send_with_fd(socket: impl AsFd, message: &[u8], fd: impl AsFd, deadline: 
 /// # Errors
 /// As [`send_with_fd`]; [`ErrorKind::System`] if no socket pair can be made.
 pub fn send_pipe(socket: impl AsFd, message: &[u8], deadline: impl Into<Deadline>) -> Result<UnixStream> {
-    let (kept, sent) = UnixStream::pair().map_err(|error| Error::system("making a socket pair", error))?;
+    let (kept, sent) = UnixStream::pair().map_err(|error| Error::system("cannot make a socket pair", error))?;
     send_with_fd(socket, message, &sent, deadline)?;
     Ok(kept)
 }
@@ -102,7 +103,7 @@ pub fn receive_with_fd(
     let (socket, mut deadline) = (socket.as_fd(), deadline.into());
     loop {
         if foreign::is_exhausted() {
-            return Err(Error::new(ErrorKind::Refused, "too many closes of received descriptors hang in this process"));
+            return Err(exhausted());
         }
         let mut fds = Vec::new();
         match receive_with_fds(socket, buffer, &mut fds, false) {
@@ -116,11 +117,11 @@ pub fn receive_with_fd(
                     None if received.truncated => {
                         return Err(Error::new(
                             ErrorKind::Refused,
-                            "this process's descriptor limit kept the descriptor away",
+                            "the descriptor of a message was lost to the descriptor limit of this process",
                         ));
                     }
                     None if missing == MissingFd::Refuse => {
-                        return Err(Error::new(ErrorKind::Refused, "a message came without a descriptor"));
+                        return Err(Error::new(ErrorKind::Refused, "the peer's message came without a descriptor"));
                     }
                     None => {}
                 }
@@ -136,6 +137,6 @@ fn retry(socket: BorrowedFd<'_>, error: &std::io::Error, deadline: &mut Deadline
         Some(Errno::INTR) => Ok(()),
         Some(Errno::AGAIN) if readiness::wait(socket, PollFlags::IN, deadline.resolve())? => Ok(()),
         Some(Errno::AGAIN) => Err(readiness::timeout("the deadline passed before a message came")),
-        errno => Err(readiness::transfer_error("receiving a descriptor", errno.unwrap_or(Errno::IO))),
+        errno => Err(readiness::transfer_error("cannot receive a descriptor", errno.unwrap_or(Errno::IO))),
     }
 }

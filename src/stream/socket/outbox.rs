@@ -107,7 +107,7 @@ pub(in crate::stream) fn send_all(
                 Ok(())
             }
             Err(Errno::AGAIN | Errno::INTR) => Ok(()),
-            Err(errno) => Err(readiness::transfer_error("sending to a socket", errno)),
+            Err(errno) => Err(readiness::transfer_error("cannot send to the socket", errno)),
         };
         if full.is_ok() && readiness::lingers(linger, &mut idle) {
             continue;

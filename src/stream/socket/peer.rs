@@ -1,4 +1,4 @@
-//! Who is at the other end.
+//! The process at the other end.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -28,11 +28,13 @@ impl Peer {
     /// Asks the kernel about the other end of a unix socket.
     ///
     /// # Errors
-    /// [`ErrorKind::System`](crate::ErrorKind::System) if this is no unix socket.
+    /// [`ErrorKind::System`](crate::ErrorKind::System) if this is not a unix socket.
     pub fn of(socket: impl AsFd) -> Result<Self> {
         let socket = socket.as_fd();
-        let credentials = peer_credentials(socket).map_err(|error| Error::system("asking for the peer", error))?;
-        let pidfd = peer_pidfd(socket).map_err(|error| Error::system("asking for the peer's pidfd", error))?;
+        let credentials = peer_credentials(socket)
+            .map_err(|error| Error::system("cannot ask who is at the other end of a socket", error))?;
+        let pidfd = peer_pidfd(socket)
+            .map_err(|error| Error::system("cannot get a pidfd of the process at the other end of a socket", error))?;
         Ok(Self { pid: u32::try_from(credentials.pid).unwrap_or(0), uid: credentials.uid, gid: credentials.gid, pidfd })
     }
 }

@@ -25,7 +25,7 @@ pub(in crate::stream) fn wait_any(fds: &mut [PollFd<'_>], until: Option<Instant>
 
 #[cold]
 fn waiting_failed(error: std::io::Error) -> Error {
-    Error::system("waiting for a socket", error)
+    Error::system("cannot wait for the socket", error)
 }
 
 /// When a wait ends: at the deadline of the caller, or at a limit of ours that comes before it.
@@ -82,10 +82,10 @@ pub(in crate::stream) fn has_hung_up(socket: BorrowedFd<'_>) -> Result<bool> {
 }
 
 /// How long one receive or send may wait in the kernel on a socket that is ours alone (its `SO_RCVTIMEO` and `SO_SNDTIMEO`): how often
-/// such a wait looks at everything that could end it.
+/// such a wait checks everything that could end it.
 pub(in crate::stream) const SLICE: Duration = Duration::from_millis(100);
 
-/// A deadline at least this far off allows a transfer to wait some slices in the kernel without looking at it.
+/// A deadline at least this far off allows a transfer to wait some slices in the kernel without checking it.
 pub(in crate::stream) const FAR: Duration = Duration::from_secs(3);
 
 /// The deadline passed before anything was transferred.

@@ -25,7 +25,7 @@ use crate::stream::frame::violation::FrameViolation;
 /// What is read at once where the kernel cannot move bytes itself.
 const COPY_BYTES: usize = 64 * 1024;
 
-/// What the kernel moves in one call: each of its buffers may wait a slice, and between calls the deadline is looked at.
+/// What the kernel moves in one call: each of its buffers may wait a slice, and between calls the deadline is checked.
 const MOVED_BYTES: usize = 256 * 1024;
 
 /// Where the bytes of a frame come from.
@@ -81,22 +81,22 @@ impl FrameSocket {
         deadline.resolve();
         while left > 0 {
             if !in_kernel {
-                let count = self.copy_piece(&mut source, left, deadline)?;
+                let count = self.copy_some(&mut source, left, deadline)?;
                 left -= count;
                 continue;
             }
             if !prompt && !deadline.is_beyond(readiness::FAR) {
-                // A piece may wait for some slices: too long for a deadline that is near.
+                // One move may wait for some slices: too long for a deadline that is near.
                 self.set_nonblocking(true)?;
                 prompt = true;
             }
-            match move_piece(self.as_fd(), &mut source, left) {
-                Ok(0) => return Err(ended_early()),
+            match move_some(self.as_fd(), &mut source, left) {
+                Ok(0) => return Err(ended_early(left)),
                 Ok(count) => {
                     left -= count;
                     progress.advance(count);
                     if left > 0 && deadline.resolve().is_some_and(|until| Instant::now() >= until) {
-                        return Err(readiness::timeout("the deadline passed before all of a file was sent"));
+                        return Err(readiness::timeout("the deadline passed before all of a file or pipe was sent"));
                     }
                 }
                 Err(Errno::AGAIN) => {
@@ -106,7 +106,7 @@ impl FrameSocket {
                 Err(Errno::INTR) => {}
                 // This kind of file or socket: read and send from here on.
                 Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => in_kernel = false,
-                Err(errno) => return Err(readiness::transfer_error("moving bytes to a socket", errno)),
+                Err(errno) => return Err(readiness::transfer_error("cannot move bytes to the socket", errno)),
             }
         }
         // After an error the socket is done with.
@@ -115,7 +115,7 @@ impl FrameSocket {
 
     fn set_nonblocking(&self, nonblocking: bool) -> Result<()> {
         let set = ioctl_fionbio(self.as_fd(), nonblocking);
-        set.map_err(|error| Error::system("making a socket non-blocking or blocking", error))
+        set.map_err(|error| Error::system("cannot make the socket non-blocking or blocking", error))
     }
 
     /// Waits for room in the socket, and for bytes in a pipe that would not wait itself.
@@ -127,13 +127,15 @@ impl FrameSocket {
         }
         match ready {
             true => Ok(()),
-            false if end.is_deadline() => Err(readiness::timeout("the deadline passed before all of a file was sent")),
+            false if end.is_deadline() => {
+                Err(readiness::timeout("the deadline passed before all of a file or pipe was sent"))
+            }
             false => Err(FrameViolation::WriteTooSlow.into()),
         }
     }
 
-    /// Reads a piece and sends it.
-    fn copy_piece(&mut self, source: &mut Source<'_>, left: usize, deadline: &mut Deadline) -> Result<usize> {
+    /// Reads some bytes and sends them.
+    fn copy_some(&mut self, source: &mut Source<'_>, left: usize, deadline: &mut Deadline) -> Result<usize> {
         let mut buffer = vec![0; left.min(COPY_BYTES)];
         let count = loop {
             let read = match source {
@@ -141,7 +143,7 @@ impl FrameSocket {
                 Source::Pipe(pipe) => rustix::io::read(*pipe, &mut buffer),
             };
             match read {
-                Ok(0) => return Err(ended_early()),
+                Ok(0) => return Err(ended_early(left)),
                 Ok(count) => break count,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
@@ -149,7 +151,7 @@ impl FrameSocket {
                     progress.stall();
                     self.wait_writable(*source, &progress, deadline)?;
                 }
-                Err(errno) => return Err(Error::system("reading what to send", errno)),
+                Err(errno) => return Err(Error::system("cannot read the file or pipe to send", errno)),
             }
         };
         if let Source::File(_, offset) = source {
@@ -163,7 +165,7 @@ impl FrameSocket {
 }
 
 /// One move in the kernel.
-fn move_piece(socket: BorrowedFd<'_>, source: &mut Source<'_>, left: usize) -> Result<usize, Errno> {
+fn move_some(socket: BorrowedFd<'_>, source: &mut Source<'_>, left: usize) -> Result<usize, Errno> {
     match source {
         Source::File(file, offset) => sendfile(socket, *file, Some(offset), left.min(MOVED_BYTES)),
         Source::Pipe(pipe) => splice(*pipe, None, socket, None, left.min(MOVED_BYTES), SpliceFlags::NONBLOCK),
@@ -171,6 +173,7 @@ fn move_piece(socket: BorrowedFd<'_>, source: &mut Source<'_>, left: usize) -> R
 }
 
 #[cold]
-fn ended_early() -> Error {
-    Error::new(ErrorKind::System, "a file ended before the length that its frame announced")
+fn ended_early(missing: usize) -> Error {
+    let what = format!("a file or pipe ended {missing} bytes before the length that its frame announced");
+    Error::new(ErrorKind::System, what)
 }

@@ -1,4 +1,4 @@
-//! The end of a connection, and who is at the other one.
+//! The end of a connection, and the process at the other end.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::readiness;
 use crate::error::{Error, Result};
 use crate::sys::socket::unreceived;
 
-/// Shuts a [`FrameSocket`] down from any thread: whoever waits in it returns at once.
+/// Shuts a [`FrameSocket`] down from any thread: a thread that waits in it returns at once.
 #[derive(Debug, Clone)]
 #[must_use = "the socket is shut down only when it is told to"]
 pub struct SocketShutdown(Arc<OwnedFd>);
@@ -31,7 +31,7 @@ impl FrameSocket {
     /// [`ErrorKind::PeerGone`](crate::ErrorKind::PeerGone) if the connection is over already.
     pub fn finish(&mut self) -> Result<()> {
         rustix::net::shutdown(&self.socket, Shutdown::Write)
-            .map_err(|error| readiness::transfer_error("shutting a socket down", error))?;
+            .map_err(|error| readiness::transfer_error("cannot end this direction of the socket", error))?;
         self.finished = true;
         Ok(())
     }
@@ -60,10 +60,10 @@ impl FrameSocket {
     /// [`ErrorKind::System`](crate::ErrorKind::System) if the socket cannot tell.
     pub fn is_drained(&self) -> Result<bool> {
         let left = unreceived(self.socket.as_fd());
-        left.map(|left| left == 0).map_err(|error| Error::system("asking what the peer has not received", error))
+        left.map(|left| left == 0).map_err(|error| Error::system("cannot ask what the peer has not received", error))
     }
 
-    /// Who is at the other end.
+    /// The process at the other end.
     ///
     /// # Errors
     /// As [`Peer::of`].

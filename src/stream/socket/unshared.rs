@@ -1,8 +1,8 @@
 //! Sockets that are ours alone.
 //!
-//! Whoever holds a duplicate of our end, the same open file description, can change its flags and timeouts. The peer cannot: its end is
+//! A process that holds a duplicate of our end, of one open file description, can change its flags and timeouts. The peer cannot: its end is
 //! another description. So a socket that this process has made itself, by `connect`, `accept` or `socketpair`, is its own until it
-//! gives a duplicate away, and waits on it may rely on what is set here. A socket that was inherited or received is not: who made it may
+//! gives a duplicate away, and waits on it may rely on what is set here. A socket that was inherited or received is not: its maker may
 //! have kept a duplicate.
 //!
 //! ```
@@ -18,6 +18,7 @@
 //! # Ok::<(), flipcall::Error>(())
 //! ```
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -43,10 +44,11 @@ impl FrameSocket {
     /// [`ErrorKind::System`].
     pub fn connect(path: impl AsRef<Path>, deadline: impl Into<Deadline>) -> Result<Self> {
         let (path, mut deadline) = (path.as_ref(), deadline.into());
-        let failed = |errno: Errno| Error::system(format!("connecting to {}", path.display()), errno);
-        let address = SocketAddrUnix::new(path).map_err(failed)?;
+        let failed = |error: io::Error| Error::system(format!("cannot connect to {}", path.display()), error);
+        let address = address(path).map_err(failed)?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(failed)?;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+        let socket = socket.map_err(|errno| failed(errno.into()))?;
         loop {
             match connect(&socket, &address) {
                 Ok(()) => return Ok(Self::from_unshared(socket)),
@@ -55,14 +57,18 @@ impl FrameSocket {
                     std::thread::sleep(PAUSE);
                 }
                 Err(Errno::AGAIN) => {
-                    return Err(Error::new(ErrorKind::Timeout, "the server did not accept by the deadline"));
+                    let what = format!(
+                        "the deadline passed before the server on {} had room for a connection",
+                        path.display()
+                    );
+                    return Err(Error::new(ErrorKind::Timeout, what));
                 }
                 Err(errno @ (Errno::CONNREFUSED | Errno::NOENT)) => {
-                    let source = std::io::Error::from(errno);
-                    let what = format!("nobody listens on {}", path.display());
+                    let source = io::Error::from(errno);
+                    let what = format!("no server listens on {}", path.display());
                     return Err(Error::caused(ErrorKind::PeerGone, what, source));
                 }
-                Err(errno) => return Err(failed(errno)),
+                Err(errno) => return Err(failed(errno.into())),
             }
         }
     }
@@ -73,7 +79,7 @@ impl FrameSocket {
     /// # Errors
     /// [`ErrorKind::System`] if there are no descriptors left.
     pub fn pair() -> Result<(Self, UnixStream)> {
-        let (ours, theirs) = UnixStream::pair().map_err(|error| Error::system("making a socket pair", error))?;
+        let (ours, theirs) = UnixStream::pair().map_err(|error| Error::system("cannot make a socket pair", error))?;
         Ok((Self::from_unshared(ours), theirs))
     }
 
@@ -98,9 +104,9 @@ impl FrameSocket {
     pub fn assume_unshared(&mut self) -> Result<()> {
         for (timeout, what) in [(Timeout::Recv, "SO_RCVTIMEO"), (Timeout::Send, "SO_SNDTIMEO")] {
             set_socket_timeout(self.as_fd(), timeout, Some(SLICE))
-                .map_err(|error| Error::system(format!("setting {what}"), error))?;
+                .map_err(|error| Error::system(format!("cannot set {what} on a socket"), error))?;
         }
-        ioctl_fionbio(self.as_fd(), false).map_err(|error| Error::system("making a socket blocking", error))?;
+        ioctl_fionbio(self.as_fd(), false).map_err(|error| Error::system("cannot make a socket blocking", error))?;
         self.unshared = true;
         Ok(())
     }
@@ -109,4 +115,17 @@ impl FrameSocket {
     pub fn assume_shared(&mut self) {
         self.unshared = false;
     }
+}
+
+/// The most bytes that the path of a unix socket can have: the kernel's 108, of which one ends it.
+const LONGEST_PATH: usize = 107;
+
+/// The address of the socket file at `path`.
+pub(super) fn address(path: &Path) -> io::Result<SocketAddrUnix> {
+    let length = path.as_os_str().len();
+    if length > LONGEST_PATH {
+        let text = format!("a path of {length} bytes is too long for a socket (limit {LONGEST_PATH})");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    Ok(SocketAddrUnix::new(path)?)
 }

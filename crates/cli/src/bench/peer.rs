@@ -10,13 +10,13 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use clap::Args;
-use flipcall::endpoint::take_descriptor;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
 
 use super::transports::{Answerer, Fallible, Inherited, Transport};
 use crate::Outcome;
 use crate::endpoint::pin;
+use crate::sys::inherited;
 
 /// What the peer is started with.
 #[derive(Args)]
@@ -77,7 +77,7 @@ impl Batch {
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    let mut control = UnixStream::from(take_descriptor(arguments.control)?);
+    let mut control = UnixStream::from(inherited().take(arguments.control)?);
     // A parent that died before the signal was asked for shows as a hang-up.
     end_with(control.try_clone()?);
     pin(arguments.cpu)?;
@@ -86,7 +86,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             std::hint::spin_loop();
         }
     }
-    let memory = take_descriptor(arguments.memory)?;
+    let memory = inherited().take(arguments.memory)?;
     let mut answerers = Vec::new();
     for link in &arguments.link {
         answerers.push(answerer(link, &memory, arguments.payload)?);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use flipcall::endpoint::pass_descriptor;
+use flipcall::process::pass_descriptor;
 use flipcall::window::Allocator;
 
 use super::peer::{Batch, wait_for_hang_up};

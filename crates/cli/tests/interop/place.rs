@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::process::Command;
 
-use flipcall::endpoint::pass_descriptor;
+use flipcall::process::pass_descriptor;
 use flipcall::window::{Allocator, Seals, Window, length_for_capacity};
 
 /// A window in a memfd that this process holds.

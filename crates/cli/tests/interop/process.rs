@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use flipcall::endpoint::pass_descriptor;
+use flipcall::process::pass_descriptor;
 use rustix::process::{Pid, PidfdFlags};
 
 use crate::place::Place;

@@ -56,10 +56,10 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::CLOSING => f.write_str("closing"),
-            Self::VIOLATION => f.write_str("violation"),
+            Self::VIOLATION => f.write_str("the protocol was broken"),
             Self::TOO_SLOW => f.write_str("too slow"),
             Self::NO_SUCH_NAME => f.write_str("no such name"),
-            Self::TOO_MANY => f.write_str("too many"),
+            Self::TOO_MANY => f.write_str("too many channels"),
             Self::CANCELLED => f.write_str("cancelled"),
             Self(other) => write!(f, "reason {other}"),
         }

@@ -5,9 +5,9 @@
 //! must hold in every node:
 //!
 //! - no frame is a violation;
-//! - data arrives in the use that it was sent in;
+//! - data comes in the use that it was sent in;
 //! - where nothing is under way, both sides see the id in matching states and count the same credit, and a side that holds nothing
-//!   unconsumed has granted enough for a whole frame: so whoever waits, waits for the other program, and nobody is stuck.
+//!   unconsumed has granted enough for a whole frame: so a program that waits, waits for the other program, and nobody is stuck.
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -23,7 +23,7 @@
 use std::time::Duration;
 
 /// How long the socket may go without a leader and without anybody reading it. Short beside the 100 ms within which a dead peer is to be noticed,
-/// long beside the time that a program spends on a message; a thousand looks a second cost well under a percent of a CPU.
+/// long beside the time that a program spends on a message; a thousand polls a second cost well under a percent of a CPU.
 pub(in crate::stream::mux) const LEASE: Duration = Duration::from_millis(1);
 
 /// The lease while there is a follower: what a message for a follower may have to wait, against two switches of the reader thread each time,
@@ -32,32 +32,32 @@ pub(in crate::stream::mux) const SHORT_LEASE: Duration = Duration::from_micros(2
 
 /// How the reader thread sleeps. Awake, it is on its way to one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::stream::mux) enum Watch {
+pub(in crate::stream::mux) enum ReaderSleep {
     /// Until the socket has something.
-    Socket,
+    OnSocket,
     /// Until a lease is over, beside a program that reads.
     Lease,
     /// Until a short lease is over, beside one that reads and others that wait.
     ShortLease,
     /// Until it is called, because a program waits at the socket.
-    Called,
+    UntilCalled,
 }
 
-/// Who is the leader, and who waits for one. `T` reads the socket: the leader has taken it.
+/// The leader and its followers. `T` reads the socket: the leader has taken it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(in crate::stream::mux) struct Leadership<T> {
     /// `None`: the leader has it.
     receiver: Option<T>,
     /// How many threads wait for what somebody else reads.
     followers: usize,
-    /// Whether a program has been the leader since the reader thread looked.
+    /// Whether a program has been the leader since the reader thread last went to sleep.
     lately: bool,
-    watch: Watch,
+    sleep: ReaderSleep,
 }
 
 impl<T> Leadership<T> {
     pub(in crate::stream::mux) fn new(receiver: T) -> Self {
-        Self { receiver: Some(receiver), followers: 0, lately: false, watch: Watch::Socket }
+        Self { receiver: Some(receiver), followers: 0, lately: false, sleep: ReaderSleep::OnSocket }
     }
 
     /// A program that must wait becomes the leader, if there is none.
@@ -72,13 +72,13 @@ impl<T> Leadership<T> {
     pub(in crate::stream::mux) fn step_down(&mut self, receiver: T) -> bool {
         self.receiver = Some(receiver);
         self.lately = true;
-        let calls = match self.watch {
-            Watch::Socket | Watch::ShortLease => false,
-            Watch::Lease => self.followers > 0,
-            Watch::Called => true,
+        let calls = match self.sleep {
+            ReaderSleep::OnSocket | ReaderSleep::ShortLease => false,
+            ReaderSleep::Lease => self.followers > 0,
+            ReaderSleep::UntilCalled => true,
         };
         if calls {
-            self.watch = Watch::Socket;
+            self.sleep = ReaderSleep::OnSocket;
         }
         calls
     }
@@ -101,15 +101,15 @@ impl<T> Leadership<T> {
     }
 
     /// The reader thread is about to sleep: how.
-    pub(in crate::stream::mux) fn look(&mut self) -> Watch {
+    pub(in crate::stream::mux) fn next_sleep(&mut self) -> ReaderSleep {
         let lately = std::mem::take(&mut self.lately);
-        self.watch = match (self.has_no_leader(), lately) {
-            (true, false) => Watch::Socket,
-            (false, false) => Watch::Called,
-            (_, true) if self.followers == 0 => Watch::Lease,
-            (_, true) => Watch::ShortLease,
+        self.sleep = match (self.has_no_leader(), lately) {
+            (true, false) => ReaderSleep::OnSocket,
+            (false, false) => ReaderSleep::UntilCalled,
+            (_, true) if self.followers == 0 => ReaderSleep::Lease,
+            (_, true) => ReaderSleep::ShortLease,
         };
-        self.watch
+        self.sleep
     }
 
     /// The reader thread, which the socket has woken, becomes the leader: unless a program was faster, and may be again.

@@ -1,4 +1,4 @@
-//! Two programs, the reader thread and a peer, every order of steps: no byte stays unread, and nobody who waits needs luck.
+//! Two programs, the reader thread and a peer, every order of steps: no byte stays unread, and no program that waits needs luck.
 //!
 //! Every step is what a thread does under the lock of the mux, or a sleep that ends. What must hold in every node:
 //!
@@ -9,7 +9,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::leadership::{Leadership, Watch};
+use super::leadership::{Leadership, ReaderSleep};
 
 /// Messages that the peer sends in all, and at most at a time.
 const MESSAGES: u8 = 3;
@@ -27,7 +27,7 @@ enum Program {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Reader {
     Awake,
-    Asleep(Watch),
+    Asleep(ReaderSleep),
     /// The socket woke it, it is not the leader yet.
     Woken,
     Reads,
@@ -140,15 +140,15 @@ impl Node {
             }
         }
         match self.reader {
-            Reader::Awake => next.push(self.with(|node| node.reader = Reader::Asleep(node.leadership.look()))),
-            Reader::Asleep(watch) => {
-                if self.called || watch == Watch::ShortLease || (watch == Watch::Lease && patient) {
+            Reader::Awake => next.push(self.with(|node| node.reader = Reader::Asleep(node.leadership.next_sleep()))),
+            Reader::Asleep(sleep) => {
+                if self.called || sleep == ReaderSleep::ShortLease || (sleep == ReaderSleep::Lease && patient) {
                     next.push(self.with(|node| {
                         node.called = false;
                         node.reader = Reader::Awake;
                     }));
                 }
-                if watch == Watch::Socket && !self.socket.is_empty() {
+                if sleep == ReaderSleep::OnSocket && !self.socket.is_empty() {
                     next.push(self.with(|node| node.reader = Reader::Woken));
                 }
             }
@@ -218,7 +218,7 @@ fn every_order_of_steps_gets_every_message_read() {
         }
         let has_leader = node.programs.iter().any(|program| matches!(program, Program::Leader | Program::Wakes));
         assert!(!(has_leader && node.reader == Reader::Reads), "two read: {node:?}");
-        if node.reader == Reader::Asleep(Watch::Called) {
+        if node.reader == Reader::Asleep(ReaderSleep::UntilCalled) {
             assert!(has_leader || node.called, "asleep for good: {node:?}");
         }
         for goal in [Goal::AllRead, Goal::Served(0), Goal::Served(1)] {

@@ -1,4 +1,4 @@
-//! The mux without input and output: which frame is allowed when, and who has how much credit. Here is what a program does; what a
+//! The mux without input and output: which frame is allowed when, and how much credit each side has. Here is what a program does; what a
 //! peer sends is validated in `validate.rs`.
 //!
 //! The state of an id, for one side; an id that is not in the table is idle:

@@ -10,10 +10,11 @@ use std::os::fd::AsFd;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use flipcall::endpoint::{pass_descriptor, take_descriptor};
+use flipcall::process::pass_descriptor;
 use flipcall::window::{Allocator, Seals, Window};
 
 use crate::Outcome;
+use crate::sys::inherited;
 use crate::sys::shared_memory::SharedMemory;
 
 /// A fallible result of the command line.
@@ -255,7 +256,7 @@ impl Inherited<'_> {
     }
 
     fn descriptor(&self, index: usize) -> Fallible<std::os::fd::OwnedFd> {
-        Ok(take_descriptor(i32::try_from(self.number(index)?)?)?)
+        Ok(inherited().take(i32::try_from(self.number(index)?)?)?)
     }
 
     fn buffer(&self) -> Vec<u8> {

@@ -1,62 +1,6 @@
-//! Calls that missed their deadline.
+//! Calls that missed their deadline, or failed.
 
-use super::ShutdownHandle;
-use super::active::Endpoint;
-use super::core::Core;
-use crate::deadline::Deadline;
-use crate::error::{Error, ErrorKind, Result};
-
-/// A connection whose answer is late. Control is the peer's.
-///
-/// [`resume`](Self::resume) waits on; dropping it shuts the connection down. Either way the late answer is never taken for that of a
-/// later call.
-///
-/// ```
-/// use flipcall::endpoint::{Endpoint, Interrupted};
-/// use flipcall::Error;
-/// use std::time::Duration;
-///
-/// /// Waits a little, says so, and waits on. The connection comes back with the answer.
-/// fn call(endpoint: &mut Endpoint, length: u32) -> Result<u32, Error> {
-///     match endpoint.send_recv(length, Duration::from_millis(100)) {
-///         Err(Interrupted::TimedOut(waiting)) => {
-///             eprintln!("the answer is late");
-///             let (back, length) = waiting.resume(Duration::from_secs(5))?;
-///             *endpoint = back;
-///             Ok(length)
-///         }
-///         done => Ok(done?),
-///     }
-/// }
-/// ```
-#[derive(Debug)]
-#[must_use = "dropping it shuts the connection down"]
-pub struct Waiting {
-    core: Box<Core>,
-}
-
-impl Waiting {
-    pub(super) fn new(core: Box<Core>) -> Self {
-        Self { core }
-    }
-
-    /// Waits on for the answer: returns the connection and the length of the datagram in bytes.
-    ///
-    /// # Errors
-    /// As [`Endpoint::send_recv`].
-    pub fn resume(mut self, deadline: impl Into<Deadline>) -> Result<(Endpoint, u32), Interrupted<Self>> {
-        match self.core.wait(deadline.into()) {
-            Ok(length) => Ok((Endpoint::new(self.core), length)),
-            Err(error) => Err(Interrupted::by(error, self)),
-        }
-    }
-
-    /// A handle that ends the wait from anywhere.
-    #[must_use]
-    pub fn shutdown_handle(&self) -> ShutdownHandle {
-        self.core.shared.handle()
-    }
-}
+use crate::error::{Error, ErrorKind};
 
 /// Why a call did not lead to a datagram. With `?` it becomes an [`Error`], and what was waiting is dropped, which shuts down: such a
 /// timeout [is fatal](Error::is_fatal).

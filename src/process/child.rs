@@ -1,0 +1,190 @@
+//! A child process and its end.
+
+use std::io::PipeWriter;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::event::PollFlags;
+use rustix::process::{Pid, PidfdFlags};
+
+use super::tail::Tail;
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys::child::{kill_at_hang_up, let_live};
+use crate::sys::{poll, thread};
+
+/// How long a killed child may take to end before a thread waits for it.
+const REAP: Duration = Duration::from_secs(2);
+
+/// How long a child whose connection broke may take to end, so that the error can say how.
+const AFTERMATH: Duration = Duration::from_millis(200);
+
+/// A child process. Dropping it kills and reaps it, and it ends with this process, whatever thread started it, unless it is
+/// [detached](Self::detach).
+///
+/// A child that inherits our standard error is listened to: what it says goes there, and the last 4 KiB are kept for the error that tells
+/// of its end. One that the command gave another keeps that.
+///
+/// As a descriptor it is a pidfd, which becomes readable when the process ends.
+#[derive(Debug)]
+pub struct ChildProcess {
+    program: String,
+    /// Gone once a thread waits for it.
+    child: Option<Child>,
+    pidfd: OwnedFd,
+    tail: Tail,
+    /// Whether the end of what it said was waited for.
+    is_settled: bool,
+    /// What the child inherited of the pipe whose other end closes with this process.
+    lifeline: Arc<OwnedFd>,
+    _end: PipeWriter,
+}
+
+impl ChildProcess {
+    /// Starts `command`.
+    ///
+    /// # Errors
+    /// [`System`](ErrorKind::System) if it cannot be started, or the system lacks descriptors, memory or threads.
+    pub fn start(mut command: Command) -> Result<Self> {
+        let program = command.get_program().display().to_string();
+        let (reader, end) = std::io::pipe().map_err(|error| Error::system("cannot make a pipe for a child", error))?;
+        let lifeline = Arc::new(OwnedFd::from(reader));
+        kill_at_hang_up(&mut command, Arc::clone(&lifeline));
+        let tail = Tail::listen(&mut command)?;
+        let started = command.spawn();
+        // The command holds what the child inherits, and that has to be the child's alone: its closing shows the child's death.
+        drop(command);
+        let mut child = started.map_err(|error| Error::system(format!("cannot start {program}"), error))?;
+        match rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
+            Ok(pidfd) => Ok(Self { program, child: Some(child), pidfd, tail, is_settled: false, lifeline, _end: end }),
+            Err(errno) => {
+                // The child is ours and not reaped yet, so neither call can hit another process.
+                let _ = child.kill().and_then(|()| child.wait());
+                Err(Error::system(format!("cannot watch {program}"), errno))
+            }
+        }
+    }
+
+    /// The program, as the command named it.
+    #[must_use]
+    pub fn program(&self) -> &str {
+        &self.program
+    }
+
+    /// The number of the process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().map_or(0, Child::id)
+    }
+
+    /// The process as the standard library knows it, for what the command piped.
+    pub fn child(&mut self) -> &mut Child {
+        self.child.as_mut().expect("it is there until this value is consumed")
+    }
+
+    /// Waits until the process has ended, and reaps it. What it said has then come out on our standard error, unless another process
+    /// still holds the child's. Again is no error.
+    ///
+    /// # Errors
+    /// [`Timeout`](ErrorKind::Timeout) at the deadline; [`System`](ErrorKind::System) if the process cannot be waited for.
+    pub fn wait(&mut self, deadline: impl Into<Deadline>) -> Result<ExitStatus> {
+        let until = deadline.into().resolve();
+        let ended = poll::wait(&self.pidfd, PollFlags::IN, until);
+        if !ended.map_err(|error| self.cannot("wait for", error))? {
+            return Err(Error::new(ErrorKind::Timeout, format!("{} has not ended by the deadline", self.program)));
+        }
+        let status = self.child().wait().map_err(|error| self.cannot("wait for", error))?;
+        if !std::mem::replace(&mut self.is_settled, true) {
+            self.tail.settle();
+        }
+        Ok(status)
+    }
+
+    /// Kills the process, without waiting for its end.
+    ///
+    /// # Errors
+    /// [`System`](ErrorKind::System) if it may not be killed, as one that changed its user.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child().kill().map_err(|error| self.cannot("kill", error))
+    }
+
+    /// Waits for the process to end, kills it after `grace`, and reaps it.
+    ///
+    /// # Errors
+    /// As [`kill`](Self::kill) and [`wait`](Self::wait); [`Timeout`](ErrorKind::Timeout) if it has not ended two seconds after it was
+    /// killed, as one that hangs in a file system. It is then reaped by a thread as soon as it ends.
+    pub fn finish(mut self, grace: Duration) -> Result<ExitStatus> {
+        self.end(grace)
+    }
+
+    /// As [`finish`](Self::finish), for a holder that cannot give the process away. A process that is reaped already ends again.
+    pub(crate) fn end(&mut self, grace: Duration) -> Result<ExitStatus> {
+        match self.wait(grace) {
+            Err(error) if error.kind() == ErrorKind::Timeout => {
+                self.kill()?;
+                self.wait(REAP)
+            }
+            ended => ended,
+        }
+    }
+
+    /// Lets the process go on when this value is dropped and when this process ends. A thread reaps it.
+    ///
+    /// What it inherited of our standard error ends with this process: a child that is to outlive it needs one of its own, see
+    /// [`Command::stderr`].
+    ///
+    /// # Errors
+    /// [`System`](ErrorKind::System) if the kernel refuses; the process then ends with this value.
+    pub fn detach(mut self) -> Result<()> {
+        self.let_go()
+    }
+
+    /// As [`detach`](Self::detach), for a holder that cannot give the process away.
+    pub(crate) fn let_go(&mut self) -> Result<()> {
+        let_live(&self.lifeline).map_err(|error| self.cannot("detach", error))?;
+        self.child.take().into_iter().for_each(reap_aside);
+        Ok(())
+    }
+
+    /// An error of the connection to this process, with the process's end as its reason if it has ended.
+    #[cold]
+    pub(crate) fn explain(&mut self, error: Error) -> Error {
+        let patience = match error.kind() {
+            ErrorKind::PeerGone | ErrorKind::PeerShutdown => AFTERMATH,
+            _ => Duration::ZERO,
+        };
+        let Ok(status) = self.wait(patience) else { return error };
+        let last_words = match self.tail.last_words() {
+            said if said.is_empty() => String::new(),
+            said => format!("; its last words: \"{said}\""),
+        };
+        Error::caused(error.kind(), format!("{} has ended ({status}){last_words}", self.program), error)
+    }
+
+    #[cold]
+    fn cannot(&self, what: &str, error: std::io::Error) -> Error {
+        Error::system(format!("cannot {what} {}", self.program), error)
+    }
+}
+
+impl AsFd for ChildProcess {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+impl Drop for ChildProcess {
+    fn drop(&mut self) {
+        // A process that was reaped before is found ended.
+        if self.child.is_some() && self.end(Duration::ZERO).is_err() {
+            self.child.take().into_iter().for_each(reap_aside);
+        }
+    }
+}
+
+/// Reaps a process once it ends, on a thread. Without a thread it stays a zombie until this process ends.
+fn reap_aside(mut child: Child) {
+    let _ = thread::spawn("flipcall-reap", move || drop(child.wait()));
+}

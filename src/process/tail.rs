@@ -1,0 +1,108 @@
+//! What a child says on its standard error: it goes to ours, and the end of it is kept for the error that tells of the child's end.
+
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::process::Command;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::sys::child::divert_stderr;
+use crate::sys::lock::{lock, wait_timeout};
+use crate::sys::thread;
+
+/// Bytes that are kept: some dozen lines, of which the last ones matter.
+const KEPT: usize = 4096;
+
+/// How long the end of what a dead child said may take to come: another process may still hold its standard error.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// The end of what a child said.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tail(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    ended: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    bytes: VecDeque<u8>,
+    ended: bool,
+}
+
+impl Tail {
+    /// Listens to the children that `command` will start, as far as they inherit our standard error. The thread that does ends when
+    /// the last process is gone that has the child's.
+    pub(super) fn listen(command: &mut Command) -> Result<Self> {
+        let (reader, writer) =
+            std::io::pipe().map_err(|error| Error::system("cannot make a pipe for a child", error))?;
+        divert_stderr(command, writer.into());
+        let tail = Self::default();
+        let to = tail.clone();
+        thread::spawn("flipcall-stderr", move || to.follow(reader))
+            .map_err(|error| Error::system("cannot start a thread for a child", error))?;
+        Ok(tail)
+    }
+
+    fn follow(&self, mut from: impl Read) {
+        let mut buffer = [0; KEPT];
+        loop {
+            match from.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => {
+                    // If ours is closed there is nobody to tell.
+                    let _ = std::io::stderr().write_all(&buffer[..count]);
+                    lock(&self.0.state).keep(&buffer[..count]);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        drop(from);
+        lock(&self.0.state).ended = true;
+        self.0.ended.notify_all();
+    }
+
+    /// Waits until all is heard that a child said that has ended.
+    pub(super) fn settle(&self) {
+        let state = lock(&self.0.state);
+        if !state.ended {
+            drop(wait_timeout(&self.0.ended, state, PATIENCE));
+        }
+    }
+
+    /// The end of what a child said, on one line and without a byte that a terminal would obey. Empty: nothing.
+    pub(super) fn last_words(&self) -> String {
+        let mut state = lock(&self.0.state);
+        let text = String::from_utf8_lossy(state.bytes.make_contiguous());
+        text.trim().escape_debug().to_string()
+    }
+}
+
+impl State {
+    fn keep(&mut self, bytes: &[u8]) {
+        self.bytes.extend(bytes);
+        let surplus = self.bytes.len().saturating_sub(KEPT);
+        self.bytes.drain(..surplus);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_bytes_are_kept() {
+        let mut state = State::default();
+        state.keep(b"first");
+        state.keep(&[b'x'; KEPT - 1]);
+        assert_eq!(state.bytes.len(), KEPT);
+        assert_eq!(state.bytes[0], b't');
+        state.keep(b"\x1b[2J \n");
+        let tail = Tail(Arc::new(Shared { state: Mutex::new(State { ended: true, ..state }), ended: Condvar::new() }));
+        assert!(tail.last_words().ends_with("xx\\u{1b}[2J"), "{}", tail.last_words());
+    }
+}

@@ -1,0 +1,116 @@
+//! How a [`FrameSocket`] receives messages.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::PollFlags;
+
+use super::frame_socket::FrameSocket;
+use super::inbox::{Fill, Message, Wait};
+use super::readiness::{self, WaitEnd};
+use crate::deadline::Deadline;
+use crate::error::Result;
+use crate::stream::frame::decoder;
+use crate::stream::frame::header::Header;
+use crate::sys::foreign::STUCK_AFTER;
+
+impl FrameSocket {
+    /// Receives the next message, `None` once the peer has closed between frames. Descriptors that come with it are in its
+    /// attachments.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) if the deadline passed; what came of a frame is kept, and the next call goes on
+    /// with it. [`ErrorKind::Violation`](crate::ErrorKind::Violation) for a frame over the maximum, one that took too long, or misplaced
+    /// descriptors; [`ErrorKind::PeerGone`](crate::ErrorKind::PeerGone) for an end inside a frame.
+    pub fn receive(&mut self, deadline: impl Into<Deadline>) -> Result<Option<Message<'_>>> {
+        let mut deadline = deadline.into();
+        self.check()?;
+        loop {
+            match self.inbox.ready() {
+                Ok(true) => break,
+                Ok(false) if self.fill(&mut deadline)? => {}
+                Ok(false) => return Ok(None),
+                Err(error) => return Err(self.poison(error)),
+            }
+        }
+        self.inbox.take()
+    }
+
+    /// Waits for the header of the next message and leaves the message where it is: for a receiver that decides by the length whether
+    /// it wants to take it ([`receive`](Self::receive)) or not ([`discard`](Self::discard)).
+    ///
+    /// # Errors
+    /// As [`receive`](Self::receive).
+    pub fn peek(&mut self, deadline: impl Into<Deadline>) -> Result<Option<Header>> {
+        let mut deadline = deadline.into();
+        self.check()?;
+        loop {
+            match self.inbox.ready_header() {
+                Ok(Some(header)) => return Ok(Some(header)),
+                Ok(None) if self.fill(&mut deadline)? => {}
+                Ok(None) => return Ok(None),
+                Err(error) => return Err(self.poison(error)),
+            }
+        }
+    }
+
+    /// Reads the next message and throws it away as it comes, descriptors included. `None` as in [`receive`](Self::receive).
+    ///
+    /// # Errors
+    /// As [`receive`](Self::receive), except that a deadline inside the message poisons the socket.
+    pub fn discard(&mut self, deadline: impl Into<Deadline>) -> Result<Option<Header>> {
+        let mut deadline = deadline.into();
+        let Some(header) = self.peek(deadline)? else { return Ok(None) };
+        let mut left = Header::SIZE + header.length as usize;
+        loop {
+            self.inbox.discard(&mut left);
+            if left == 0 {
+                return Ok(Some(header));
+            }
+            match self.fill(&mut deadline) {
+                Ok(true) => {}
+                Ok(false) => return Err(self.poison(decoder::end_inside_frame())),
+                Err(error) => return Err(self.cut(error)),
+            }
+        }
+    }
+
+    /// Receives more bytes; `false`: the peer sends no more.
+    pub(super) fn fill(&mut self, deadline: &mut Deadline) -> Result<bool> {
+        let (mut wait, mut idle) = (self.wait_in_kernel(*deadline), None);
+        loop {
+            let filled = self.inbox.fill(self.socket.as_fd(), wait);
+            match filled.and_then(|fill| self.inbox.check().map(|()| fill)) {
+                Ok(Fill::Bytes) => return Ok(true),
+                Ok(Fill::End) => return Ok(false),
+                Ok(Fill::Nothing) if readiness::lingers(self.linger, &mut idle) => continue,
+                Ok(Fill::Nothing) => {}
+                Err(error) => return Err(self.poison(error)),
+            }
+            // A wait that is this long can afford a `poll`, which relies on nothing.
+            wait = Wait::No;
+            let closing = self.inbox.is_closing().then(|| Instant::now() + STUCK_AFTER);
+            let end = WaitEnd::earliest(deadline, [self.inbox.frame_due(), closing]);
+            if !readiness::wait(&*self.socket, PollFlags::IN, end.at())? && end.is_deadline() {
+                return Err(readiness::timeout("the deadline passed before a whole message came"));
+            }
+        }
+    }
+
+    /// How the first receive of a wait may sleep itself, instead of trying first and leaving the sleep to a `poll`.
+    fn wait_in_kernel(&self, deadline: Deadline) -> Wait {
+        // In a stream of long frames the bytes are on their way: a receiver that tries, and sleeps only then, finds more of them at once.
+        if !self.linger.is_zero() || self.inbox.expects_long() {
+            return Wait::No;
+        }
+        let inside = self.inbox.is_inside_message();
+        if self.unshared {
+            let far = deadline.is_beyond(readiness::FAR) && (!inside || self.patience >= readiness::FAR);
+            return if far { Wait::Slice } else { Wait::No };
+        }
+        // A process that shares the socket can make a receive return early or late. Early is no harm, and late is none if nothing is to be kept:
+        // neither a deadline of the caller nor that of a frame that has begun.
+        let free = deadline.is_beyond(Duration::MAX) && !inside && !self.inbox.is_closing();
+        if free { Wait::FirstByte } else { Wait::No }
+    }
+}
