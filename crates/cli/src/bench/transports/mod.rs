@@ -86,7 +86,9 @@ impl Transport {
     /// Reads a name from the command line.
     pub(super) fn parse(name: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|transport| transport.name() == name);
-        found.ok_or_else(|| format!("there is no such transport; there are {}", Self::ALL.map(Self::name).join(", ")))
+        found.ok_or_else(|| {
+            format!("there is no such transport; there are {}", Self::ALL.map(Self::name).join(", "))
+        })
     }
 
     /// Whether the row makes sense. A bare spinner on a shared CPU would wait for a time slice per flip, `bare-spin` carries no bytes, and
@@ -105,8 +107,8 @@ impl Transport {
         matches!(self, Self::WindowSpin | Self::WindowAdaptive | Self::RpcWindow | Self::RpcBulk)
     }
 
-    /// The row that this one is compared with: the least that anybody can do who waits in the same way. Where both sides share a CPU
-    /// nobody can answer a spinner, so every row is compared with the one that sleeps.
+    /// The row that this one is compared with: the least that a caller can do that waits in the same way. Where both sides share a
+    /// CPU nobody can answer a spinner, so every row is compared with the one that sleeps.
     pub(super) fn limit(self, payload: u32, shares_cpu: bool) -> Self {
         match self {
             Self::BareSpin | Self::BareCopy => self,
@@ -160,12 +162,12 @@ pub(super) trait Caller {
     /// One call.
     fn call(&mut self) -> Outcome;
 
-    /// `count` calls, without a look at the clock.
+    /// `count` calls, without reading the clock.
     fn calls(&mut self, count: u64) -> Outcome {
         (0..count).try_for_each(|_| self.call())
     }
 
-    /// `count` calls with one look at the clock after each: appends what they took, in nanoseconds.
+    /// `count` calls with one reading of the clock after each: appends what they took, in nanoseconds.
     fn timed_calls(&mut self, count: u64, times: &mut Vec<u64>) -> Outcome {
         let mut before = Instant::now();
         for _ in 0..count {
