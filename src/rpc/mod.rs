@@ -42,7 +42,6 @@
 
 mod client;
 pub mod codec;
-mod line;
 #[doc(hidden)]
 pub mod message;
 mod router;
@@ -50,8 +49,8 @@ mod server;
 mod service;
 mod status;
 mod trace;
+mod transport;
 mod violation;
-mod wire;
 
 pub use crate::endpoint::WaitPolicy;
 pub use client::{Client, ClientConfig, ClientCounters, Stream, inherited_socket};

@@ -11,9 +11,9 @@
 //! ```
 
 use super::codec::{DecodeOwned, Encode, from_bytes};
+use super::message::number;
 use super::server::{Answered, Chunks, Context, Reply};
 use super::status::Status;
-use super::wire;
 
 /// A method that answers once.
 type Unary = dyn Fn(&mut Context<'_>, &[u8], Reply<'_>) -> Result<Answered, Status> + Send + Sync;
@@ -133,7 +133,7 @@ impl Router {
 
     fn add(&mut self, tag: u16, method: Method, takes_fds: bool) -> &mut Self {
         assert!(
-            wire::SERVICE_TYPES.contains(&tag),
+            number::SERVICE_TYPES.contains(&tag),
             "no method can have the number {tag:#06x}: methods go from 0x0001 to 0xfeff"
         );
         match self.routes.binary_search_by_key(&tag, |route| route.tag) {

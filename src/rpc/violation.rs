@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::wire::RESPONSE;
+use super::message::number::RESPONSE;
 use crate::error::{Error, ErrorKind};
 
 /// What rule the peer broke; the source of a [`Violation`](ErrorKind::Violation) error of this layer.

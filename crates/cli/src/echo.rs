@@ -105,7 +105,7 @@ fn router() -> Router {
 fn sleep(context: &mut Context<'_>, milliseconds: u32) -> Result<(), Status> {
     let time = Duration::from_millis(milliseconds.into());
     let patience = context.remaining().map_or(time, |left| left.min(time));
-    context.cancel_token().wait(patience);
+    let _ = context.cancel_token().wait(patience);
     if patience < time { context.check() } else { Ok(()) }
 }
 

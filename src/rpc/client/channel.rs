@@ -1,32 +1,37 @@
-//! One call on one channel.
+//! A channel, and one call on it.
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::failure::{Failure, ended, expired, malformed, no_response, too_large, unanswered};
-use super::session::{Loan, Session};
+use super::failure::{Failure, ended, expired, malformed, too_large, unanswered};
+use super::session::{BaseGuard, Session};
+use crate::deadline::Deadline;
 use crate::endpoint::Halted;
+use crate::error::{Error, ErrorKind, Result};
 use crate::rpc::codec::{DecodeError, Encode};
-use crate::rpc::line::{Outgoing, Prefix, Short, SocketLine, Staged, WindowLine};
-use crate::rpc::wire::{self, OK, RESPONSE};
-use crate::stream::{Attachments, MAX_ATTACHMENTS};
-use crate::{Deadline, Error, ErrorKind, Result};
+use crate::rpc::message::answer;
+use crate::rpc::message::number::{CONTINUE, MOST_DESCRIPTORS};
+use crate::rpc::message::outgoing::{Outgoing, TooLarge};
+use crate::rpc::message::prefix::Prefix;
+use crate::rpc::message::transfer::TransferDue;
+use crate::rpc::transport::{InlineMessage, Received, SocketTransport, Staged, Unstaged, WindowTransport};
+use crate::stream::Attachments;
 
-/// A line to the server that carries one call at a time.
+/// A way to the server that carries one call at a time.
 #[derive(Debug)]
 pub(super) struct Channel {
-    pub(super) line: Line,
+    pub(super) transport: Transport,
     /// Keeps the base connection open, with which the server ends its channels.
     pub(super) session: Arc<Session>,
     /// Of a channel that is the base connection itself.
-    pub(super) loan: Option<Loan>,
+    pub(super) base_guard: Option<BaseGuard>,
 }
 
 #[derive(Debug)]
-pub(super) enum Line {
-    Window(WindowLine),
-    Socket(SocketLine),
+pub(super) enum Transport {
+    Window(WindowTransport),
+    Socket(SocketTransport),
 }
 
 /// What is asked.
@@ -37,7 +42,7 @@ pub(super) struct Request<'a, T: ?Sized = dyn Encode + 'a> {
 }
 
 impl<T: Encode + ?Sized> Request<'_, T> {
-    /// The same for code that does not know the type.
+    /// The request for code that does not know the type.
     pub(super) fn erased(&self) -> Request<'_> {
         Request { tag: self.tag, value: &self.value, fds: self.fds }
     }
@@ -50,21 +55,28 @@ pub(super) type Read<'a> = &'a mut dyn FnMut(&[u8], Option<Box<Attachments>>) ->
 pub(super) type Take<'a> = &'a mut dyn FnMut(u16, &[u8], Option<Box<Attachments>>) -> Result<(), Failure>;
 
 impl Channel {
+    /// The base connection as a channel; `None` while somebody else has it.
+    pub(super) fn of_base(session: &Arc<Session>) -> Option<Box<Self>> {
+        let (transport, guard) = session.take_base()?;
+        let transport = Transport::Socket(transport);
+        Some(Box::new(Self { transport, session: Arc::clone(session), base_guard: Some(guard) }))
+    }
+
     /// Whether it is known that no call can succeed on it.
     #[inline]
     pub(super) fn is_over(&self) -> bool {
-        match &self.line {
-            Line::Window(line) => line.is_over(),
-            Line::Socket(line) => is_spoilt(line) || line.socket.has_hung_up().unwrap_or(true),
+        match &self.transport {
+            Transport::Window(window) => window.is_over(),
+            Transport::Socket(socket) => socket.is_spoilt() || socket.socket.has_hung_up().unwrap_or(true),
         }
     }
 
-    /// The same as far as it costs no system call: a socket that has hung up refuses the request.
+    /// Whether that is known without a system call: a socket that has hung up refuses the request.
     #[inline(always)]
     pub(super) fn is_known_over(&self) -> bool {
-        match &self.line {
-            Line::Window(line) => line.is_over(),
-            Line::Socket(line) => is_spoilt(line),
+        match &self.transport {
+            Transport::Window(window) => window.is_over(),
+            Transport::Socket(socket) => socket.is_spoilt(),
         }
     }
 
@@ -80,31 +92,31 @@ impl Channel {
         T: Encode + ?Sized,
         F: FnMut(&[u8], Option<Box<Attachments>>) -> Result<(), DecodeError>,
     {
-        let Line::Window(_) = &self.line else {
+        let Transport::Window(_) = &self.transport else {
             return self.call_in_steps(&request.erased(), deadline, read);
         };
         let message = self.message(request, &deadline)?;
-        let Line::Window(line) = &mut self.line else { unreachable!("it was just looked at") };
-        let staged = line.stage(&message, self.session.maximum, true).map_err(too_large)?;
-        if staged.bulk || !request.fds.is_empty() {
-            return self.call_staged(staged, message.prefix, &request.erased(), deadline, read);
-        }
+        let Transport::Window(window) = &mut self.transport else { unreachable!("it was just seen") };
+        let staged = match window.stage(&message, self.session.maximum) {
+            Ok(staged) if request.fds.is_empty() => staged,
+            staged => return self.call_staged(staged, &message.erased(), request.fds, deadline, read),
+        };
         let mut deadline = deadline;
-        let datagram = match line.call(staged, &mut deadline) {
+        let datagram = match window.call(staged, &mut deadline) {
             Ok(datagram) => datagram,
             Err(halted) => return Err(self.halted(halted)),
         };
-        let mut short = Short::new();
-        if line.take_short(datagram, &mut short) == Some(RESPONSE)
-            && let [OK, fields @ ..] = short.payload()
+        let mut inline = InlineMessage::new();
+        if let Some(tag) = window.take_inline(datagram, &mut inline)
+            && let Some(fields) = answer::fields(tag, inline.payload())
         {
-            let taken = read(fields, None).map_err(|_| Box::new(malformed(RESPONSE)));
-            if line.is_untrimmed() {
-                line.trim();
+            let taken = read(fields, None).map_err(|_| Box::new(malformed(tag)));
+            if window.is_retention_due() {
+                window.end_call();
             }
             return taken;
         }
-        self.take_slowly(datagram, &short, deadline, read)
+        self.take_slowly(datagram, &inline, deadline, read)
     }
 
     /// A call on a socket.
@@ -112,55 +124,52 @@ impl Channel {
     fn call_in_steps(&mut self, request: &Request<'_>, deadline: Deadline, read: Read<'_>) -> Result<(), Box<Failure>> {
         self.send(request, deadline)?;
         let taken = self.receive(deadline, &mut response(read));
-        self.trim();
+        self.end_call();
         Ok(taken?)
     }
 
-    /// The rest of a call whose request lies in the window, with parts that go over the socket.
+    /// The rest of a call whose request does not lie in the window, or has descriptors.
     #[cold]
     fn call_staged(
         &mut self,
-        staged: Staged,
-        prefix: Prefix,
-        request: &Request<'_>,
-        deadline: Deadline,
+        staged: Result<Staged, Unstaged>,
+        message: &Outgoing<'_>,
+        fds: &[BorrowedFd<'_>],
+        mut deadline: Deadline,
         read: Read<'_>,
     ) -> Result<(), Box<Failure>> {
-        let Line::Window(line) = &mut self.line else { unreachable!("only a window stages") };
-        let Request { tag, value, fds } = *request;
-        let message = Outgoing { tag, prefix, value, fds: fds.len() as u8 };
-        let mut deadline = deadline;
+        let Transport::Window(window) = &mut self.transport else { unreachable!("only a window stages") };
         deadline.resolve();
-        let sent = attach(line, fds).and_then(|()| send_staged(line, staged, &message, deadline));
+        let sent = send_staged(window, staged, message, fds, deadline);
         let taken = sent.and_then(|()| self.receive(deadline, &mut response(read)));
-        self.trim();
+        self.end_call();
         Ok(taken?)
     }
 
-    /// A call is over that was not short.
-    pub(super) fn trim(&mut self) {
-        match &mut self.line {
-            Line::Window(line) => line.trim(),
-            Line::Socket(line) => line.trim(),
+    /// A call is over that was not inline.
+    pub(super) fn end_call(&mut self) {
+        match &mut self.transport {
+            Transport::Window(window) => window.end_call(),
+            Transport::Socket(socket) => socket.end_call(),
         };
     }
 
-    /// Takes an answer that is not a short response.
+    /// Takes an answer that is not an inline response.
     #[inline(never)]
     fn take_slowly(
         &mut self,
         datagram: u32,
-        short: &Short,
+        inline: &InlineMessage,
         deadline: Deadline,
         read: Read<'_>,
     ) -> Result<(), Box<Failure>> {
-        let Line::Window(line) = &mut self.line else { unreachable!("only a window has datagrams") };
+        let Transport::Window(window) = &mut self.transport else { unreachable!("only a window has datagrams") };
         let maximum = u64::from(self.session.own_maximum);
-        let taken = take_from_window(line, datagram, short, maximum, deadline, &mut response(read));
-        if line.is_untrimmed() {
-            line.trim();
+        let taken = take_from_window(window, datagram, inline, maximum, deadline, &mut response(read));
+        if window.is_retention_due() {
+            window.end_call();
         }
-        Ok(self.settled(taken)?)
+        Ok(self.concluded(taken)?)
     }
 
     #[cold]
@@ -174,25 +183,23 @@ impl Channel {
     }
 
     /// Sends a request.
-    pub(super) fn send<T: Encode + ?Sized>(
-        &mut self,
-        request: &Request<'_, T>,
-        deadline: Deadline,
-    ) -> Result<(), Failure> {
+    pub(super) fn send(&mut self, request: &Request<'_>, deadline: Deadline) -> Result<(), Failure> {
         let message = self.message(request, &deadline)?;
         let maximum = self.session.maximum;
-        match &mut self.line {
-            Line::Window(line) => {
-                let staged = line.stage(&message, maximum, true).map_err(too_large)?;
-                attach(line, request.fds)?;
-                send_staged(line, staged, &message.erased(), deadline)
+        match &mut self.transport {
+            Transport::Window(window) => {
+                let staged = window.stage(&message, maximum);
+                send_staged(window, staged, &message, request.fds, deadline)
             }
-            Line::Socket(line) => match line.send(&message, request.fds, maximum, deadline) {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(error)) => Err(too_large(error)),
-                Err(error) if line.socket.is_usable() => Err(Failure::Call(error.into())),
-                Err(error) => Err(Failure::Unsent(error)),
-            },
+            Transport::Socket(socket) => {
+                socket.encode(&message, maximum).map_err(too_large)?;
+                socket.send_encoded(message.tag, request.fds, deadline).map_err(|error| {
+                    match socket.socket.is_usable() {
+                        true => Failure::Call(error.into()),
+                        false => Failure::Unsent(error),
+                    }
+                })
+            }
         }
     }
 
@@ -204,10 +211,9 @@ impl Channel {
         deadline: &Deadline,
     ) -> Result<Outgoing<'a, T>, Failure> {
         let Request { tag, value, fds } = *request;
-        let (left, version1) = (nanos_left(deadline)?, self.session.version1);
-        if !fds.is_empty() && (fds.len() > MAX_ATTACHMENTS || !version1) {
-            let what = "a call carries at most 16 descriptors, and none to a server of the base protocol";
-            return Err(Failure::Call(Error::invalid(what).into()));
+        let (left, version1) = (nanos_left(deadline)?, self.session.agreement.is_version1());
+        if !fds.is_empty() && (fds.len() > usize::from(MOST_DESCRIPTORS) || !version1) {
+            return Err(too_many_descriptors(fds.len()));
         }
         let prefix = if version1 { Prefix::Left(left) } else { Prefix::None };
         Ok(Outgoing { tag, prefix, value, fds: fds.len() as u8 })
@@ -215,35 +221,43 @@ impl Channel {
 
     /// Receives one message of an answer. What `take` makes of it decides: an error that is the peer's fault ends the channel.
     #[inline]
-    pub(super) fn receive(&mut self, deadline: Deadline, take: Take<'_>) -> Result<(), Failure> {
+    pub(super) fn receive(&mut self, mut deadline: Deadline, take: Take<'_>) -> Result<(), Failure> {
         let maximum = u64::from(self.session.own_maximum);
-        let mut deadline = deadline;
         deadline.resolve();
-        let taken = match &mut self.line {
-            Line::Window(line) => match line.wait(deadline) {
+        let taken = match &mut self.transport {
+            Transport::Window(window) => match window.wait(deadline) {
                 Ok(datagram) => {
-                    let mut short = Short::new();
-                    match line.take_short(datagram, &mut short) {
-                        Some(tag) => take(tag, short.payload(), None),
-                        None => take_from_window(line, datagram, &short, maximum, deadline, take),
+                    let mut inline = InlineMessage::new();
+                    match window.take_inline(datagram, &mut inline) {
+                        Some(tag) => take(tag, inline.payload(), None),
+                        None => take_from_window(window, datagram, &inline, maximum, deadline, take),
                     }
                 }
                 Err(error) => Err(unanswered(error)),
             },
-            Line::Socket(line) => match line.receive(deadline) {
-                Ok(Some(message)) => {
-                    let fds = message.attachments;
-                    take(message.tag, message.payload, (!fds.is_empty() || fds.lost()).then(|| Box::new(fds)))
+            Transport::Socket(socket) => match socket.receive(deadline) {
+                Ok(Some(Received { tag, fds, payload })) => {
+                    let taken = take(tag, &payload, fds);
+                    socket.restore(payload);
+                    taken
                 }
                 Ok(None) => Err(Failure::Lost(Error::new(ErrorKind::PeerGone, "the server closed the connection"))),
                 Err(error) => Err(unanswered(error)),
             },
         };
-        self.settled(taken)
+        self.concluded(taken)
+    }
+
+    /// Asks for the next chunk of a stream, where that has to be asked for.
+    pub(super) fn ask_for_chunk(&mut self) -> Result<(), Failure> {
+        let Transport::Window(window) = &mut self.transport else { return Ok(()) };
+        let message = Outgoing { tag: CONTINUE, prefix: Prefix::None, value: &(), fds: 0 };
+        let staged = window.stage(&message, 0).map_err(|_| Failure::Lost(TooLarge.into()))?;
+        window.flip(staged).map_err(Failure::Lost)
     }
 
     /// Ends the channel if a call left it unusable.
-    fn settled(&self, taken: Result<(), Failure>) -> Result<(), Failure> {
+    fn concluded(&self, taken: Result<(), Failure>) -> Result<(), Failure> {
         if let Err(failure) = &taken {
             self.end_if_lost(failure);
         }
@@ -258,74 +272,67 @@ impl Channel {
 
     /// Ends the channel.
     pub(super) fn shut_down(&self) {
-        match &self.line {
-            Line::Window(line) => line.shut_down(),
-            Line::Socket(line) => line.shut_down(),
+        match &self.transport {
+            Transport::Window(window) => window.shut_down(),
+            Transport::Socket(socket) => socket.shut_down(),
         }
     }
 }
 
-/// Whether a socket cannot carry another call: an error ended it, or more came than the last answer and would pass for the next one.
-#[inline]
-fn is_spoilt(line: &SocketLine) -> bool {
-    !line.socket.is_usable() || line.socket.has_begun_message()
-}
-
 /// Takes a response to a call; every other message is a failure of it.
 fn response(read: Read<'_>) -> impl FnMut(u16, &[u8], Option<Box<Attachments>>) -> Result<(), Failure> {
-    |tag, payload, fds| match payload {
-        [OK, fields @ ..] if tag == RESPONSE => read(fields, fds).map_err(|_| malformed(tag)),
-        _ => Err(no_response(tag, payload, fds.is_some())),
+    |tag, payload, fds| {
+        let fields = answer::response(tag, fds.is_some(), payload)?;
+        read(fields, fds).map_err(|_| malformed(tag))
     }
 }
 
-/// Sends the descriptors of a staged request.
-fn attach(line: &mut WindowLine, fds: &[BorrowedFd<'_>]) -> Result<(), Failure> {
-    line.attach(fds).map_err(|error| match line.socket.is_usable() {
-        true => Failure::Call(error.into()),
-        false => Failure::Unsent(error),
-    })
-}
-
-/// Sends a staged request, with the payload that did not fit.
+/// Sends a request that was staged, or does not fit the window, with its descriptors.
 fn send_staged(
-    line: &mut WindowLine,
-    staged: Staged,
+    window: &mut WindowTransport,
+    staged: Result<Staged, Unstaged>,
     message: &Outgoing<'_>,
+    fds: &[BorrowedFd<'_>],
     deadline: Deadline,
 ) -> Result<(), Failure> {
-    line.send_staged(staged, message, deadline).map_err(|halted| match halted {
+    if let Err(Unstaged::TooLarge(error)) = staged {
+        return Err(too_large(error));
+    }
+    window.attach(fds).map_err(|error| match window.is_socket_usable() {
+        true => Failure::Call(error.into()),
+        false => Failure::Unsent(error),
+    })?;
+    let sent = match staged {
+        Err(Unstaged::Long(long)) => window.send_long(long, message, deadline),
+        Err(Unstaged::TooLarge(error)) => return Err(too_large(error)),
+        Ok(staged) => window.flip(staged).map_err(Halted::Unsent),
+    };
+    sent.map_err(|halted| match halted {
         Halted::Unsent(error) if error.kind() != ErrorKind::InvalidInput => Failure::Unsent(error),
         // Not the channel's fault: the value's. But descriptors are out, and would be those of the next call.
         Halted::Unsent(error) if message.fds == 0 => Failure::Call(error.into()),
         Halted::Unsent(error) | Halted::Unanswered(error) => {
-            line.shut_down();
+            window.shut_down();
             Failure::Lost(ended(error, deadline))
         }
     })
 }
 
-/// Takes a message that is not short, or not all in the window.
+/// Takes a message that is not inline, or of which more than a payload belongs to it.
 fn take_from_window(
-    line: &mut WindowLine,
+    window: &mut WindowTransport,
     datagram: u32,
-    short: &Short,
+    inline: &InlineMessage,
     maximum: u64,
-    deadline: Deadline,
+    mut deadline: Deadline,
     take: Take<'_>,
 ) -> Result<(), Failure> {
-    let incoming = line.take(datagram, short, maximum).map_err(Failure::Lost)?;
-    if incoming.bulk > 0 {
-        receive_bulk(line, incoming.bulk, maximum, deadline)?;
-    }
-    take(incoming.tag, line.payload(), incoming.fds)
-}
-
-#[cold]
-fn receive_bulk(line: &mut WindowLine, length: u64, maximum: u64, mut deadline: Deadline) -> Result<(), Failure> {
-    let patience = Instant::now() + wire::TRANSFER;
-    let due = deadline.resolve().map_or(patience, |due| due.min(patience));
-    line.receive_bulk(length, maximum, Some(due), None).map_err(Failure::Lost)
+    let arrival = window.arrive(datagram, inline, maximum).map_err(Failure::Lost)?;
+    let received = window.receive(arrival, || TransferDue::of_call(Instant::now(), deadline.resolve()));
+    let Received { tag, fds, payload } = received.map_err(Failure::Lost)?;
+    let taken = take(tag, &payload, fds);
+    window.restore(payload);
+    taken
 }
 
 /// The nanoseconds that go in front of a request. An expired call is not sent.
@@ -336,4 +343,13 @@ fn nanos_left(deadline: &Deadline) -> Result<u64, Failure> {
         Some(Duration::ZERO) => Err(expired()),
         Some(left) => Ok(u64::try_from(left.as_nanos()).unwrap_or(u64::MAX)),
     }
+}
+
+#[cold]
+fn too_many_descriptors(count: usize) -> Failure {
+    let what = match count > usize::from(MOST_DESCRIPTORS) {
+        true => format!("a call with {count} descriptors, over the limit of {MOST_DESCRIPTORS}"),
+        false => format!("a call with {count} descriptors to a server of the base protocol, which takes none"),
+    };
+    Failure::Call(Error::invalid(what).into())
 }

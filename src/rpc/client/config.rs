@@ -1,7 +1,7 @@
 //! How a client is set up.
 
 use crate::endpoint::WaitPolicy;
-use crate::rpc::wire;
+use crate::rpc::message::number;
 
 /// Choices of a [`Client`](super::Client), as a builder: each method takes the configuration and returns it changed; `get_` in front of
 /// its name reads the choice.
@@ -28,8 +28,8 @@ pub struct ClientConfig {
 impl Default for ClientConfig {
     fn default() -> Self {
         Self {
-            maximum: wire::DEFAULT_MAXIMUM,
-            window: wire::DEFAULT_WINDOW,
+            maximum: number::DEFAULT_MAXIMUM,
+            window: number::DEFAULT_WINDOW,
             // As many as a server gives one connection by default.
             channels: 64,
             policy: WaitPolicy::default(),
@@ -49,7 +49,7 @@ impl ClientConfig {
 
     /// The largest answer in bytes. Less than 4,096 counts as 4,096, which every error fits.
     pub fn max_message(mut self, bytes: u32) -> Self {
-        self.maximum = bytes.max(wire::LEAST_MAXIMUM as u32);
+        self.maximum = bytes.max(number::LEAST_MAXIMUM as u32);
         self
     }
 
@@ -59,10 +59,10 @@ impl ClientConfig {
         self.maximum
     }
 
-    /// The size of the window that each channel asks for, in bytes. The server rounds it up to whole pages and may give less. 0: the
-    /// channels are sockets without a window.
+    /// The size of the window that each channel asks for, in bytes. The server rounds it up to whole pages and may give less. More than
+    /// 16 MiB counts as 16 MiB. 0: the channels are sockets without a window.
     pub fn window(mut self, bytes: u32) -> Self {
-        self.window = bytes;
+        self.window = bytes.min(number::MOST_WINDOW);
         self
     }
 
@@ -134,5 +134,17 @@ impl ClientConfig {
     #[must_use]
     pub fn is_base_protocol(&self) -> bool {
         self.base_only
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_make_no_sense_are_clamped() {
+        let config = ClientConfig::new().max_message(0).window(u32::MAX).channels(0);
+        assert_eq!((config.get_max_message(), config.get_window(), config.get_channels()), (4096, 16 << 20, 1));
+        assert_eq!(config.window(0).get_window(), 0);
     }
 }

@@ -4,10 +4,14 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Command;
 
-use super::{Client, ClientConfig};
+use super::config::ClientConfig;
+use super::handle::Client;
+use super::shared::Shared;
+use crate::deadline::Deadline;
+use crate::error::{Error, Result};
 use crate::process::{ChildProcess, Handover, InheritedFds};
+use crate::rpc::message::number::HANDSHAKE;
 use crate::stream::FrameSocket;
-use crate::{Deadline, Error, Result};
 
 /// Where a spawned server finds its socket, as a [`Handover`].
 const VARIABLE: &str = "FLIPCALL_SOCKET";
@@ -23,7 +27,7 @@ impl Client {
         let until = deadline.resolve();
         let until = until.map_or(Deadline::NEVER, Deadline::at);
         let socket = FrameSocket::connect(&path, until)?;
-        Self::begin(socket, Some(path), config, until)
+        Ok(Self { shared: Shared::begin(socket, Some(path), config, until)? })
     }
 
     /// A client on a connected socket, such as one end of a pair or an inherited descriptor. It waits at most 10 s for the handshake.
@@ -31,7 +35,7 @@ impl Client {
     /// # Errors
     /// As [`connect`](Self::connect).
     pub fn from_socket(socket: impl Into<OwnedFd>, config: ClientConfig) -> Result<Self> {
-        Self::begin(FrameSocket::new(socket), None, config, Deadline::after(crate::rpc::wire::HANDSHAKE))
+        Ok(Self { shared: Shared::begin(FrameSocket::new(socket), None, config, Deadline::after(HANDSHAKE))? })
     }
 
     /// Starts `command` as a server of its own, which finds its end of a socket pair with [`inherited_socket`]. There is no file, and
@@ -53,8 +57,8 @@ impl Client {
         drop(theirs);
         command.env(VARIABLE, handover.to_string());
         let mut process = ChildProcess::start(command)?;
-        match Self::begin(ours, None, config, deadline.into()) {
-            Ok(client) => Ok((client, process)),
+        match Shared::begin(ours, None, config, deadline.into()) {
+            Ok(shared) => Ok((Self { shared }, process)),
             Err(error) => Err(process.explain(error)),
         }
     }

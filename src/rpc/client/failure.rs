@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::rpc::codec::from_bytes;
-use crate::rpc::line::TooLarge;
-use crate::rpc::wire::{ERROR, RESPONSE};
-use crate::rpc::{CallError, CallViolation, Status};
-use crate::{Deadline, Error, ErrorKind};
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind};
+use crate::rpc::message::answer::NoValue;
+use crate::rpc::message::outgoing::TooLarge;
+use crate::rpc::{CallError, CallViolation};
 
 /// Why a call brought no value, and what that means for its channel.
 #[derive(Debug)]
@@ -18,12 +18,15 @@ pub(super) enum Failure {
     /// The channel is gone; whether the call ran is not known.
     Lost(Error),
     /// The deadline passed; the answer may still come.
-    Late,
+    TimedOut,
 }
 
-impl From<Status> for Failure {
-    fn from(status: Status) -> Self {
-        Self::Call(status.into())
+impl From<NoValue> for Failure {
+    fn from(failed: NoValue) -> Self {
+        match failed {
+            NoValue::Status(status) => Self::Call(status.into()),
+            NoValue::Violation(violation) => Self::Lost(violation.into()),
+        }
     }
 }
 
@@ -45,26 +48,12 @@ pub(super) fn ended(error: Error, deadline: Deadline) -> Error {
 /// What it means that no answer came for a request that was sent.
 #[cold]
 pub(super) fn unanswered(error: Error) -> Failure {
-    if error.kind() == ErrorKind::Timeout { Failure::Late } else { Failure::Lost(error) }
+    if error.kind() == ErrorKind::Timeout { Failure::TimedOut } else { Failure::Lost(error) }
 }
 
 #[cold]
 pub(super) fn expired() -> Failure {
     Failure::Call(Error::new(ErrorKind::Timeout, "the deadline passed before the call was sent").into())
-}
-
-/// What a message that is no response means for a call.
-#[cold]
-pub(super) fn no_response(tag: u16, payload: &[u8], has_fds: bool) -> Failure {
-    match tag {
-        _ if has_fds => Failure::Lost(CallViolation::Descriptors(0).into()),
-        ERROR => match from_bytes::<Status>(payload) {
-            Ok(status) => Failure::Call(status.into()),
-            Err(_) => Failure::Lost(CallViolation::Malformed(tag).into()),
-        },
-        RESPONSE => Failure::Lost(CallViolation::Malformed(tag).into()),
-        _ => Failure::Lost(CallViolation::Unexpected(tag).into()),
-    }
 }
 
 /// A response whose fields do not decode: that call fails, the channel is in order.

@@ -1,27 +1,28 @@
 //! The channels of a client.
 //!
 //! There is a fixed row of slots, each with at most one channel, and a call holds its slot's lock for as long as it runs. Every thread
-//! has a home slot: a thread that calls again and again finds its own warm channel there with one try-lock, without touching
-//! anything that another thread writes. If the home slot is taken or empty, the thread looks for an idle channel elsewhere, and opens a
+//! has a preferred slot: a thread that calls again and again finds its own warm channel there with one try-lock, without touching
+//! anything that another thread writes. If the preferred slot is taken or empty, the thread looks for an idle channel elsewhere, and opens a
 //! new one only if there is none.
 //!
-//! There are few homes, [`HOMES_PER_CPU`] for each CPU. Of more threads than that most do not run at any moment, and a channel of its own
-//! for each is a server that fell asleep since its last call: each call then costs two wakes. Threads that share homes take turns
+//! There are few preferred slots, [`PREFERRED_PER_CPU`] for each CPU. Of more threads than that most do not run at any moment, and a channel of its own
+//! for each is a server that fell asleep since its last call: each call then costs two wakes. Threads that share preferred slots take turns
 //! on channels whose servers are still awake.
 
 use std::cell::Cell;
 use std::num::NonZero;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex};
 use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 
 use super::channel::Channel;
+use crate::error::{Error, ErrorKind};
 use crate::rpc::trace;
+use crate::sys::lock::{lock, wait_timeout};
 use crate::sys::try_lock::{self, TryLock};
-use crate::{Error, ErrorKind};
 
 /// A slot that its holder may use.
 #[derive(Debug)]
@@ -53,19 +54,19 @@ impl Drop for Slot<'_> {
     }
 }
 
-/// Homes for each CPU, before rounding up to a power of two: so that as many threads as can run have one each, whatever their numbers
+/// Preferred slots for each CPU, before rounding up to a power of two: so that as many threads as can run have one each, whatever their numbers
 /// are, with a few spare.
-const HOMES_PER_CPU: usize = 2;
+const PREFERRED_PER_CPU: usize = 2;
 
 /// Where a channel can be.
-type Place = TryLock<Option<Box<Channel>>>;
+type Space = TryLock<Option<Box<Channel>>>;
 
 #[derive(Debug)]
 pub(super) struct Pool {
-    slots: Box<[CachePadded<Place>]>,
-    /// The number of homes, a power of two, less one: the first slots.
-    homes: usize,
-    /// Calls begun in each slot by a thread that is at home there.
+    slots: Box<[CachePadded<Space>]>,
+    /// The number of preferred slots, a power of two, less one: the first slots.
+    preferred: usize,
+    /// Calls begun in each slot by a thread that prefers it.
     calls: Box<[CachePadded<AtomicU64>]>,
     /// Calls begun elsewhere.
     calls_elsewhere: AtomicU64,
@@ -74,7 +75,7 @@ pub(super) struct Pool {
     freed: (Mutex<()>, Condvar),
 }
 
-/// What a look through the pool found.
+/// What was found in the pool.
 pub(super) enum Found<'a> {
     /// A channel that is idle.
     Idle(Slot<'a>),
@@ -84,9 +85,9 @@ pub(super) enum Found<'a> {
     Busy,
 }
 
-/// How long a thread that waits for a channel sleeps at most before it looks by itself. A release that comes between its last
-/// look and its sleep goes unnoticed for that long.
-const LOOK: std::time::Duration = std::time::Duration::from_millis(5);
+/// How long a thread that waits for a channel sleeps at most before it polls by itself. A release that comes between its last
+/// poll and its sleep goes unnoticed for that long.
+const POLL: std::time::Duration = std::time::Duration::from_millis(5);
 
 impl Pool {
     /// Room for so many channels, with windows or without.
@@ -97,7 +98,7 @@ impl Pool {
         let cpus = if windows { std::thread::available_parallelism().map_or(1, NonZero::get) } else { channels };
         Self {
             slots,
-            homes: homes(channels, cpus) - 1,
+            preferred: preferred_slots(channels, cpus) - 1,
             calls,
             calls_elsewhere: AtomicU64::new(0),
             waiters: AtomicUsize::new(0),
@@ -105,40 +106,40 @@ impl Pool {
         }
     }
 
-    /// A call begins: this thread's home slot, if it holds an idle channel.
+    /// A call begins: this thread's preferred slot, if it holds an idle channel.
     #[inline]
-    pub(super) fn home(&self) -> Option<Slot<'_>> {
-        let home = self.home_index();
-        let slot = try_lock(&self.slots[home])?;
+    pub(super) fn preferred(&self) -> Option<Slot<'_>> {
+        let preferred = self.preferred_index();
+        let slot = try_lock(&self.slots[preferred])?;
         if slot.as_ref().is_none_or(|channel| channel.is_known_over()) {
             return None;
         }
         // Only the holder of the slot writes its count.
-        let calls = &self.calls[home];
+        let calls = &self.calls[preferred];
         calls.store(calls.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         Some(slot)
     }
 
     #[inline]
-    fn home_index(&self) -> usize {
-        thread_number() & self.homes
+    fn preferred_index(&self) -> usize {
+        thread_number() & self.preferred
     }
 
     /// Calls begun so far.
     pub(super) fn calls(&self) -> u64 {
-        let at_home: u64 = self.calls.iter().map(|calls| calls.load(Ordering::Relaxed)).sum();
-        at_home + self.calls_elsewhere.load(Ordering::Relaxed)
+        let preferred: u64 = self.calls.iter().map(|calls| calls.load(Ordering::Relaxed)).sum();
+        preferred + self.calls_elsewhere.load(Ordering::Relaxed)
     }
 
-    /// A call begins elsewhere than at home.
+    /// A call begins elsewhere than in the preferred slot.
     pub(super) fn count(&self) {
         self.calls_elsewhere.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Looks through all slots from the home slot on. Channels that are over are dropped on the way.
-    pub(super) fn look(&self) -> Found<'_> {
-        let home = self.home_index();
-        let (before, after) = self.slots.split_at(home);
+    /// Goes through all slots from the preferred one on. Channels that are over are dropped on the way.
+    pub(super) fn find(&self) -> Found<'_> {
+        let preferred = self.preferred_index();
+        let (before, after) = self.slots.split_at(preferred);
         let mut empty = None;
         for slot in after.iter().chain(before) {
             let Some(mut slot) = try_lock(slot) else { continue };
@@ -180,20 +181,20 @@ impl Pool {
 
     #[cold]
     fn wake(&self) {
-        let _guard = self.freed.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let _guard = lock(&self.freed.0);
         self.freed.1.notify_one();
     }
 
     /// Waits for a release, until `until` or a little while; `false`: the time is up.
     pub(super) fn wait(&self, until: Option<Instant>) -> bool {
         let now = Instant::now();
-        let left = until.map_or(LOOK, |until| until.saturating_duration_since(now).min(LOOK));
+        let left = until.map_or(POLL, |until| until.saturating_duration_since(now).min(POLL));
         if left.is_zero() {
             return false;
         }
         self.waiters.fetch_add(1, Ordering::Relaxed);
-        let guard = self.freed.0.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.freed.1.wait_timeout(guard, left));
+        let guard = lock(&self.freed.0);
+        drop(wait_timeout(&self.freed.1, guard, left));
         self.waiters.fetch_sub(1, Ordering::Relaxed);
         true
     }
@@ -206,14 +207,14 @@ impl Pool {
     }
 }
 
-/// How many homes a pool of so many slots has, at least one.
-fn homes(slots: usize, cpus: usize) -> usize {
+/// How many preferred slots a pool of so many slots has, at least one.
+fn preferred_slots(slots: usize, cpus: usize) -> usize {
     let fitting = 1 << slots.max(1).ilog2();
-    (HOMES_PER_CPU * cpus).next_power_of_two().min(fitting)
+    (PREFERRED_PER_CPU * cpus).next_power_of_two().min(fitting)
 }
 
 #[inline(always)]
-fn try_lock(slot: &Place) -> Option<Slot<'_>> {
+fn try_lock(slot: &Space) -> Option<Slot<'_>> {
     slot.try_lock().map(Slot)
 }
 
@@ -237,10 +238,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn homes_are_a_power_of_two_of_the_first_slots() {
+    fn preferred_slots_are_a_power_of_two_of_the_first() {
         let cases = [(1, 1, 1), (1, 8, 1), (3, 2, 2), (64, 1, 2), (64, 2, 4), (64, 3, 8), (64, 64, 64), (100, 300, 64)];
         for (slots, cpus, expected) in cases {
-            assert_eq!(homes(slots, cpus), expected, "{slots} slots, {cpus} CPUs");
+            assert_eq!(preferred_slots(slots, cpus), expected, "{slots} slots, {cpus} CPUs");
         }
     }
 }

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use super::channel::{Channel, Line};
-use super::failure::{Failure, no_response};
-use super::{Client, Shared};
+use super::channel::Channel;
+use super::failure::Failure;
+use super::shared::Shared;
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind};
 use crate::rpc::codec::{DecodeOwned, from_bytes};
-use crate::rpc::line::{Outgoing, Prefix};
-use crate::rpc::wire::{CHUNK, CONTINUE, END, RESPONSE};
+use crate::rpc::message::answer::{Chunk, ChunkReceiver};
+use crate::rpc::message::number::{CHUNK, END};
 use crate::rpc::{CallError, CallViolation};
-use crate::{Deadline, Error, ErrorKind};
 
 /// The answer to a streaming call: an iterator of the chunks' payloads, after which [`end`](Self::end) has the last value.
 ///
@@ -20,21 +21,22 @@ pub struct Stream {
     /// Gone once the stream has ended.
     channel: Option<Box<Channel>>,
     deadline: Deadline,
-    /// Whether a chunk came, so that in a window the next has to be asked for.
-    asks: bool,
+    /// How far the stream has come.
+    chunks: ChunkReceiver,
     /// What it ended with, unless it failed.
     end: Option<Vec<u8>>,
 }
 
-/// What came.
-enum Piece {
+/// A message of the stream, as its owner gets it.
+enum Item {
     Chunk(Vec<u8>),
     End(Vec<u8>),
 }
 
 impl Stream {
-    pub(super) fn new(client: &Client, channel: Box<Channel>, deadline: Deadline) -> Self {
-        Self { shared: Arc::clone(&client.shared), channel: Some(channel), deadline, asks: false, end: None }
+    pub(super) fn new(shared: &Arc<Shared>, channel: Box<Channel>, deadline: Deadline) -> Self {
+        let chunks = ChunkReceiver::Begun;
+        Self { shared: Arc::clone(shared), channel: Some(channel), deadline, chunks, end: None }
     }
 
     /// The value that the stream ended with, once the iterator has returned `None`.
@@ -53,29 +55,26 @@ impl Stream {
         self.channel.is_none()
     }
 
-    fn piece(channel: &mut Channel, asks: bool, deadline: Deadline) -> Result<Piece, Failure> {
-        if let (true, Line::Window(line)) = (asks, &mut channel.line) {
-            let message = Outgoing { tag: CONTINUE, prefix: Prefix::None, value: &(), fds: 0 };
-            let staged = line.stage(&message, 0, false).map_err(|error| Failure::Lost(error.into()))?;
-            line.flip(staged).map_err(Failure::Lost)?;
+    /// The next message.
+    fn item(channel: &mut Channel, chunks: &mut ChunkReceiver, deadline: Deadline) -> Result<Item, Failure> {
+        if chunks.asks() {
+            channel.ask_for_chunk()?;
         }
-        let mut piece = None;
+        let mut item = None;
         channel.receive(deadline, &mut |tag, payload, fds| {
-            piece = Some(match tag {
-                CHUNK if fds.is_none() => Piece::Chunk(payload.to_vec()),
-                END if fds.is_none() => Piece::End(payload.to_vec()),
-                RESPONSE => return Err(Failure::Lost(CallViolation::Unexpected(tag).into())),
-                _ => return Err(no_response(tag, payload, fds.is_some())),
+            item = Some(match chunks.take(tag, fds.is_some(), payload)? {
+                Chunk::Chunk(payload) => Item::Chunk(payload.to_vec()),
+                Chunk::End(payload) => Item::End(payload.to_vec()),
             });
             Ok(())
         })?;
-        piece.ok_or_else(|| Failure::Lost(CallViolation::Malformed(CHUNK).into()))
+        item.ok_or_else(|| Failure::Lost(CallViolation::Malformed(CHUNK).into()))
     }
 
     /// The stream is over, and its channel is in order.
     fn finish(&mut self) {
         if let Some(mut channel) = self.channel.take() {
-            channel.trim();
+            channel.end_call();
             self.shared.give_back(channel);
         }
     }
@@ -92,11 +91,10 @@ impl Iterator for Stream {
     type Item = Result<Vec<u8>, CallError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let piece = Self::piece(self.channel.as_mut()?, self.asks, self.deadline);
-        self.asks = true;
-        match piece {
-            Ok(Piece::Chunk(chunk)) => Some(Ok(chunk)),
-            Ok(Piece::End(end)) => {
+        let item = Self::item(self.channel.as_mut()?, &mut self.chunks, self.deadline);
+        match item {
+            Ok(Item::Chunk(chunk)) => Some(Ok(chunk)),
+            Ok(Item::End(end)) => {
                 self.end = Some(end);
                 self.finish();
                 None
@@ -109,7 +107,7 @@ impl Iterator for Stream {
                 self.cancel();
                 Some(Err(error.into()))
             }
-            Err(Failure::Late) => {
+            Err(Failure::TimedOut) => {
                 self.cancel();
                 Some(Err(Error::new(ErrorKind::Timeout, "the stream did not go on by the deadline").into()))
             }

@@ -1,7 +1,7 @@
 //! HELLO: how both sides agree on version 1 and its extensions.
 
 use super::answer::{NoValue, response};
-use super::number::{FRAGMENTS, HELLO, LEAST_MAXIMUM, MOST_EXTENSIONS, VERSION};
+use super::number::{FRAGMENTS, HELLO, LEAST_MAXIMUM, MOST_EXTENSIONS, RESPONSE, VERSION};
 use super::outgoing::Outgoing;
 use super::prefix::Prefix;
 use super::request::unknown;
@@ -82,8 +82,9 @@ impl Hello {
         let fields = match response(tag, has_fds, payload) {
             Ok(fields) => fields,
             Err(NoValue::Status(status)) if status.code == Code::InvalidArgument => return Ok(Agreement::Base),
-            Err(NoValue::Violation(CallViolation::Malformed(_))) if tag != super::number::ERROR => {
-                return Err(CallViolation::Malformed(HELLO).into());
+            // A response without its status byte is no answer to a HELLO.
+            Err(NoValue::Violation(CallViolation::Malformed(RESPONSE))) => {
+                return Err(CallViolation::Unexpected(RESPONSE).into());
             }
             Err(other) => return Err(other),
         };
@@ -180,7 +181,7 @@ impl Greeting {
 mod tests {
     use super::*;
     use crate::rpc::codec::to_bytes;
-    use crate::rpc::message::number::{CHUNK, ERROR, OK, RESPONSE};
+    use crate::rpc::message::number::{CHUNK, ERROR, OK};
 
     const TERMS: Terms = Terms { version1: true, extensions: true, maximum: 1 << 20 };
 
@@ -274,7 +275,9 @@ mod tests {
             assert_eq!(offer.answered(RESPONSE, false, &bad), malformed);
         }
         assert_eq!(none.answered(RESPONSE, false, &with(1, 5000, FRAGMENTS)), malformed);
-        assert_eq!(offer.answered(RESPONSE, false, &[]), malformed);
+        let unexpected = Err(CallViolation::Unexpected(RESPONSE).into());
+        assert_eq!(offer.answered(RESPONSE, false, &[]), unexpected);
+        assert_eq!(offer.answered(RESPONSE, false, &[1]), unexpected);
         assert_eq!(offer.answered(RESPONSE, false, &[OK, 1]), malformed);
         assert_eq!(offer.answered(CHUNK, false, &[]), Err(CallViolation::Unexpected(CHUNK).into()));
         assert_eq!(offer.answered(ERROR, false, &[2]), Err(CallViolation::Malformed(ERROR).into()));

@@ -1,69 +1,92 @@
-//! One call: from a request's bytes to its answer, the same for every transport.
+//! One call: from a request's bytes to its answer.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use super::context::Context;
-use super::reply::{Answered, Chunks, Reply, StreamState, Way};
-use crate::rpc::line::Staged;
+use super::outcome::Outcome;
+use super::reply::{Answered, Chunks, Reply, Way};
+use crate::rpc::message::hello::Agreement;
+use crate::rpc::message::request;
 use crate::rpc::router::{Method, Route, Router};
-use crate::rpc::wire::{self, PREFIX};
 use crate::rpc::{Code, Status};
 
-/// What a call left behind.
-#[derive(Debug, Default)]
-pub(super) struct Outcome {
-    /// The answer, if it lies in the window.
-    pub(super) staged: Option<Staged>,
-    pub(super) stream: StreamState,
-    /// The error that is the answer. Boxed: a call that succeeds moves none of its bytes.
-    pub(super) refused: Option<Box<Status>>,
+/// What a call on a transport is limited to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CallLimits {
+    pub(super) agreement: Agreement,
+    /// The largest message that this server takes or sends, in bytes.
+    own_maximum: u32,
+    /// The most payload bytes of a message that cannot be cut.
+    most: u32,
 }
 
-impl Outcome {
-    /// Whether the staged answer is all there is.
+impl CallLimits {
+    pub(super) fn new(agreement: Agreement, own_maximum: u32, most: u32) -> Self {
+        Self { agreement, own_maximum, most }
+    }
+
+    /// The most payload bytes of an answer.
     #[inline]
-    pub(super) fn is_plain(&self) -> bool {
-        self.refused.is_none() && self.stream.failed.is_none()
+    fn answer(self) -> u64 {
+        let own = u64::from(self.own_maximum);
+        self.agreement.maximum().map_or(own, |maximum| maximum.min(own))
+    }
+
+    /// The most payload bytes of a chunk, or of an error.
+    #[inline]
+    pub(super) fn max_chunk(self) -> u32 {
+        // An answer has at most 32 bits.
+        (self.answer() as u32).min(self.most)
     }
 }
 
-/// The route of a request, and whether it may be served.
-#[inline]
-pub(super) fn find(router: &Router, tag: u16, has_fds: bool) -> Result<&Route, Box<Status>> {
-    match router.find(tag) {
-        Some(route) if has_fds && !route.takes_fds => Err(takes_none()),
-        Some(route) => Ok(route),
-        None => Err(Box::new(unknown(tag))),
+/// Finds the method of a request and runs it. What it left behind is then in `outcome`.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "the parts of one call, each in another owner's hands")]
+pub(super) fn answer(
+    router: &Router,
+    limits: CallLimits,
+    tag: u16,
+    payload: &[u8],
+    began: Option<Instant>,
+    context: &mut Context<'_>,
+    way: Way<'_>,
+    outcome: &mut Outcome,
+) {
+    let prepared = prepare(router, limits.agreement, tag, payload, began, context);
+    let ran = prepared.and_then(|(route, request)| run(route, context, request, way, limits.answer(), outcome));
+    if let Err(status) = ran {
+        outcome.refuse(status);
     }
 }
 
-#[cold]
-fn takes_none() -> Box<Status> {
-    Status::invalid_argument("this method takes no descriptors").into()
-}
-
-#[cold]
-pub(super) fn unknown(tag: u16) -> Status {
-    Status::invalid_argument(format!("unknown message type {tag:#06x}"))
-}
-
-/// Splits the deadline from a request of version 1. The clock is read only if there is one, unless the start is known already.
-#[inline]
-pub(super) fn split_prefix(payload: &[u8], begun: Option<Instant>) -> Result<(Option<Instant>, &[u8]), Box<Status>> {
-    let Some((prefix, request)) = payload.split_first_chunk::<PREFIX>() else {
-        return Err(Status::invalid_argument("the request is too short for its deadline").into());
+/// The method of a request, and what of its payload is for the method.
+#[inline(always)]
+fn prepare<'a>(
+    router: &'a Router,
+    agreement: Agreement,
+    tag: u16,
+    payload: &'a [u8],
+    began: Option<Instant>,
+    context: &mut Context<'_>,
+) -> Result<(&'a Route, &'a [u8]), Box<Status>> {
+    if context.received.as_ref().is_some_and(|fds| fds.lost()) {
+        return Err(request::lost_descriptors().into());
+    }
+    let route = match router.find(tag) {
+        Some(route) if context.received.is_some() && !route.takes_fds => return Err(request::takes_none().into()),
+        Some(route) => route,
+        None => return Err(request::unknown(tag).into()),
     };
-    let left = u64::from_be_bytes(*prefix);
-    if left == 0 {
-        return Ok((None, request));
-    }
-    Ok((wire::deadline_from(left, begun.unwrap_or_else(Instant::now)), request))
+    let (left, request) = request::split(payload, agreement.is_version1())?;
+    context.due = left.due(|| began.unwrap_or_else(Instant::now));
+    Ok((route, request))
 }
 
 /// Runs the method. A panic is an error of this call and nothing more.
 #[inline]
-pub(super) fn run(
+fn run(
     route: &Route,
     context: &mut Context<'_>,
     request: &[u8],
@@ -71,12 +94,11 @@ pub(super) fn run(
     maximum: u64,
     outcome: &mut Outcome,
 ) -> Result<(), Box<Status>> {
-    let Outcome { staged, stream, .. } = outcome;
     let method = AssertUnwindSafe(|| match &route.method {
-        Method::Unary(method) => boxed(method(context, request, Reply { way, maximum, staged })),
+        Method::Unary(method) => boxed(method(context, request, Reply { way, maximum, outcome })),
         Method::Streaming(method) => {
-            let (max_chunk, due) = (context.max_chunk, context.due);
-            boxed(method(context, request, Chunks { way, max_chunk, due, state: stream }))
+            let chunks = Chunks::new(way, context, outcome);
+            boxed(method(context, request, chunks))
         }
     });
     catch_unwind(method).unwrap_or_else(|_| Err(Box::new(panicked())))
@@ -93,12 +115,4 @@ fn boxed(answered: Result<Answered, Status>) -> Result<(), Box<Status>> {
 #[cold]
 fn panicked() -> Status {
     Status::new(Code::Unknown, "the handler panicked")
-}
-
-/// The error as it can be sent: one that does not fit is sent without its texts.
-pub(super) fn fitting(status: Status, maximum: u64) -> Status {
-    // A code and three lengths.
-    const FIXED: usize = 13;
-    let length = FIXED + status.message.len() + status.op.len() + status.path.len();
-    if length as u64 <= maximum { status } else { Status::new(Code::TooLarge, "") }
 }

@@ -5,13 +5,14 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::config::LAST_ANSWER;
-use super::connection::Connection;
+use super::counters::ServerCounters;
+use super::shared::{Connection, Shared};
 use super::worker::Worker;
-use super::{ServerCounters, Shared, locked};
-use crate::Deadline;
+use crate::deadline::Deadline;
+use crate::sys::lock::lock;
 
-/// How often the closer looks whether running calls are done.
-const LOOK: Duration = Duration::from_millis(2);
+/// How often the closer polls whether running calls are done.
+const POLL: Duration = Duration::from_millis(2);
 
 /// Closes a [`Server`](super::Server) and reads its counters, from any thread. It does not keep the server alive.
 #[derive(Debug, Clone)]
@@ -31,22 +32,22 @@ impl ServerHandle {
         let Some(shared) = self.0.upgrade() else { return true };
         let until = deadline.into().resolve();
         shared.closing.store(true, Ordering::SeqCst);
-        for listener in &*locked(&shared.listeners) {
-            // A listening socket that is shut down wakes whoever accepts on it; it cannot fail.
+        for listener in &*lock(&shared.listeners) {
+            // A listening socket that is shut down wakes the thread that accepts on it; it cannot fail.
             let _ = rustix::net::shutdown(&**listener, rustix::net::Shutdown::Both);
         }
         let marked = Instant::now();
         let expired = || until.is_some_and(|until| Instant::now() >= until);
         // Workers that are idle now may have flipped their last answer an instant ago.
         while marked.elapsed() < LAST_ANSWER && !expired() {
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL);
         }
         let all_done = loop {
             let done = workers(&shared).iter().all(|worker| worker.is_idle());
             if done || expired() {
                 break done;
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL);
         };
         let connections = connections(&shared);
         connections.iter().for_each(|connection| connection.end_channels());
@@ -74,7 +75,7 @@ impl ServerHandle {
 }
 
 fn connections(shared: &Shared) -> Vec<Arc<Connection>> {
-    locked(&shared.connections).clone()
+    lock(&shared.connections).clone()
 }
 
 /// Every worker of the server that has not left by itself: one that leaves is neither idle nor in the lists for long.
@@ -87,10 +88,10 @@ fn workers(shared: &Shared) -> Vec<Arc<Worker>> {
     connections(shared).into_iter().flat_map(of).collect()
 }
 
-/// Gives the threads of lines that were just shut down a moment to end, so that a program that exits next leaves nothing behind.
+/// Gives the threads of transports that were just shut down a moment to end, so that a program that exits next leaves nothing behind.
 fn wait_for_threads(shared: &Shared) {
     let begun = Instant::now();
-    while !locked(&shared.connections).is_empty() && begun.elapsed() < LAST_ANSWER {
-        std::thread::sleep(LOOK);
+    while !lock(&shared.connections).is_empty() && begun.elapsed() < LAST_ANSWER {
+        std::thread::sleep(POLL);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::endpoint::WaitPolicy;
-use crate::rpc::wire;
+use crate::rpc::message::number;
 use crate::stream::Access;
 
 /// Limits and choices of a [`Server`](super::Server), as a builder: each method takes the configuration and returns it changed; `get_` in
@@ -39,8 +39,8 @@ pub struct ServerConfig {
 impl Default for ServerConfig {
     fn default() -> Self {
         Self {
-            maximum: wire::DEFAULT_MAXIMUM,
-            window: wire::DEFAULT_MOST_WINDOW,
+            maximum: number::DEFAULT_MAXIMUM,
+            window: number::DEFAULT_MOST_WINDOW,
             // Two threads and up to four descriptors each: within a descriptor table of 4,096, the usual hard limit.
             connections: 512,
             channels: 64,
@@ -71,7 +71,7 @@ impl ServerConfig {
 
     /// The largest message in bytes. Less than 4,096 counts as 4,096, which every error fits.
     pub fn max_message(mut self, bytes: u32) -> Self {
-        self.maximum = bytes.max(wire::LEAST_MAXIMUM as u32);
+        self.maximum = bytes.max(number::LEAST_MAXIMUM as u32);
         self
     }
 
@@ -83,7 +83,7 @@ impl ServerConfig {
 
     /// The largest window that a client is given, in bytes. More than 16 MiB counts as 16 MiB. 0: channels are sockets without a window.
     pub fn max_window(mut self, bytes: u32) -> Self {
-        self.window = bytes.min(wire::MOST_WINDOW);
+        self.window = bytes.min(number::MOST_WINDOW);
         self
     }
 

@@ -4,10 +4,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 
 use crate::rpc::{Code, Status};
 use crate::stream::{Attachments, MAX_ATTACHMENTS, Peer};
+use crate::sys::poll;
 
 /// A call, as its handler sees it.
 pub struct Context<'a> {
@@ -110,17 +111,8 @@ impl CancelToken {
     /// Sleeps for `time`, or until the caller is gone. `true`: it is gone.
     pub fn wait(&self, time: Duration) -> bool {
         let until = Instant::now().checked_add(time);
-        loop {
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            let timeout = left.map(|left| Timespec { tv_sec: left.as_secs() as _, tv_nsec: left.subsec_nanos() as _ });
-            let mut fds = [PollFd::from_borrowed_fd(self.0.as_fd(), PollFlags::empty())];
-            match poll(&mut fds, timeout.as_ref()) {
-                Ok(0) => return false,
-                Ok(_) => return true,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(_) => return true,
-            }
-        }
+        // A socket that cannot be polled brings no answer to anybody.
+        poll::wait(&self.0, PollFlags::empty(), until).unwrap_or(true)
     }
 }
 

@@ -23,7 +23,9 @@ impl fmt::Debug for Reply<'_> {
 
 impl fmt::Debug for Chunks<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let failed = self.state.failed.is_some();
-        f.debug_struct("Chunks").field("max_chunk", &self.max_chunk).field("failed", &failed).finish_non_exhaustive()
+        f.debug_struct("Chunks")
+            .field("max_chunk", &self.max_chunk)
+            .field("failed", &self.has_failed())
+            .finish_non_exhaustive()
     }
 }

@@ -1,25 +1,26 @@
 //! Answers on their way out: encoded where they leave from.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
-use super::Context;
-use super::context::timed_out;
+use super::context::{Context, timed_out};
+use super::outcome::{Outcome, Ready};
+use crate::deadline::Deadline;
+use crate::endpoint::Halted;
+use crate::error::{Error, Result as IoResult};
 use crate::rpc::codec::Encode;
-use crate::rpc::line::{Outgoing, Prefix, SocketLine, Staged, TooLarge, WindowLine};
-use crate::rpc::wire::{CHUNK, CONTINUE_GRACE, END, RESPONSE, TRANSFER};
+use crate::rpc::message::number::{CHUNK, END, RESPONSE};
+use crate::rpc::message::outgoing::{Outgoing, TooLarge, Uneven};
+use crate::rpc::message::prefix::Prefix;
+use crate::rpc::message::stream::{ChunkSender, continue_due};
+use crate::rpc::transport::{Long, SocketTransport, Staged, Unstaged, WindowTransport};
 use crate::rpc::{Code, Status};
-use crate::{Deadline, Error, ErrorKind};
 
 /// The transport that an answer takes.
 #[derive(Debug)]
 pub(super) enum Way<'a> {
-    Window(&'a mut WindowLine),
-    /// The payload of a response collects here; nothing else is sent by it.
-    Buffer(&'a mut Vec<u8>),
-    Socket(&'a mut SocketLine),
+    Window(&'a mut WindowTransport),
+    Socket(&'a mut SocketTransport),
 }
 
 /// Where a method's answer goes. It is encoded straight into the window, or into a buffer that is sent on the socket when the method has
@@ -28,7 +29,7 @@ pub struct Reply<'a> {
     pub(super) way: Way<'a>,
     /// Bytes that the answer may have.
     pub(super) maximum: u64,
-    pub(super) staged: &'a mut Option<Staged>,
+    pub(super) outcome: &'a mut Outcome,
 }
 
 /// Proof that a method answered; the method returns it.
@@ -44,7 +45,7 @@ impl Reply<'_> {
     /// error, or answer with something else.
     #[inline]
     pub fn send<T: Encode + ?Sized>(self, context: &Context<'_>, value: &T) -> Result<Answered, Status> {
-        self.answer(context, value, hold_bulk)
+        self.answer(context, value, hold)
     }
 
     /// Answers the call, without a copy of an answer that does not fit the window: such an answer is sent at once. It is encoded into the
@@ -55,68 +56,69 @@ impl Reply<'_> {
     /// As [`send`](Self::send).
     #[inline]
     pub fn send_now<T: Encode + ?Sized>(self, context: &Context<'_>, value: &T) -> Result<Answered, Status> {
-        self.answer(context, value, send_bulk)
+        self.answer(context, value, send_at_once)
     }
 
     #[inline(always)]
-    fn answer<T: Encode + ?Sized>(self, context: &Context<'_>, value: &T, bulk: Bulk) -> Result<Answered, Status> {
+    fn answer<T: Encode + ?Sized>(self, context: &Context<'_>, value: &T, long: SendLong) -> Result<Answered, Status> {
         let fds = context.answer_fds.len() as u8;
         let answer = Outgoing { tag: RESPONSE, prefix: Prefix::Ok, value, fds };
-        match self.way {
-            Way::Window(line) => {
-                let staged = line.stage(&answer, self.maximum, true).map_err(too_large)?;
-                if staged.bulk {
-                    return bulk(line, staged, &value, &context.answer_fds, self.staged);
+        *self.outcome = match self.way {
+            Way::Window(transport) => match transport.stage(&answer, self.maximum) {
+                Ok(staged) => Outcome::Ready(Ready::Staged(staged)),
+                Err(Unstaged::Long(what)) => {
+                    return long(transport, what, &answer.erased(), &context.answer_fds, self.outcome);
                 }
-                *self.staged = Some(staged);
-            }
-            Way::Buffer(out) => {
-                out.clear();
-                let length = answer.encode_to(out);
-                length.filter(|&length| length <= self.maximum).ok_or(TooLarge).map_err(too_large)?;
-            }
-            Way::Socket(_) => unreachable!("a method's answer is never sent while its request is borrowed"),
-        }
+                Err(Unstaged::TooLarge(error)) => return Err(too_large(error)),
+            },
+            Way::Socket(transport) => match transport.encode(&answer, self.maximum) {
+                Ok(()) => Outcome::Ready(Ready::Encoded),
+                Err(error) => return Err(too_large(error)),
+            },
+        };
         Ok(Answered(()))
     }
 }
 
 /// What happens to an answer that does not fit the window.
-type Bulk = fn(&mut WindowLine, Staged, &dyn Encode, &[OwnedFd], &mut Option<Staged>) -> Result<Answered, Status>;
+type SendLong = fn(&mut WindowTransport, Long, &Outgoing<'_>, &[OwnedFd], &mut Outcome) -> Result<Answered, Status>;
 
 /// Keeps it until its method has returned.
 #[cold]
-fn hold_bulk(
-    line: &mut WindowLine,
-    staged: Staged,
-    value: &dyn Encode,
+fn hold(
+    transport: &mut WindowTransport,
+    long: Long,
+    answer: &Outgoing<'_>,
     _fds: &[OwnedFd],
-    out: &mut Option<Staged>,
+    outcome: &mut Outcome,
 ) -> Result<Answered, Status> {
-    if !line.hold(value) {
+    let held = transport.hold(long, answer).map_err(|Uneven| {
         let what = "the answer was encoded twice and did not write as many bytes the second time";
-        return Err(Status::new(Code::Unknown, what));
-    }
-    *out = Some(staged);
+        Status::new(Code::Unknown, what)
+    })?;
+    *outcome = Outcome::Ready(Ready::Held(held));
     Ok(Answered(()))
 }
 
 /// Sends it while the method still holds it. To the method it is sent, whatever comes of it.
 #[cold]
-fn send_bulk(
-    line: &mut WindowLine,
-    staged: Staged,
-    value: &dyn Encode,
+fn send_at_once(
+    transport: &mut WindowTransport,
+    long: Long,
+    answer: &Outgoing<'_>,
     fds: &[OwnedFd],
-    out: &mut Option<Staged>,
+    outcome: &mut Outcome,
 ) -> Result<Answered, Status> {
     let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
-    match line.attach(&fds) {
-        Err(error) if line.socket.is_usable() => return Err(Status::new(Code::NoResource, format!("{error:#}"))),
+    match transport.attach(&fds) {
+        Err(error) if transport.is_socket_usable() => return Err(Status::new(Code::NoResource, format!("{error:#}"))),
         // A socket that is gone shows at once when the payload is sent.
-        _ => *out = Some(staged),
+        _ => *outcome = Outcome::Sending,
     }
-    line.send_answer(staged, value, fds.len() as u8);
+    *outcome = match transport.send_long(long, answer, Deadline::NEVER) {
+        Ok(()) => Outcome::Sent,
+        Err(halted) => Outcome::Failed(Box::new(Halted::into_error(halted))),
+    };
     Ok(Answered(()))
 }
 
@@ -127,22 +129,23 @@ fn too_large(_: TooLarge) -> Status {
 
 /// Where the answer of a streaming method goes, chunk by chunk.
 pub struct Chunks<'a> {
-    pub(super) way: Way<'a>,
+    way: Way<'a>,
     pub(super) max_chunk: u32,
-    pub(super) due: Option<Instant>,
-    pub(super) state: &'a mut StreamState,
+    due: Option<Instant>,
+    turn: ChunkSender,
+    outcome: &'a mut Outcome,
 }
 
-/// What is left of a stream when its method returned.
-#[derive(Debug, Default)]
-pub(super) struct StreamState {
-    /// Why the line is gone, if it is.
-    pub(super) failed: Option<Box<Error>>,
-    /// The end, ready to be flipped.
-    pub(super) end: Option<Staged>,
-}
+impl<'a> Chunks<'a> {
+    pub(super) fn new(way: Way<'a>, context: &Context<'_>, outcome: &'a mut Outcome) -> Self {
+        Self { way, max_chunk: context.max_chunk, due: context.due, turn: ChunkSender::Ready, outcome }
+    }
 
-impl Chunks<'_> {
+    /// Whether nothing can be sent any more.
+    pub(super) fn has_failed(&self) -> bool {
+        !self.turn.is_ready()
+    }
+
     /// Sends a chunk. In a window this then waits until the caller asks for the next one.
     ///
     /// # Errors
@@ -152,11 +155,10 @@ impl Chunks<'_> {
         if self.due.is_some_and(|due| Instant::now() >= due) {
             return Err(timed_out());
         }
-        if let Some(staged) = self.put(CHUNK, chunk)? {
-            let Way::Window(line) = &mut self.way else { unreachable!("only a window stages") };
-            if let Err(error) = next_chunk(line, staged, self.due) {
-                return Err(self.fail(error));
-            }
+        if let Some(staged) = self.put(CHUNK, chunk)?
+            && let Err(error) = self.hand_over(staged)
+        {
+            return Err(self.fail(error));
         }
         Ok(())
     }
@@ -166,7 +168,7 @@ impl Chunks<'_> {
     /// # Errors
     /// As [`send`](Self::send).
     pub fn end(mut self, value: &dyn Encode) -> Result<Answered, Status> {
-        self.state.end = self.put(END, value)?;
+        *self.outcome = Outcome::Ended(self.put(END, value)?);
         Ok(Answered(()))
     }
 
@@ -180,23 +182,36 @@ impl Chunks<'_> {
 
     /// Stages a message in the window, or sends it on the socket.
     fn put(&mut self, tag: u16, value: &dyn Encode) -> Result<Option<Staged>, Status> {
-        if self.state.failed.is_some() {
+        if !self.turn.is_ready() {
             return Err(gone());
         }
         let message = Outgoing { tag, prefix: Prefix::None, value, fds: 0 };
         let maximum = u64::from(self.max_chunk);
         match &mut self.way {
-            Way::Window(line) => line.stage(&message, maximum, false).map(Some).map_err(too_large),
-            Way::Socket(line) => match line.send(&message, &[], maximum, Deadline::NEVER) {
-                Ok(sent) => sent.map(|()| None).map_err(too_large),
-                Err(error) => Err(self.fail(error)),
-            },
-            Way::Buffer(_) => unreachable!("a stream is never buffered"),
+            Way::Window(transport) => transport.stage(&message, maximum).map(Some).map_err(|_| too_large(TooLarge)),
+            Way::Socket(transport) => {
+                transport.encode(&message, maximum).map_err(too_large)?;
+                match transport.send_encoded(tag, &[], Deadline::NEVER) {
+                    Ok(()) => Ok(None),
+                    Err(error) => Err(self.fail(error)),
+                }
+            }
         }
     }
 
+    /// Flips a chunk and waits for the caller to ask for the next one.
+    fn hand_over(&mut self, staged: Staged) -> IoResult<()> {
+        let Way::Window(transport) = &mut self.way else { unreachable!("only a window stages") };
+        transport.flip(staged)?;
+        self.turn.chunk(true);
+        let datagram = transport.wait(Deadline::at(continue_due(Instant::now(), self.due)))?;
+        transport.take_continue(datagram, &mut self.turn)
+    }
+
+    /// The transport is gone.
     fn fail(&mut self, error: Error) -> Status {
-        self.state.failed = Some(Box::new(error));
+        self.turn.end();
+        *self.outcome = Outcome::Failed(Box::new(error));
         gone()
     }
 }
@@ -205,30 +220,3 @@ impl Chunks<'_> {
 fn gone() -> Status {
     Status::new(Code::Cancelled, "the caller is gone")
 }
-
-/// Flips a chunk and waits for the caller to ask for the next one.
-fn next_chunk(line: &mut WindowLine, staged: Staged, due: Option<Instant>) -> Result<(), Error> {
-    line.flip(staged)?;
-    let patience = Instant::now() + TRANSFER;
-    let until = due.map_or(patience, |due| (due + CONTINUE_GRACE).min(patience));
-    let datagram = line.wait(Deadline::at(until))?;
-    line.expect_continue(datagram)
-}
-
-/// Waits until the peer has received everything that was sent on a socket: descriptors that lie unread there are charged to us, and
-/// a hundred of them starve the whole process.
-pub(super) fn wait_until_taken(socket: &impl AsFd, is_taken: impl Fn() -> crate::Result<bool>) -> crate::Result<()> {
-    let mut pause = Duration::from_micros(10);
-    while !is_taken()? {
-        let mut fds = [PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::empty())];
-        let timeout = Timespec { tv_sec: 0, tv_nsec: pause.as_nanos() as _ };
-        if poll(&mut fds, Some(&timeout)).is_ok_and(|ready| ready > 0) {
-            return Err(Error::new(ErrorKind::PeerGone, "the peer closed the socket"));
-        }
-        pause = (pause * 2).min(LONGEST_PAUSE);
-    }
-    Ok(())
-}
-
-/// The longest pause between two looks at whether a peer took what was sent.
-const LONGEST_PAUSE: Duration = Duration::from_millis(1);

@@ -1,4 +1,4 @@
-//! What the server knows about a thread that serves a line.
+//! What the server knows about a thread that serves a transport.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 
 use crate::endpoint::ShutdownHandle;
-use crate::rpc::line::hang_up;
+use crate::rpc::transport::hang_up;
 
 const IDLE: u8 = 0;
 const BUSY: u8 = 1;
 const LEAVING: u8 = 2;
 
-/// A line that is served, as others see it.
+/// A transport that is served, as others see it.
 #[derive(Debug)]
 pub(super) struct Worker {
     state: CachePadded<AtomicU8>,
@@ -30,8 +30,13 @@ impl Worker {
         Self { state: CachePadded::new(AtomicU8::new(IDLE)), calls: AtomicU64::new(0), window, socket, window_bytes }
     }
 
-    /// A call begins; the worker then looks for the server's mark that it is closing. No fence stands between the two: the closer
-    /// waits 100 ms between its mark and its look at the workers, in which every store becomes visible. A fence would cost each call
+    /// The transport's socket.
+    pub(super) fn socket(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.socket)
+    }
+
+    /// A call begins; the worker then reads the server's mark that it is closing. No fence stands between the two: the closer
+    /// waits 100 ms between its mark and its poll of the workers, in which every store becomes visible. A fence would cost each call
     /// as much as encoding its answer.
     #[inline]
     pub(super) fn begin(&self) {
@@ -58,7 +63,7 @@ impl Worker {
         self.calls.load(Ordering::Relaxed)
     }
 
-    /// Ends the line from outside.
+    /// Ends the transport from outside.
     pub(super) fn kill(&self) {
         if let Some(window) = &self.window {
             window.shut_down();

@@ -1,26 +1,84 @@
-//! A client's connection: who it is, what it agreed to, what it has open.
+//! What all threads of a server know: the server itself, its connections, and what each of them has open.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
-use super::quota::{Exhausted, Kind, Lease, Scope};
+use super::config::ServerConfig;
+use super::counters::CounterCells;
+use super::quota::{Exhausted, Kind, Lease, Quotas, Scope};
 use super::worker::Worker;
-use super::{Shared, locked};
-use crate::rpc::wire;
-use crate::stream::{FrameSocket, Peer};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::rpc::transport::Budget;
+use crate::rpc::{Code, Router, Status, trace};
+use crate::stream::{FrameSocket, Listener, Peer};
+use crate::sys::lock::lock;
 
+/// What all threads of a server know.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) router: Router,
+    pub(super) config: ServerConfig,
+    pub(super) quotas: Arc<Quotas>,
+    pub(super) closing: AtomicBool,
+    pub(super) connections: Mutex<Vec<Arc<Connection>>>,
+    /// The sockets that are accepted from.
+    pub(super) listeners: Mutex<Vec<Arc<Listener>>>,
+    pub(super) counters: CounterCells,
+    /// What its transports may retain of large messages.
+    pub(super) budget: Arc<Budget>,
+}
+
+impl Shared {
+    pub(super) fn new(router: Router, config: ServerConfig) -> Self {
+        Self {
+            router,
+            quotas: Quotas::new(&config),
+            config,
+            closing: AtomicBool::new(false),
+            connections: Mutex::default(),
+            listeners: Mutex::default(),
+            counters: CounterCells::default(),
+            budget: Arc::default(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
+    /// A connection has ended.
+    pub(super) fn forget(&self, connection: &Arc<Connection>) {
+        lock(&self.connections).retain(|other| !Arc::ptr_eq(other, connection));
+        self.counters.calls.fetch_add(connection.base.calls(), Ordering::Relaxed);
+    }
+
+    /// A call is answered with an error.
+    #[cold]
+    pub(super) fn count_error(&self, status: &Status) {
+        self.counters.errors.fetch_add(1, Ordering::Relaxed);
+        if status.code == Code::Unknown {
+            self.counters.panics.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A connection or channel ended; an error means that its client broke the protocol, or that the system failed.
+    pub(super) fn note_end(&self, error: Option<Error>) {
+        if let Some(error) = error {
+            self.counters.broken.fetch_add(1, Ordering::Relaxed);
+            trace::transport_ended(&error);
+        }
+    }
+}
+
+/// A client's connection: who it is, and what it has open.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
     pub(super) peer: Peer,
     /// The base connection's own worker.
     pub(super) base: Arc<Worker>,
-    version1: AtomicBool,
-    parts: AtomicBool,
-    /// The largest message that the client accepts.
-    client_maximum: AtomicU64,
     channels: Mutex<Vec<Arc<Worker>>>,
     /// The threads of its channels.
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -34,36 +92,10 @@ impl Connection {
             shared: Arc::clone(shared),
             peer,
             base,
-            version1: AtomicBool::new(false),
-            parts: AtomicBool::new(false),
-            client_maximum: AtomicU64::new(u64::MAX),
             channels: Mutex::default(),
             threads: Mutex::default(),
             _lease: lease,
         })
-    }
-
-    /// Whether HELLO was agreed on.
-    #[inline]
-    pub(super) fn is_version1(&self) -> bool {
-        self.version1.load(Ordering::Relaxed)
-    }
-
-    /// Whether payloads that do not fit a window go through it in parts.
-    pub(super) fn takes_parts(&self) -> bool {
-        self.parts.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn agree(&self, client_maximum: u64, parts: bool) {
-        self.parts.store(parts, Ordering::Relaxed);
-        self.client_maximum.store(client_maximum, Ordering::Relaxed);
-        self.version1.store(true, Ordering::Relaxed);
-    }
-
-    /// Bytes that an answer may have.
-    #[inline]
-    pub(super) fn maximum(&self) -> u64 {
-        self.client_maximum.load(Ordering::Relaxed).min(u64::from(self.shared.config.maximum))
     }
 
     /// Checks that one more channel with this window stays within what one connection may have. Only the base connection's thread opens
@@ -93,14 +125,14 @@ impl Connection {
 
     /// A channel's thread was started. Those that are done need nobody to wait for them.
     pub(super) fn started(&self, thread: JoinHandle<()>) {
-        let mut threads = locked(&self.threads);
+        let mut threads = lock(&self.threads);
         threads.retain(|thread| !thread.is_finished());
         threads.push(thread);
     }
 
     /// Waits until the thread of every channel has ended: what it holds is gone then, stack and all.
     pub(super) fn join_channels(&self) {
-        let threads = std::mem::take(&mut *locked(&self.threads));
+        let threads = std::mem::take(&mut *lock(&self.threads));
         for thread in threads {
             // A thread that panicked has ended, too.
             let _ = thread.join();
@@ -113,13 +145,7 @@ impl Connection {
     }
 
     pub(super) fn channels(&self) -> MutexGuard<'_, Vec<Arc<Worker>>> {
-        locked(&self.channels)
-    }
-
-    /// The most payload bytes of a chunk where the transport has `room`.
-    #[inline]
-    pub(super) fn max_chunk(&self, room: u32) -> u32 {
-        u32::try_from(self.maximum()).map_or(room, |maximum| maximum.min(room))
+        lock(&self.channels)
     }
 
     /// Prepares a socket that this server made or accepted for the messages of a client.
@@ -129,22 +155,8 @@ impl Connection {
     }
 }
 
-/// Why a client's HELLO is refused, if it is.
-pub(super) fn check_hello(hello: &wire::Hello) -> Result<(), &'static str> {
-    if hello.version == 0 {
-        return Err("there is no version 0");
-    }
-    if hello.extensions.len() > wire::MOST_EXTENSIONS {
-        return Err("too many extensions");
-    }
-    if hello.maximum < wire::LEAST_MAXIMUM {
-        return Err("the maximum message is too small");
-    }
-    Ok(())
-}
-
-/// Why a line ended, if it is worth telling: a client that closes is not.
-pub(super) fn ending(error: Error) -> Option<Error> {
-    use crate::ErrorKind::{LocalShutdown, PeerGone, PeerShutdown};
+/// Why a connection or channel ended, if it is worth telling: a client that closes is not.
+pub(super) fn worth_telling(error: Error) -> Option<Error> {
+    use crate::error::ErrorKind::{LocalShutdown, PeerGone, PeerShutdown};
     (!matches!(error.kind(), LocalShutdown | PeerGone | PeerShutdown)).then_some(error)
 }

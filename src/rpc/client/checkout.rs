@@ -1,46 +1,68 @@
-//! Finding a channel for a call when the thread's own is not there.
+//! Checking a channel out for a call when the thread's preferred one is not there.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, TryLockError};
+use std::sync::{Arc, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::channel::Channel;
 use super::failure::Failure;
+use super::open;
 use super::pool::{Found, Slot};
-use super::session::{self, Session};
-use super::{Shared, late};
-use crate::rpc::{CallError, trace, wire};
+use super::quarantine;
+use super::session::Session;
+use super::shared::Shared;
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+use crate::rpc::message::number::{HANDSHAKE, OPEN};
+use crate::rpc::{CallError, trace};
 use crate::stream::FrameSocket;
-use crate::{Deadline, Error, ErrorKind, Result};
+use crate::sys::lock::lock;
 
-/// Where a call takes place.
-pub(super) enum Place<'a> {
-    /// In a slot that holds a channel.
+/// A channel that one call has for itself.
+pub(super) enum Checkout<'a> {
+    /// In its slot of the pool.
     Slot(Slot<'a>),
-    /// On the base connection, or on a channel without a slot.
+    /// Out of the pool: the base connection, or a channel that has no slot.
     Own(Box<Channel>),
+}
+
+impl Checkout<'_> {
+    pub(super) fn channel(&mut self) -> Option<&mut Channel> {
+        match self {
+            Self::Slot(slot) => slot.as_deref_mut(),
+            Self::Own(channel) => Some(channel),
+        }
+    }
+
+    /// The channel, out of its slot.
+    pub(super) fn into_channel(self) -> Option<Box<Channel>> {
+        match self {
+            Self::Slot(mut slot) => slot.take(),
+            Self::Own(channel) => Some(channel),
+        }
+    }
 }
 
 /// How long a client does not ask for more channels after the server had none.
 const FULL_FOR: Duration = Duration::from_secs(1);
 
-/// How long the late answer to an OPEN is waited for before the connection is closed.
-const LATE_OPEN: Duration = Duration::from_secs(30);
+/// How long the answer to an OPEN that timed out is waited for before the connection is closed.
+const OPEN_PATIENCE: Duration = Duration::from_secs(30);
 
 impl Shared {
     /// Finds an idle channel, opens one, or waits for one.
     ///
     /// # Errors
     /// The call was not sent.
-    pub(super) fn acquire(self: &Arc<Self>, deadline: Deadline) -> Result<Place<'_>, CallError> {
+    pub(super) fn check_out(self: &Arc<Self>, deadline: Deadline) -> Result<Checkout<'_>, CallError> {
         let mut deadline = deadline;
         let until = deadline.resolve();
         loop {
-            match self.pool.look() {
-                Found::Idle(slot) => return Ok(Place::Slot(slot)),
+            match self.pool.find() {
+                Found::Idle(slot) => return Ok(Checkout::Slot(slot)),
                 Found::Empty(slot) => {
-                    if let Some(place) = self.grow(slot, deadline)? {
-                        return Ok(place);
+                    if let Some(checkout) = self.grow(slot, deadline)? {
+                        return Ok(checkout);
                     }
                 }
                 Found::Busy => {}
@@ -52,11 +74,15 @@ impl Shared {
     }
 
     /// Opens a channel in an empty slot. `None`: not now, something else may get free.
-    fn grow<'a>(self: &'a Arc<Self>, mut slot: Slot<'a>, deadline: Deadline) -> Result<Option<Place<'a>>, CallError> {
+    fn grow<'a>(
+        self: &'a Arc<Self>,
+        mut slot: Slot<'a>,
+        deadline: Deadline,
+    ) -> Result<Option<Checkout<'a>>, CallError> {
         let Some(session) = self.session(deadline)? else { return Ok(None) };
-        let Some(mut base) = session.take_base() else { return Ok(None) };
-        if !session.version1 {
-            return Ok(Some(Place::Own(base)));
+        let Some(mut base) = Channel::of_base(&session) else { return Ok(None) };
+        if !session.agreement.is_version1() {
+            return Ok(Some(Checkout::Own(base)));
         }
         if self.is_full() {
             drop(slot);
@@ -66,11 +92,11 @@ impl Shared {
             Ok(channel) => {
                 self.give_back(base);
                 *slot = Some(channel);
-                Ok(Some(Place::Slot(slot)))
+                Ok(Some(Checkout::Slot(slot)))
             }
-            Err(Failure::Call(error)) if session::is_full(&error) => {
+            Err(Failure::Call(error)) if open::is_full(&error) => {
                 drop(slot);
-                *super::locked(&self.full_until) = Instant::now().checked_add(FULL_FOR);
+                *lock(&self.full_until) = Instant::now().checked_add(FULL_FOR);
                 Ok(self.without_more(base))
             }
             Err(Failure::Call(error)) => {
@@ -81,8 +107,8 @@ impl Shared {
                 session.end();
                 Err(error.into())
             }
-            Err(Failure::Late) => {
-                late::set_aside(self, base, wire::OPEN, LATE_OPEN);
+            Err(Failure::TimedOut) => {
+                quarantine::set_aside(self, base, OPEN, OPEN_PATIENCE);
                 Err(Error::new(ErrorKind::Timeout, "no channel was opened by the deadline").into())
             }
         }
@@ -93,14 +119,14 @@ impl Shared {
         let mut tries = 0;
         loop {
             let window = self.window.load(Ordering::Relaxed);
-            match session::open(base, window, &self.config, deadline) {
+            match open::open(base, window, &self.config, deadline) {
                 Ok(channel) => {
                     self.counters.channels_opened.fetch_add(1, Ordering::Relaxed);
                     return Ok(channel);
                 }
-                Err(Failure::Call(error)) if session::is_full(&error) && tries < session::RETRIES => {
+                Err(Failure::Call(error)) if open::is_full(&error) && tries < open::RETRIES => {
                     tries += 1;
-                    std::thread::sleep(session::RETRY_PAUSE);
+                    std::thread::sleep(open::RETRY_PAUSE);
                 }
                 Err(Failure::Call(CallError::Failed(error))) if window > 0 && error.kind() != ErrorKind::Timeout => {
                     // The channel came and its window cannot be used here: no further one will be any better.
@@ -114,16 +140,16 @@ impl Shared {
     }
 
     /// No further channel can be had: one of the others gets free, or, if there is none at all, the base connection has to do.
-    fn without_more(&self, base: Box<Channel>) -> Option<Place<'_>> {
+    fn without_more(&self, base: Box<Channel>) -> Option<Checkout<'_>> {
         if !self.pool.has_channels() {
-            return Some(Place::Own(base));
+            return Some(Checkout::Own(base));
         }
         self.give_back(base);
         None
     }
 
     fn is_full(&self) -> bool {
-        super::locked(&self.full_until).is_some_and(|until| Instant::now() < until)
+        lock(&self.full_until).is_some_and(|until| Instant::now() < until)
     }
 
     /// The connection, made anew if it is gone and that is wanted. `None`: somebody else is at it.
@@ -139,13 +165,31 @@ impl Shared {
         let Some(path) = self.path.as_ref().filter(|_| self.config.reconnect && !self.is_closed()) else {
             return Err(Error::new(ErrorKind::PeerGone, "the connection to the server is gone").into());
         };
-        let mut deadline = deadline;
-        let patience = Instant::now() + wire::HANDSHAKE;
-        let until = deadline.resolve().map_or(patience, |due| due.min(patience));
+        let until = deadline.capped(HANDSHAKE);
         let socket = FrameSocket::connect(path, until)?;
-        *current = Session::begin(socket, &self.config, Deadline::at(until))?;
+        *current = Session::begin(socket, &self.config, until)?;
         self.counters.reconnects.fetch_add(1, Ordering::Relaxed);
-        *self.full_until.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.full_until) = None;
         Ok(Some(Arc::clone(&current)))
+    }
+
+    /// Returns a channel that is in order.
+    pub(super) fn return_channel(&self, checkout: Checkout<'_>) {
+        match checkout {
+            Checkout::Own(channel) => self.give_back(channel),
+            Checkout::Slot(slot) => {
+                drop(slot);
+                self.pool.released();
+            }
+        }
+    }
+
+    /// Drops a channel that is over.
+    pub(super) fn discard(&self, checkout: Checkout<'_>, error: &Error) {
+        trace::poisoned(error);
+        if let Some(channel) = checkout.into_channel() {
+            channel.shut_down();
+        }
+        self.pool.released();
     }
 }

@@ -1,0 +1,98 @@
+//! Opens channels over a base connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::channel::{Channel, Request, Transport};
+use super::config::ClientConfig;
+use super::failure::Failure;
+use super::session::Session;
+use crate::deadline::Deadline;
+use crate::endpoint::{Connector, Options};
+use crate::error::{Error, ErrorKind, Result};
+use crate::rpc::codec::DecodeError;
+use crate::rpc::message::number::{HANDSHAKE, MOST_WINDOW, OPEN};
+use crate::rpc::message::open::{Open, Opened, Unusable};
+use crate::rpc::transport::{SocketTransport, WindowTransport};
+use crate::rpc::{CallError, CallViolation, Code, trace};
+use crate::stream::{Attachments, FrameSocket};
+use crate::window::Window;
+
+/// How long a client pauses before it asks again for a channel that was refused.
+pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(10);
+/// How often it asks again.
+pub(super) const RETRIES: u32 = 2;
+
+/// Opens a channel over `base`.
+///
+/// # Errors
+/// A [`Failure`] of the OPEN; what is wrong with the channel itself is a [`Failure::Call`].
+pub(super) fn open(
+    base: &mut Channel,
+    window: u32,
+    config: &ClientConfig,
+    deadline: Deadline,
+) -> Result<Box<Channel>, Failure> {
+    let request = Request { tag: OPEN, value: &Open { window }, fds: &[] };
+    let mut answer = None;
+    let called = base.call(&request, deadline, &mut |fields: &[u8], fds| {
+        answer = Some((Opened::parse(fields).map_err(|_| DecodeError::Invalid)?, fds));
+        Ok(())
+    });
+    called.map_err(|failure| *failure)?;
+    let session = Arc::clone(&base.session);
+    let (opened, fds) = answer.ok_or_else(|| Failure::Lost(CallViolation::Malformed(OPEN).into()))?;
+    let transport = build(opened, fds, config, &session, deadline).map_err(|error| Failure::Call(error.into()))?;
+    trace::channel_opened(opened.length);
+    Ok(Box::new(Channel { transport, session, base_guard: None }))
+}
+
+/// Makes a transport of what an OPEN brought.
+fn build(
+    opened: Opened,
+    fds: Option<Box<Attachments>>,
+    config: &ClientConfig,
+    session: &Session,
+    deadline: Deadline,
+) -> Result<Transport> {
+    if fds.as_ref().is_some_and(|fds| fds.lost()) {
+        return Err(Error::new(ErrorKind::System, "this process has no descriptors left for a channel"));
+    }
+    opened.check(fds.as_ref().map(|fds| fds.len())).map_err(unusable)?;
+    let mut take = {
+        let mut fds = fds;
+        move || {
+            let fd = fds.as_mut().and_then(|fds| fds.take_first());
+            fd.ok_or_else(|| unusable(Unusable::NoDescriptors))
+        }
+    };
+    let file = if opened.has_window() { Some(take()?) } else { None };
+    let mut socket = FrameSocket::new(take()?);
+    socket.set_max_frame(config.maximum);
+    socket.set_attachments(true)?;
+    let Some(file) = file else { return Ok(Transport::Socket(SocketTransport::new(socket, &session.budget))) };
+    let window = Window::receive_and_seal(file, opened.offset, opened.length)?;
+    let options = Options::new().policy(config.policy).watch_shared(socket.shared());
+    let connector = Connector::new(window, options)?;
+    let endpoint = connector.connect(deadline.capped(HANDSHAKE))?;
+    let fragments = session.agreement.fragments();
+    Ok(Transport::Window(WindowTransport::new(endpoint, socket, fragments, &session.budget)))
+}
+
+/// What it means that a channel cannot be used.
+#[cold]
+fn unusable(unusable: Unusable) -> Error {
+    match unusable {
+        Unusable::NoDescriptors => Error::new(ErrorKind::Refused, "the channel came without its descriptors"),
+        Unusable::Window(length) => {
+            let what = format!("the server gave a window of {length} bytes, which is over the limit of {MOST_WINDOW}");
+            Error::new(ErrorKind::Refused, what)
+        }
+        Unusable::Violation(violation) => violation.into(),
+    }
+}
+
+/// Whether an OPEN was refused because something is used up, for now at least.
+pub(super) fn is_full(error: &CallError) -> bool {
+    error.status().is_some_and(|status| status.code == Code::NoResource)
+}

@@ -1,0 +1,145 @@
+//! What came with control of a window: copied out once, whole, and taken apart as a private copy.
+
+use std::ops::Range;
+
+use super::bulk::receive_frame;
+use super::fragments::{self, Keep};
+use super::inline::InlineMessage;
+use super::payload::{Buffer, Payload, Received};
+use super::retention::RETAINED;
+use super::window::WindowTransport;
+use crate::error::{ErrorKind, Result};
+use crate::rpc::CallViolation;
+use crate::rpc::message::arrival::{Arrival, Whereabouts};
+use crate::rpc::message::bulk::BulkReceiver;
+use crate::rpc::message::number::WINDOW_HEAD;
+use crate::rpc::message::transfer::TransferDue;
+use crate::stream::Attachments;
+
+impl WindowTransport {
+    /// Looks at the message that came with control, after [`take_inline`](Self::take_inline) with the same `inline`. Then
+    /// [`receive`](Self::receive) or [`discard`](Self::discard) has to follow.
+    ///
+    /// # Errors
+    /// The peer broke the protocol, and the transport must be shut down.
+    pub(crate) fn arrive(&mut self, datagram: u32, inline: &InlineMessage, maximum: u64) -> Result<Arrival> {
+        let mut front = [0; Arrival::FRONT];
+        let front = &mut front[..Arrival::FRONT.min(datagram as usize)];
+        if !inline.copy_to(front) {
+            self.endpoint.read_at(0, front)?;
+        }
+        let arrival = Arrival::parse(front, datagram, maximum, self.fragments)?;
+        if let Whereabouts::Here(_) = arrival.payload {
+            let copy = copy_of(&mut self.message, datagram);
+            if !inline.copy_to(copy) {
+                let (head, rest) = copy.split_at_mut(front.len());
+                head.copy_from_slice(front);
+                self.endpoint.read_at(head.len() as u32, rest)?;
+            }
+        }
+        Ok(arrival)
+    }
+
+    /// Receives the rest of a message that arrived: its descriptors, and the payload that does not fit the window. Memory grows with
+    /// what came.
+    ///
+    /// # Errors
+    /// The transport must be shut down.
+    pub(crate) fn receive(&mut self, arrival: Arrival, due: impl FnOnce() -> TransferDue) -> Result<Received> {
+        let fds = self.take_fds(arrival.fds)?;
+        let payload = match arrival.payload {
+            Whereabouts::Here(length) => {
+                let range = WINDOW_HEAD..WINDOW_HEAD + length as usize;
+                Payload { bytes: std::mem::take(&mut self.message), range, from: Buffer::Message }
+            }
+            Whereabouts::Fragments(fragments) => {
+                let length = fragments.length();
+                let keep = Keep::In(&mut self.long, &mut self.retention);
+                fragments::receive(&mut self.endpoint, fragments, due(), keep)?;
+                self.take_long(0..length)
+            }
+            Whereabouts::Bulk(frames) => {
+                let range = self.receive_bulk(frames, due())?;
+                self.take_long(range)
+            }
+        };
+        Ok(Received { tag: arrival.tag, fds, payload })
+    }
+
+    /// Reads the rest of a message and throws it away as it comes.
+    ///
+    /// # Errors
+    /// As [`receive`](Self::receive).
+    pub(crate) fn discard(&mut self, arrival: Arrival, due: TransferDue) -> Result<()> {
+        drop(self.take_fds(arrival.fds)?);
+        match arrival.payload {
+            Whereabouts::Here(_) => Ok(()),
+            Whereabouts::Fragments(fragments) => fragments::receive(&mut self.endpoint, fragments, due, Keep::Nothing),
+            Whereabouts::Bulk(mut frames) => {
+                while !frames.is_complete() {
+                    receive_frame(&mut self.socket, &self.endpoint, &mut frames, &due, &mut |_| {})?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes the memory of a payload back.
+    pub(crate) fn restore(&mut self, payload: Payload) {
+        match payload.from {
+            Buffer::Message => self.message = payload.bytes,
+            Buffer::Long => self.long = payload.bytes,
+        }
+    }
+
+    fn take_long(&mut self, range: Range<usize>) -> Payload {
+        Payload { bytes: std::mem::take(&mut self.long), range, from: Buffer::Long }
+    }
+
+    /// The descriptors that a message announced.
+    fn take_fds(&mut self, count: u8) -> Result<Option<Box<Attachments>>> {
+        if count == 0 {
+            return Ok(None);
+        }
+        let came = self.socket.take_attach().map_err(|error| match error.kind() {
+            // What was announced is always there when control comes.
+            ErrorKind::Timeout => CallViolation::Descriptors(count).into(),
+            _ => error,
+        })?;
+        if came.len() != usize::from(count) && !came.lost() {
+            return Err(CallViolation::Descriptors(count).into());
+        }
+        Ok(Some(Box::new(came)))
+    }
+
+    /// Receives the frames of a payload: where in the buffer of long payloads it lies.
+    fn receive_bulk(&mut self, mut frames: BulkReceiver, mut due: TransferDue) -> Result<Range<usize>> {
+        let Self { socket, endpoint, long, retention, .. } = self;
+        if frames.is_single() {
+            // It stays in the buffer that the socket brought it in.
+            let length = frames.length();
+            if long.len() <= RETAINED {
+                // The buffer of the payload before this one, which is still in the cache.
+                socket.swap_buffer(0, long);
+            }
+            receive_frame(socket, endpoint, &mut frames, &due, &mut |_| {})?;
+            return Ok(socket.swap_buffer(length, long));
+        }
+        long.clear();
+        while !frames.is_complete() {
+            receive_frame(socket, endpoint, &mut frames, &due, &mut |frame| long.extend_from_slice(frame))?;
+            retention.record(long.len());
+            due.learn(long);
+        }
+        Ok(0..long.len())
+    }
+}
+
+/// Room in a buffer for the copy of a datagram. The buffer only grows.
+fn copy_of(buffer: &mut Vec<u8>, datagram: u32) -> &mut [u8] {
+    let length = datagram as usize;
+    if buffer.len() < length {
+        buffer.resize(length, 0);
+    }
+    &mut buffer[..length]
+}
