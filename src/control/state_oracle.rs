@@ -195,7 +195,7 @@ proptest! {
 
     /// One side at most holds control, and if one does the other knows.
     #[test]
-    fn no_word_gives_the_pen_to_both(word in prop_oneof![0..5u32, any::<u32>()]) {
+    fn no_word_gives_control_to_both(word in prop_oneof![0..5u32, any::<u32>()]) {
         let both = (read(word, Side::Client), read(word, Side::Server));
         prop_assert!(matches!(
             both,

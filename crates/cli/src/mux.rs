@@ -12,10 +12,10 @@ use flipcall::stream::{Access, Listener};
 use flipcall::{Deadline, ErrorKind, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::Outcome;
+use crate::outcome::Outcome;
 
 /// How soon a signal is noticed.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const POLL_EVERY: Duration = Duration::from_millis(50);
 
 /// How long the goodbyes may take, all together.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -52,7 +52,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let muxes: Arc<Mutex<Vec<Mux>>> = Arc::default();
     let mut threads: Vec<JoinHandle<()>> = Vec::new();
     while !stop.load(Ordering::Relaxed) {
-        let connection = match listener.accept(LOOK_EVERY) {
+        let connection = match listener.accept(POLL_EVERY) {
             Ok(connection) => connection,
             Err(error) if error.kind() == ErrorKind::Timeout => continue,
             Err(error) => return Err(error.into()),
