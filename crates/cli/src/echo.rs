@@ -11,8 +11,8 @@ use flipcall::rpc::{
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::Outcome;
 use crate::endpoint::Policy;
+use crate::outcome::Outcome;
 
 /// How long calls in flight may take after a signal.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);

@@ -12,7 +12,7 @@ use flipcall::stream::{Access, Listener};
 use flipcall::{Deadline, ErrorKind, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::Outcome;
+use crate::outcome::Outcome;
 
 /// How soon a signal is noticed.
 const POLL_EVERY: Duration = Duration::from_millis(50);

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use super::plan::{Arguments, Group};
 use super::session::{Hogs, Session};
 use super::statistics::{Percentiles, mean, median};
-use super::transports::{Fallible, Transport};
-use crate::endpoint::pin;
+use super::transports::Transport;
+use crate::cpus::pin;
+use crate::outcome::Fallible;
 
 /// What one turn of a row takes: about a scheduler's time slice, so that on a busy machine most turns are not disturbed at all.
 const TURN: Duration = Duration::from_millis(4);

@@ -18,10 +18,11 @@ mod transports;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::Outcome;
+use crate::cpus::usable_cpus;
+use crate::outcome::Outcome;
 use json::Machine;
 
-pub(crate) use plan::{Arguments, usable_cpus};
+pub(crate) use plan::Arguments;
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     // Asked before anything is pinned.

@@ -12,7 +12,8 @@ use flipcall::window::Allocator;
 
 use super::peer::{Batch, wait_for_hang_up};
 use super::plan::Group;
-use super::transports::{Caller, Fallible, Preparing, window_length};
+use super::transports::{self, Caller, Preparing, window_length};
+use crate::outcome::Fallible;
 
 /// Pages between windows for rounding each of them up.
 const SLACK: u64 = 64 << 10;
@@ -38,7 +39,7 @@ impl Session {
         let mut callers = Vec::new();
         for transport in &group.transports {
             let mut link = Preparing { command: &mut command, memory: &memory };
-            let prepared = transport.prepare(&mut link, group.payload)?;
+            let prepared = transports::prepare(*transport, &mut link, group.payload)?;
             let numbers: Vec<String> = prepared.numbers.iter().map(u64::to_string).collect();
             command.arg(format!("--link={}={}", transport.name(), numbers.join(",")));
             callers.push(prepared.caller);
