@@ -29,7 +29,7 @@ fn receive_and_drop(ours: &mut FrameSocket, theirs: &mut FrameSocket, fd: &Owned
     Ok(())
 }
 
-/// A peer that serves the file, and the file. Whoever closes the file is stuck until the peer dies, so the peer is dropped first.
+/// A peer that serves the file, and the file. A process that closes the file is stuck until the peer dies, so the peer is dropped first.
 fn dead_file() -> Option<(Peer, OwnedFd)> {
     let peer = Peer::start("serves a file system", "", &[]);
     let (answer, mut fds) = peer.control.listen().expect("the peer is there");
