@@ -29,7 +29,7 @@ for kept in LICENSE-MIT LICENSE-APACHE README.md CHANGELOG.md; do
     [ -s "$kept" ] || { echo "ci/package.sh: $kept is not in the package" >&2; exit 1; }
 done
 if [ "${1:-}" = --full ]; then
-    timeout 1800 cargo test --all-features
+    timeout 1800 cargo test --all-features --no-fail-fast
 else
     timeout 900 cargo test --all-features --no-run
     timeout 300 cargo test --all-features --lib --test wire --test handshake --test rpc_end --test rpc_postcard

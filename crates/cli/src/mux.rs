@@ -1,4 +1,4 @@
-//! `flipcall mux`: a conformance peer for the mux protocol, so that one in another language can be tested against the wire format.
+//! `flipcall mux`: a conformance peer for the mux protocol, so that a peer in another language can be tested against the wire format.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -161,15 +161,15 @@ impl Service {
     }
 }
 
-/// Returns every message as it came, in pieces if it is longer than the peer takes; then ends.
+/// Returns every message as it came, in several messages if it is longer than the peer takes; then ends.
 fn echo(mut channel: Channel) -> Result<()> {
     let mut message = Vec::new();
     while channel.receiver.receive_into(&mut message, Deadline::NEVER)? {
         if message.is_empty() {
             channel.sender.send(&message, Deadline::NEVER)?;
         }
-        for piece in message.chunks(channel.sender.max_message()) {
-            channel.sender.send(piece, Deadline::NEVER)?;
+        for chunk in message.chunks(channel.sender.max_message()) {
+            channel.sender.send(chunk, Deadline::NEVER)?;
         }
     }
     Ok(())

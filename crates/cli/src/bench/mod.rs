@@ -65,7 +65,7 @@ fn write(path: &std::path::Path, text: &str) -> Outcome {
 }
 
 fn unwritable(path: &std::path::Path, error: &std::io::Error) -> String {
-    format!("{}: {error}", path.display())
+    format!("cannot write {}: {error}", path.display())
 }
 
 /// The first line of a file of the kernel, `unknown` if it cannot be read.

@@ -26,7 +26,7 @@ pub(super) fn page(machine: &Machine, rows: &[Row]) -> String {
          <style>{STYLE}</style></head><body>\n<h1>Calls between two processes</h1>\n\
          <p>{}, Linux {}, flipcall {}. One bar per transport, on a logarithmic scale: it spans the median to the 99th percentile, \
          the line goes on to the 99.9th. The figure behind it is the ratio to the transport's limit, the median over {} interleaved rounds. \
-         Each timed call contains one look at the clock, {:.0} ns.</p>\n",
+         Each timed call contains one reading of the clock, {:.0} ns.</p>\n",
         escape(&machine.cpu),
         escape(&machine.kernel),
         env!("CARGO_PKG_VERSION"),
@@ -44,7 +44,7 @@ pub(super) fn page(machine: &Machine, rows: &[Row]) -> String {
 }
 
 fn title(row: &Row) -> String {
-    let place = match row.cpus {
+    let where_to = match row.cpus {
         [a, b] if a == b => format!("both on CPU {a}"),
         [a, b] => format!("CPUs {a} and {b}"),
     };
@@ -52,7 +52,7 @@ fn title(row: &Row) -> String {
         Duration::ZERO => String::new(),
         think => format!(", {} µs of work per answer", think.as_micros()),
     };
-    format!("{} bytes there and back, {place}{think}", row.payload)
+    format!("{} bytes there and back, {where_to}{think}", row.payload)
 }
 
 /// A chart of a group of rows, which is not empty.

@@ -50,7 +50,7 @@ impl Session {
         Ok(Self { callers, think: group.think, control, ending, _peer: peer })
     }
 
-    /// One turn of a row: what a call took on average, in nanoseconds, without a look at the clock in between.
+    /// One turn of a row: what a call took on average, in nanoseconds, without reading the clock in between.
     pub(super) fn batch(&mut self, row: usize, calls: u64) -> Fallible<f64> {
         let caller = self.warm(row, calls)?;
         let start = Instant::now();
@@ -58,7 +58,7 @@ impl Session {
         Ok(start.elapsed().as_nanos() as f64 / calls as f64)
     }
 
-    /// One turn of a row: what each call took, in nanoseconds, a look at the clock included.
+    /// One turn of a row: what each call took, in nanoseconds, a reading of the clock included.
     pub(super) fn timed_batch(&mut self, row: usize, calls: u64) -> Fallible<Vec<u64>> {
         let mut times = Vec::with_capacity(usize::try_from(calls)?);
         self.warm(row, calls)?.timed_calls(calls, &mut times)?;

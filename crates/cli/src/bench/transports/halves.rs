@@ -27,12 +27,12 @@ pub(in crate::bench) trait Caller {
     /// One call.
     fn call(&mut self) -> Outcome;
 
-    /// `count` calls, without a look at the clock.
+    /// `count` calls, without reading the clock.
     fn calls(&mut self, count: u64) -> Outcome {
         (0..count).try_for_each(|_| self.call())
     }
 
-    /// `count` calls with one look at the clock after each: appends what they took, in nanoseconds.
+    /// `count` calls with one reading of the clock after each: appends what they took, in nanoseconds.
     fn timed_calls(&mut self, count: u64, times: &mut Vec<u64>) -> Outcome {
         let mut before = Instant::now();
         for _ in 0..count {

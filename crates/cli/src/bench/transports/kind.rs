@@ -85,8 +85,8 @@ impl Transport {
         matches!(self, Self::WindowSpin | Self::WindowAdaptive | Self::RpcWindow | Self::RpcBulk)
     }
 
-    /// The row that this one is compared with: the least that anybody can do who waits in the same way. Where both sides share a CPU
-    /// nobody can answer a spinner, so every row is compared with the one that sleeps.
+    /// The row that this one is compared with: the least that a caller can do that waits in the same way. Where both sides share a
+    /// CPU nobody can answer a spinner, so every row is compared with the one that sleeps.
     pub(in crate::bench) fn limit(self, payload: u32, shares_cpu: bool) -> Self {
         match self {
             Self::BareSpin | Self::BareCopy => self,
