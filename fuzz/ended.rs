@@ -1,4 +1,4 @@
-//! Judges why a server gave up a client's channel, which only the events of the feature `tracing` tell.
+//! Checks why a server gave up a client's channel, which only the events of the feature `tracing` tell.
 
 #[cfg(not(feature = "tracing"))]
 pub fn validate_ends() {}

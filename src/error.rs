@@ -2,7 +2,7 @@
 //!
 //! Every fallible function of the crate returns one opaque [`Error`]. Its [`ErrorKind`] is what a program
 //! branches on, [`ErrorKind::blame`] says who caused it, [`Error::is_fatal`] whether the connection it came from can still be used,
-//! and the source chain carries the detail (a [`Refusal`](crate::window::Refusal), a [`Violation`](crate::endpoint::StateViolation), an
+//! and the source chain carries the detail (a [`Refusal`](crate::window::Refusal), a [`StateViolation`](crate::endpoint::StateViolation), an
 //! operating system error).
 //!
 //! ```

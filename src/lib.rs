@@ -20,6 +20,8 @@
 //! Begin with [`rpc`] for typed calls, with [`endpoint::Spawned`] for a window to a child process of your own, or with [`endpoint`] for
 //! the connection itself.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[cfg(not(target_os = "linux"))]
 compile_error!("flipcall stands on Linux system calls: memfd seals and futexes");
 #[cfg(not(target_pointer_width = "64"))]

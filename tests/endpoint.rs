@@ -66,7 +66,7 @@ fn of_two_threads_that_take_a_descriptor_one_gets_it() {
         let mut rest = Vec::new();
         reader.read_to_end(&mut rest).unwrap();
         assert_eq!(rest, b"!", "the only writer is closed");
-        // Whoever is given the number next keeps it: nobody closes it a second time, or takes it.
+        // The next owner of the number keeps it: nobody closes it a second time, or takes it.
         let next = fcntl_dupfd_cloexec(&reader, number).unwrap();
         drop(lost);
         assert_eq!(next.as_raw_fd(), number);

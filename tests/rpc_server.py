@@ -124,7 +124,7 @@ class Served:
         assert self.wait() == GO_ON
 
     def stop(self):
-        """Does nothing, with the pen or without, until the client ends the channel."""
+        """Does nothing, with control or without, until the client ends the channel."""
         while True:
             if self.word.value == 0:
                 self.wait()

@@ -121,7 +121,7 @@ fn flipped(lies: Lies, side: Side) -> (Lies, Result<(), Stop>) {
     let broken = |word| Err(Stop::Violation(StateViolation::State(word)));
     match lies {
         Lies::With(holder) if holder == side => (Lies::With(other), Ok(())),
-        // Who does not hold control cannot flip: an endpoint only tries when it held control, so somebody else moved it.
+        // A side that does not hold control cannot flip: an endpoint only tries when it held control, so somebody else moved it.
         Lies::With(Side::Client) => (lies, broken(0)),
         Lies::With(Side::Server) => (lies, broken(1)),
         Lies::Nowhere => (lies, Err(Stop::PeerShutdown)),
@@ -195,7 +195,7 @@ proptest! {
 
     /// One side at most holds control, and if one does the other knows.
     #[test]
-    fn no_word_gives_the_pen_to_both(word in prop_oneof![0..5u32, any::<u32>()]) {
+    fn no_word_gives_control_to_both(word in prop_oneof![0..5u32, any::<u32>()]) {
         let both = (read(word, Side::Client), read(word, Side::Server));
         prop_assert!(matches!(
             both,

@@ -2,8 +2,8 @@
 //!
 //! Two things have to hold between honest peers, on any machine.
 //!
-//! **The datagram arrives with control.** Whoever flips wrote the datagram and its length before the compare-exchange, which is a
-//! *release*; whoever sees the new state saw it with an *acquire* load. So every byte written before the flip is visible after the wait.
+//! **The datagram arrives with control.** The side that flips wrote the datagram and its length before the compare-exchange, which
+//! is a *release*; the side that sees the new state saw it with an *acquire* load. So every byte written before the flip is visible after the wait.
 //! The way back is the same pair, so a byte of the next datagram is never written before the last one was read.
 //!
 //! **A sleeper is woken** (extension `park`). The waiter says that it sleeps and then polls the state once more; the waker flips
@@ -132,12 +132,12 @@ impl Transfer {
         if self.hot_spins > 0 {
             (0..self.pace.breaths()).for_each(|_| breath());
         }
-        let far = self.pace.is_far();
+        let (side, far) = (self.waiter.side, self.pace.is_far());
         for polls in 0..self.hot_spins {
             if far {
                 prefetch_to_write(&words.state);
             }
-            if matches!(control(words, self.waiter.side), Control::Ours) {
+            if matches!(control(words, side), Control::Ours) {
                 self.pace.answered(polls);
                 return true;
             }

@@ -34,7 +34,7 @@ pub(super) struct Waiter {
     pub(super) counters: Arc<CachePadded<CounterCells>>,
 }
 
-/// Who has control, for `side`. Nowhere else the state word is read.
+/// Who has control, as `side` sees it. The state word is read nowhere else.
 #[inline(always)]
 pub(super) fn control(words: &HeaderWords, side: Side) -> Control {
     state::read(words.state.load(Ordering::Acquire), side)
@@ -86,9 +86,10 @@ impl Waiter {
 
     /// One batch of spins; whether the state word left `theirs`.
     fn spin_batch(&self, words: &HeaderWords) -> bool {
+        let side = self.side;
         (0..SPIN_BATCH).any(|_| {
             prefetch_to_write(&words.state);
-            let changed = !matches!(control(words, self.side), Control::Theirs);
+            let changed = !matches!(control(words, side), Control::Theirs);
             if !changed {
                 pause();
             }

@@ -1,6 +1,6 @@
 //! The typed connection over a window.
 //!
-//! Who may do what when is in the types. A [`Connector`] can only [`connect`](Connector::connect), an [`Acceptor`] can only wait for its
+//! The types say who may do what, and when. A [`Connector`] can only [`connect`](Connector::connect), an [`Acceptor`] can only wait for its
 //! [first call](Acceptor::recv_first); both become an [`Endpoint`], whose holder has control: it fills in a datagram and flips
 //! with [`send_recv`](Endpoint::send_recv), which returns once control is back. A call that missed its deadline becomes a [`Waiting`], which
 //! waits on or is dropped. [`send_last`](Endpoint::send_last) ends the conversation. The one thing that may happen at any time, from

@@ -97,7 +97,7 @@ impl ChildProcess {
         }
         let status = self.child().wait().map_err(|error| self.cannot("wait for", error))?;
         if !std::mem::replace(&mut self.is_settled, true) {
-            self.tail.settle();
+            self.tail.wait_for_end();
         }
         Ok(status)
     }

@@ -12,7 +12,7 @@ use crate::sys::lock::{lock, wait_timeout};
 use crate::sys::thread;
 
 /// Bytes that are kept: some dozen lines, of which the last ones matter.
-const KEPT: usize = 4096;
+const TAIL: usize = 4096;
 
 /// How long the end of what a dead child said may take to come: another process may still hold its standard error.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -48,7 +48,7 @@ impl Tail {
     }
 
     fn follow(&self, mut from: impl Read) {
-        let mut buffer = [0; KEPT];
+        let mut buffer = [0; TAIL];
         loop {
             match from.read(&mut buffer) {
                 Ok(0) => break,
@@ -67,7 +67,7 @@ impl Tail {
     }
 
     /// Waits until all is heard that a child said that has ended.
-    pub(super) fn settle(&self) {
+    pub(super) fn wait_for_end(&self) {
         let state = lock(&self.0.state);
         if !state.ended {
             drop(wait_timeout(&self.0.ended, state, PATIENCE));
@@ -85,7 +85,7 @@ impl Tail {
 impl State {
     fn keep(&mut self, bytes: &[u8]) {
         self.bytes.extend(bytes);
-        let surplus = self.bytes.len().saturating_sub(KEPT);
+        let surplus = self.bytes.len().saturating_sub(TAIL);
         self.bytes.drain(..surplus);
     }
 }
@@ -98,8 +98,8 @@ mod tests {
     fn the_last_bytes_are_kept() {
         let mut state = State::default();
         state.keep(b"first");
-        state.keep(&[b'x'; KEPT - 1]);
-        assert_eq!(state.bytes.len(), KEPT);
+        state.keep(&[b'x'; TAIL - 1]);
+        assert_eq!(state.bytes.len(), TAIL);
         assert_eq!(state.bytes[0], b't');
         state.keep(b"\x1b[2J \n");
         let tail = Tail(Arc::new(Shared { state: Mutex::new(State { ended: true, ..state }), ended: Condvar::new() }));

@@ -27,7 +27,7 @@ pub(super) enum Method {
 }
 
 pub(super) struct Route {
-    tag: u16,
+    pub(super) tag: u16,
     pub(super) method: Method,
     /// Whether its requests may carry descriptors.
     pub(super) takes_fds: bool,

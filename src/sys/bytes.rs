@@ -208,7 +208,8 @@ mod portable {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::portable::{copy as copy_words, zero as zero_words};
+    use super::{copy, zero};
 
     /// Every length around each branch, at every alignment of both sides, moves exactly its bytes and touches no other.
     #[test]
@@ -216,7 +217,7 @@ mod tests {
         let source: Vec<u8> = (0..2100u32).map(|i| (i % 251) as u8 + 1).collect();
         for len in (0..200).chain(1000..1100).chain([2048]) {
             for (from, to) in [(0, 0), (1, 0), (0, 1), (3, 7), (8, 4), (15, 13)] {
-                for copy in [copy as unsafe fn(_, _, _), portable::copy] {
+                for copy in [copy as unsafe fn(_, _, _), copy_words] {
                     let mut target = vec![0u8; 2100];
                     // SAFETY: len + 15 is at most 2,063, within both vectors.
                     unsafe { copy(target.as_mut_ptr().add(to), source.as_ptr().add(from), len) };
@@ -230,7 +231,7 @@ mod tests {
     #[test]
     fn zeroes_exactly_what_it_was_told_to() {
         for (len, zero) in
-            [0, 1, 7, 64, 1000].into_iter().flat_map(|len| [(len, zero as unsafe fn(_, _)), (len, portable::zero)])
+            [0, 1, 7, 64, 1000].into_iter().flat_map(|len| [(len, zero as unsafe fn(_, _)), (len, zero_words)])
         {
             let mut target = vec![1u8; 1010];
             // SAFETY: 5 + len is at most 1,005, within the vector.

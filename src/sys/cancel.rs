@@ -26,7 +26,7 @@ impl CancelWord {
         Self(AtomicU32::new(0))
     }
 
-    /// Adds a cause and wakes whoever sleeps. Returns whether the cause is new.
+    /// Adds a cause and wakes the sleepers. Returns whether the cause is new.
     pub(crate) fn raise(&self, cause: Cancel) -> bool {
         let before = self.0.fetch_or(cause as u32, Ordering::AcqRel);
         wake_private(&self.0);

@@ -6,7 +6,7 @@
 //! - Each connection has an [`Account`], and one thread at most is at work for an account: a peer that sends many descriptors whose
 //!   close hangs costs one thread, and other accounts go on.
 //! - A close that takes over [`STUCK_AFTER`] makes its account stuck, which ends the connection.
-//! - There are at most [`MOST_THREADS`] threads. While all of them are stuck, [`is_exhausted`] tells whoever receives descriptors to
+//! - There are at most [`MOST_THREADS`] threads. While all of them are stuck, [`is_exhausted`] tells the receivers of descriptors to
 //!   take none. What is left then waits unclosed: a peer can make us keep descriptors, which their own limit bounds, not threads.
 
 use std::collections::{HashMap, VecDeque};

@@ -44,7 +44,7 @@ pub(crate) fn fence_after_exchange() {}
 
 /// Asks for the cache line of a word that is about to be written, before it is loaded.
 ///
-/// Whoever sees its turn writes to the same line at once. A load alone brings a shared copy, and the write then has to ask the other
+/// A side that sees its turn writes to that line at once. A load alone brings a shared copy, and the write then has to ask the other
 /// CPU again: two transfers of the line for each flip instead of one, 430 ns a call instead of 260 where the CPUs share no cache.
 #[inline(always)]
 pub(crate) fn prefetch_to_write(word: &AtomicU32) {

@@ -1,7 +1,7 @@
 //! The few socket calls that have no safe face elsewhere: a receive that takes every file descriptor the kernel installs, and three
 //! options that are newer than the libraries.
 //!
-//! Why not a library's ancillary parser: whoever holds a duplicate of our end of a socket can turn `SO_PASSPIDFD` on, and then every
+//! Why not a library's ancillary parser: a process that holds a duplicate of our end of a socket can turn `SO_PASSPIDFD` on, and then every
 //! receive with a control buffer installs a descriptor in a control message that such parsers skip, which leaks it. Here all messages
 //! that carry descriptors are known, and what is not asked for is closed.
 

@@ -13,7 +13,7 @@ const DEFAULT_SIZE: u64 = 64 << 20;
 
 /// Cuts packet windows out of one sealed memfd.
 ///
-/// **One allocator serves one peer.** Whoever holds the file can map every window in it, so the windows of two peers never share an
+/// **One allocator serves one peer.** A holder of the file can map every window in it, so the windows of two peers never share an
 /// allocator.
 ///
 /// Windows are not taken back: a window's bytes must be zero when it is handed out, and the peer may keep its mapping for ever.

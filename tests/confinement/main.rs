@@ -2,12 +2,12 @@
 //! has to work under them.
 //!
 //! `FLIPCALL_TRACE=1 cargo test --test confinement -- --nocapture lists` prints what `strace` sees of each role, in the form of that page.
+#![cfg(target_arch = "x86_64")] // The page has the names that these machines' kernels have for them.
 
 #[path = "../attacker/mod.rs"]
 mod attacker;
 
 mod filter;
-#[cfg(target_arch = "x86_64")]
 mod page;
 mod peers;
 mod roles;

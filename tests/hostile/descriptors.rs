@@ -233,7 +233,7 @@ fn a_range_that_is_no_window_is_refused() {
 
 /// Sends a file of its own file system, and afterwards the numbers of the requests that came for it.
 fn serves_a_file_system(stage: Stage) {
-    // Whoever uses the file is stuck until this process dies: that it does, whatever becomes of the test.
+    // A process that uses the file is stuck until this process dies: that it does, whatever becomes of the test.
     std::thread::spawn(|| {
         std::thread::sleep(Duration::from_secs(20));
         std::process::exit(1);

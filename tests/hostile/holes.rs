@@ -79,7 +79,7 @@ fn a_hole_in_the_window_is_no_fault() {
     call_into_holes(&peer, &arena, 2 * u64::from(PAGE));
 }
 
-/// Accepts `park`, takes the first call, and punches its page away once the caller sleeps. Whoever sleeps is left to sleep.
+/// Accepts `park`, takes the first call, and punches its page away once the caller sleeps. The sleeper is left to sleep.
 fn punches_one_hole(stage: Stage) {
     const CLIENT_PARKED: usize = 2;
     const ELSEWHERE: usize = 64;

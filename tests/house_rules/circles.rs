@@ -251,7 +251,8 @@ fn spelled(code: &str) -> Vec<Vec<String>> {
         let end = code[colons..].find(|c| !is_name(c) && c != ':').map_or(code.len(), |found| colons + found);
         let names: Vec<String> =
             code[start..end].split("::").filter(|name| !name.is_empty()).map(str::to_string).collect();
-        if start < colons && names.len() > 1 {
+        // Who may see a name says nothing about what is needed.
+        if start < colons && names.len() > 1 && !code[..start].ends_with("(in ") {
             found.push(names);
         }
         at = end.max(colons + 2);

@@ -24,7 +24,7 @@ fn connected(size: u32) -> flipcall::Result<(Endpoint, Waiting)> {
     let server = Acceptor::new(Window::map(&descriptor)?, Options::new())?;
     let answering = std::thread::spawn(move || -> flipcall::Result<Waiting> {
         let (mut endpoint, length) = server.recv_first(DEADLINE)?;
-        // Its answer goes out, and it does not wait for more: from then on the client keeps the pen.
+        // Its answer goes out, and it does not wait for more: from then on the client keeps control.
         match endpoint.send_recv(length, Duration::ZERO) {
             Err(Interrupted::TimedOut(waiting)) => Ok(waiting),
             Err(Interrupted::Failed(error)) => Err(error),

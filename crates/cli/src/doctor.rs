@@ -9,8 +9,9 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::PidfdFlags;
 use rustix::thread::futex::{self, ClockId, Timespec, Wait, WaitFlags, WaitPtr, WaitvFlags};
 
-use crate::Outcome;
-use crate::bench::{first_line, usable_cpus};
+use crate::bench::first_line;
+use crate::cpus::usable_cpus;
+use crate::outcome::Outcome;
 
 /// Looks at one thing.
 type Check = fn() -> Finding;

@@ -11,8 +11,8 @@ use flipcall::rpc::{
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::Outcome;
 use crate::endpoint::Policy;
+use crate::outcome::Outcome;
 
 /// How long calls in flight may take after a signal.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
@@ -105,7 +105,7 @@ fn router() -> Router {
 fn sleep(context: &mut Context<'_>, milliseconds: u32) -> Result<(), Status> {
     let time = Duration::from_millis(milliseconds.into());
     let patience = context.remaining().map_or(time, |left| left.min(time));
-    context.cancel_token().wait(patience);
+    let _ = context.cancel_token().wait(patience);
     if patience < time { context.check() } else { Ok(()) }
 }
 

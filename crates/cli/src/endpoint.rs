@@ -8,7 +8,8 @@ use flipcall::window::{Seals, Window};
 use flipcall::{Deadline, ErrorKind};
 use rustix::fs::FileType;
 
-use crate::Outcome;
+use crate::cpus::pin;
+use crate::outcome::Outcome;
 use crate::sys::inherited;
 
 #[derive(Args)]
@@ -104,17 +105,6 @@ fn options(arguments: &Arguments) -> Result<Options, Box<dyn std::error::Error>>
         };
     }
     Ok(options)
-}
-
-/// Makes every later thread and this one run on one CPU.
-pub(crate) fn pin(cpu: usize) -> Outcome {
-    let mut set = rustix::thread::CpuSet::new();
-    if cpu >= rustix::thread::CpuSet::MAX_CPU {
-        return Err(format!("there is no CPU {cpu}").into());
-    }
-    set.set(cpu);
-    rustix::thread::sched_setaffinity(None, &set).map_err(|errno| format!("CPU {cpu} cannot be used: {errno}"))?;
-    Ok(())
 }
 
 /// Makes the calls and checks every byte of every answer.

@@ -1,10 +1,12 @@
 //! The command line of flipcall.
 
 mod bench;
+mod cpus;
 mod doctor;
 mod echo;
 mod endpoint;
 mod mux;
+mod outcome;
 mod sys;
 
 use std::process::ExitCode;
@@ -48,9 +50,6 @@ enum Command {
     /// tests/rpc_client.py speaks it.
     Echo(echo::Arguments),
 }
-
-/// What a subcommand ends with: an error is printed with its kind, and the exit status is 1.
-type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {

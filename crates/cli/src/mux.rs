@@ -1,4 +1,4 @@
-//! `flipcall mux`: a conformance peer for the mux protocol, so that one in another language can be tested against the wire format.
+//! `flipcall mux`: a conformance peer for the mux protocol, so that a peer in another language can be tested against the wire format.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,10 +12,10 @@ use flipcall::stream::{Access, Listener};
 use flipcall::{Deadline, ErrorKind, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::Outcome;
+use crate::outcome::Outcome;
 
 /// How soon a signal is noticed.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const POLL_EVERY: Duration = Duration::from_millis(50);
 
 /// How long the goodbyes may take, all together.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -52,7 +52,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let muxes: Arc<Mutex<Vec<Mux>>> = Arc::default();
     let mut threads: Vec<JoinHandle<()>> = Vec::new();
     while !stop.load(Ordering::Relaxed) {
-        let connection = match listener.accept(LOOK_EVERY) {
+        let connection = match listener.accept(POLL_EVERY) {
             Ok(connection) => connection,
             Err(error) if error.kind() == ErrorKind::Timeout => continue,
             Err(error) => return Err(error.into()),
@@ -161,15 +161,15 @@ impl Service {
     }
 }
 
-/// Returns every message as it came, in pieces if it is longer than the peer takes; then ends.
+/// Returns every message as it came, in several messages if it is longer than the peer takes; then ends.
 fn echo(mut channel: Channel) -> Result<()> {
     let mut message = Vec::new();
     while channel.receiver.receive_into(&mut message, Deadline::NEVER)? {
         if message.is_empty() {
             channel.sender.send(&message, Deadline::NEVER)?;
         }
-        for piece in message.chunks(channel.sender.max_message()) {
-            channel.sender.send(piece, Deadline::NEVER)?;
+        for chunk in message.chunks(channel.sender.max_message()) {
+            channel.sender.send(chunk, Deadline::NEVER)?;
         }
     }
     Ok(())

@@ -140,7 +140,7 @@ impl Channel {
     ) -> Result<(), Box<Failure>> {
         let Transport::Window(window) = &mut self.transport else { unreachable!("only a window stages") };
         deadline.resolve();
-        let sent = send_staged(window, staged, message, fds, deadline);
+        let sent = send_staged(window, staged, message, self.session.maximum, fds, deadline);
         let taken = sent.and_then(|()| self.receive(deadline, &mut response(read)));
         self.end_call();
         Ok(taken?)
@@ -189,10 +189,10 @@ impl Channel {
         match &mut self.transport {
             Transport::Window(window) => {
                 let staged = window.stage(&message, maximum);
-                send_staged(window, staged, &message, request.fds, deadline)
+                send_staged(window, staged, &message, maximum, request.fds, deadline)
             }
             Transport::Socket(socket) => {
-                socket.encode(&message, maximum).map_err(too_large)?;
+                socket.encode(&message, maximum).map_err(|TooLarge| too_large(maximum))?;
                 socket.send_encoded(message.tag, request.fds, deadline).map_err(|error| {
                     match socket.socket.is_usable() {
                         true => Failure::Call(error.into()),
@@ -287,16 +287,17 @@ fn response(read: Read<'_>) -> impl FnMut(u16, &[u8], Option<Box<Attachments>>) 
     }
 }
 
-/// Sends a request that was staged, or does not fit the window, with its descriptors.
+/// Sends a request that was staged, or does not fit the window, with its descriptors, to a server that takes `maximum` bytes.
 fn send_staged(
     window: &mut WindowTransport,
     staged: Result<Staged, Unstaged>,
     message: &Outgoing<'_>,
+    maximum: u64,
     fds: &[BorrowedFd<'_>],
     deadline: Deadline,
 ) -> Result<(), Failure> {
-    if let Err(Unstaged::TooLarge(error)) = staged {
-        return Err(too_large(error));
+    if let Err(Unstaged::TooLarge(TooLarge)) = staged {
+        return Err(too_large(maximum));
     }
     window.attach(fds).map_err(|error| match window.is_socket_usable() {
         true => Failure::Call(error.into()),
@@ -304,7 +305,7 @@ fn send_staged(
     })?;
     let sent = match staged {
         Err(Unstaged::Long(long)) => window.send_long(long, message, deadline),
-        Err(Unstaged::TooLarge(error)) => return Err(too_large(error)),
+        Err(Unstaged::TooLarge(TooLarge)) => return Err(too_large(maximum)),
         Ok(staged) => window.flip(staged).map_err(Halted::Unsent),
     };
     sent.map_err(|halted| match halted {

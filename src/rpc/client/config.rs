@@ -59,10 +59,10 @@ impl ClientConfig {
         self.maximum
     }
 
-    /// The size of the window that each channel asks for, in bytes. The server rounds it up to whole pages and may give less. 0: the
-    /// channels are sockets without a window.
+    /// The size of the window that each channel asks for, in bytes. The server rounds it up to whole pages and may give less. More than
+    /// 16 MiB counts as 16 MiB. 0: the channels are sockets without a window.
     pub fn window(mut self, bytes: u32) -> Self {
-        self.window = bytes;
+        self.window = bytes.min(number::MOST_WINDOW);
         self
     }
 
@@ -134,5 +134,17 @@ impl ClientConfig {
     #[must_use]
     pub fn is_base_protocol(&self) -> bool {
         self.base_only
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_make_no_sense_are_clamped() {
+        let config = ClientConfig::new().max_message(0).window(u32::MAX).channels(0);
+        assert_eq!((config.get_max_message(), config.get_window(), config.get_channels()), (4096, 16 << 20, 1));
+        assert_eq!(config.window(0).get_window(), 0);
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind};
 use crate::rpc::message::answer::NoValue;
-use crate::rpc::message::outgoing::TooLarge;
 use crate::rpc::{CallError, CallViolation};
 
 /// Why a call brought no value, and what that means for its channel.
@@ -30,9 +29,11 @@ impl From<NoValue> for Failure {
     }
 }
 
+/// What it means that a request is over the `maximum` of the server, in bytes.
 #[cold]
-pub(super) fn too_large(error: TooLarge) -> Failure {
-    Failure::Call(Error::from(error).into())
+pub(super) fn too_large(maximum: u64) -> Failure {
+    let what = format!("the request is larger than the server takes (limit {maximum} bytes, its `max_message`)");
+    Failure::Call(Error::invalid(what).into())
 }
 
 /// Why a transfer ended: a server that ends it at the call's own deadline may be noticed before that passed here.

@@ -54,7 +54,7 @@ pub fn split(payload: &[u8], is_version1: bool) -> Result<(TimeLeft, &[u8]), Box
 
 #[cold]
 fn too_short() -> Box<Status> {
-    Status::invalid_argument("the request is too short for its deadline").into()
+    Status::invalid_argument("the request is too short: it begins with a deadline of 8 bytes").into()
 }
 
 /// The answer to a message type that nobody serves.
@@ -65,14 +65,14 @@ pub fn unknown(tag: u16) -> Status {
 
 /// The answer to descriptors that a method does not take.
 #[cold]
-pub fn takes_none() -> Status {
-    Status::invalid_argument("this method takes no descriptors")
+pub fn takes_none(tag: u16) -> Status {
+    Status::invalid_argument(format!("method {tag:#06x} takes no descriptors"))
 }
 
 /// The answer to a request whose descriptors did not reach this process.
 #[cold]
 pub fn lost_descriptors() -> Status {
-    Status::new(Code::NoResource, "the server has no descriptors left")
+    Status::new(Code::NoResource, "the server's process has no descriptors left for those of the request; retry later")
 }
 
 #[cfg(test)]

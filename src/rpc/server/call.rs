@@ -75,7 +75,7 @@ fn prepare<'a>(
         return Err(request::lost_descriptors().into());
     }
     let route = match router.find(tag) {
-        Some(route) if context.received.is_some() && !route.takes_fds => return Err(request::takes_none().into()),
+        Some(route) if context.received.is_some() && !route.takes_fds => return Err(request::takes_none(tag).into()),
         Some(route) => route,
         None => return Err(request::unknown(tag).into()),
     };
@@ -101,7 +101,7 @@ fn run(
             boxed(method(context, request, chunks))
         }
     });
-    catch_unwind(method).unwrap_or_else(|_| Err(Box::new(panicked())))
+    catch_unwind(method).unwrap_or_else(|_| Err(Box::new(panicked(route))))
 }
 
 #[inline(always)]
@@ -113,6 +113,6 @@ fn boxed(answered: Result<Answered, Status>) -> Result<(), Box<Status>> {
 }
 
 #[cold]
-fn panicked() -> Status {
-    Status::new(Code::Unknown, "the handler panicked")
+fn panicked(route: &Route) -> Status {
+    Status::new(Code::Unknown, format!("the handler of method {:#06x} panicked", route.tag))
 }

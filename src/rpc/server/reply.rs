@@ -69,11 +69,11 @@ impl Reply<'_> {
                 Err(Unstaged::Long(what)) => {
                     return long(transport, what, &answer.erased(), &context.answer_fds, self.outcome);
                 }
-                Err(Unstaged::TooLarge(error)) => return Err(too_large(error)),
+                Err(Unstaged::TooLarge(TooLarge)) => return Err(too_large("answer", self.maximum)),
             },
             Way::Socket(transport) => match transport.encode(&answer, self.maximum) {
                 Ok(()) => Outcome::Ready(Ready::Encoded, fds),
-                Err(error) => return Err(too_large(error)),
+                Err(TooLarge) => return Err(too_large("answer", self.maximum)),
             },
         };
         Ok(Answered(()))
@@ -123,8 +123,9 @@ fn send_at_once(
 }
 
 #[cold]
-fn too_large(_: TooLarge) -> Status {
-    Status::new(Code::TooLarge, "the answer is larger than the client or this server takes (`max_message` of either)")
+fn too_large(what: &str, maximum: u64) -> Status {
+    let text = format!("the {what} is too large for the client or this server (limit {maximum} bytes)");
+    Status::new(Code::TooLarge, text)
 }
 
 /// Where the answer of a streaming method goes, chunk by chunk.
@@ -188,9 +189,11 @@ impl<'a> Chunks<'a> {
         let message = Outgoing { tag, prefix: Prefix::None, value, fds: 0 };
         let maximum = u64::from(self.max_chunk);
         match &mut self.way {
-            Way::Window(transport) => transport.stage(&message, maximum).map(Some).map_err(|_| too_large(TooLarge)),
+            Way::Window(transport) => {
+                transport.stage(&message, maximum).map(Some).map_err(|_| too_large("chunk", maximum))
+            }
             Way::Socket(transport) => {
-                transport.encode(&message, maximum).map_err(too_large)?;
+                transport.encode(&message, maximum).map_err(|TooLarge| too_large("chunk", maximum))?;
                 match transport.send_encoded(tag, &[], Deadline::NEVER) {
                     Ok(()) => Ok(None),
                     Err(error) => Err(self.fail(error)),

@@ -170,7 +170,7 @@ impl<T: Served, R: Role<T>> Service<T, R> {
             Outcome::Failed(error) => Err(*error),
             Outcome::Refused(status) => self.refuse(*status),
             // A method cannot prove that it answered without an answer.
-            Outcome::Nothing => self.refuse(Status::new(Code::Unknown, "the method did not answer")),
+            Outcome::Nothing => self.refuse(Status::new(Code::Unknown, "the method returned without an answer")),
         }
     }
 

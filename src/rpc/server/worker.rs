@@ -11,7 +11,7 @@ use crate::rpc::transport::hang_up;
 
 const IDLE: u8 = 0;
 const BUSY: u8 = 1;
-const LEAVING: u8 = 2;
+const LAST_ANSWER: u8 = 2;
 
 /// A transport that is served, as others see it.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Worker {
 
     /// The last answer went out, and is left for the client to take.
     pub(super) fn leave(&self) {
-        self.state.store(LEAVING, Ordering::Release);
+        self.state.store(LAST_ANSWER, Ordering::Release);
     }
 
     pub(super) fn is_idle(&self) -> bool {

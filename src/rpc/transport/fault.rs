@@ -40,10 +40,7 @@ impl From<Uneven> for Error {
 impl From<TooLarge> for Error {
     #[cold]
     fn from(_: TooLarge) -> Self {
-        Self::new(
-            ErrorKind::InvalidInput,
-            "the message is larger than its receiver takes (`max_message` in its configuration)",
-        )
+        Self::invalid("a message is larger than its receiver takes (`max_message` in its configuration)")
     }
 }
 

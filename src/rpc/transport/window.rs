@@ -38,7 +38,7 @@ pub(crate) struct WindowTransport {
     /// The buffer for a payload that arrives and does not fit the window.
     pub(super) long: Vec<u8>,
     /// What leaves and does not fit the window. Boxed: the hot path does not touch it.
-    pub(super) leaving: Box<Leaving>,
+    pub(super) outbound: Box<Outbound>,
     pub(super) retention: Retention,
     /// Whether both sides know fragments.
     pub(super) fragments: bool,
@@ -46,9 +46,9 @@ pub(crate) struct WindowTransport {
 
 /// Buffers of what leaves and does not fit the window.
 #[derive(Default)]
-pub(super) struct Leaving {
+pub(super) struct Outbound {
     /// What waits to be a piece of bulk.
-    pub(super) piece: Vec<u8>,
+    pub(super) waiting: Vec<u8>,
     /// The payload of an answer that goes out when its method has returned.
     pub(super) held: Vec<u8>,
 }
@@ -82,7 +82,7 @@ impl WindowTransport {
             socket,
             message: Vec::new(),
             long: Vec::new(),
-            leaving: Box::default(),
+            outbound: Box::default(),
             retention: Retention::new(Arc::clone(budget)),
             fragments,
         }
@@ -176,7 +176,7 @@ impl WindowTransport {
     /// A call is over: releases the memory of large messages unless it may be retained for the next ones. Whether it is retained.
     #[cold]
     pub(crate) fn end_call(&mut self) -> bool {
-        let (long, held) = (self.long.capacity(), self.leaving.held.capacity());
+        let (long, held) = (self.long.capacity(), self.outbound.held.capacity());
         if long + held <= RETAINED {
             self.retention.release();
         } else if !self.retention.end_call(long + held, long.max(held)) {
@@ -187,7 +187,7 @@ impl WindowTransport {
 
     /// Releases the memory of large messages.
     pub(crate) fn release(&mut self) {
-        for buffer in [&mut self.long, &mut self.leaving.held] {
+        for buffer in [&mut self.long, &mut self.outbound.held] {
             if buffer.capacity() > RETAINED / 2 {
                 *buffer = Vec::new();
             }

@@ -45,7 +45,7 @@ impl WindowTransport {
         }
         let announced = self.endpoint.write_at(0, &announcement(long.head, length));
         announced.and_then(|()| self.endpoint.flip(BULK_DATAGRAM as u32)).map_err(Halted::Unsent)?;
-        let mut sink = BulkSink::new(&mut self.socket, &self.endpoint, &mut self.leaving.piece, length, due);
+        let mut sink = BulkSink::new(&mut self.socket, &self.endpoint, &mut self.outbound.waiting, length, due);
         let _ = message.encode_to(&mut sink);
         sink.finish().map_err(Halted::Unanswered)
     }
@@ -56,7 +56,7 @@ impl WindowTransport {
     /// The value did not write as many bytes as when it was encoded first.
     #[cold]
     pub(crate) fn hold(&mut self, long: Long, message: &Outgoing<'_>) -> Result<Held, Uneven> {
-        let held = &mut self.leaving.held;
+        let held = &mut self.outbound.held;
         held.clear();
         // What is longer than memory does not get this far: the server's maximum is 32 bits.
         let length = long.length as usize;
@@ -72,11 +72,11 @@ impl WindowTransport {
     #[cold]
     pub(crate) fn send_held(&mut self, held: Held) -> Result<()> {
         let Held(long) = held;
-        let bytes = std::mem::take(&mut self.leaving.held);
+        let bytes = std::mem::take(&mut self.outbound.held);
         let value: &dyn Encode = &Raw(&bytes);
         let message = Outgoing { tag: long.head.tag, prefix: Prefix::None, value, fds: long.head.fds };
         let sent = self.send_long(long, &message, Deadline::NEVER);
-        self.leaving.held = bytes;
+        self.outbound.held = bytes;
         sent.map_err(Halted::into_error)
     }
 }

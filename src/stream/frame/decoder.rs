@@ -123,8 +123,8 @@ impl FrameDecoder {
             if self.buffer.len() > RETAINED + CACHE_LINE {
                 self.buffer = Vec::new();
             }
-            let home = self.home();
-            (self.start, self.end) = (home, home);
+            let start = self.aligned_start();
+            (self.start, self.end) = (start, start);
         }
         let buffered = self.end - self.start;
         let affordable = (2 * buffered).max(self.expected).max(READ_AHEAD);
@@ -155,13 +155,13 @@ impl FrameDecoder {
         if size + CACHE_LINE > self.buffer.len() {
             self.buffer.resize(size + CACHE_LINE, 0);
         }
-        let home = self.home();
-        self.buffer.copy_within(self.start..self.end, home);
-        (self.start, self.end) = (home, home + self.end - self.start);
+        let start = self.aligned_start();
+        self.buffer.copy_within(self.start..self.end, start);
+        (self.start, self.end) = (start, start + self.end - self.start);
     }
 
     /// Where in the buffer a frame begins whose payload lies on a cache line: the kernel copies to such an address about a tenth faster.
-    fn home(&self) -> usize {
+    fn aligned_start(&self) -> usize {
         if self.buffer.len() < CACHE_LINE {
             return 0;
         }

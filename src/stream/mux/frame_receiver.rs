@@ -16,7 +16,7 @@ use crate::stream::frame::violation::FrameViolation;
 use crate::stream::socket::readiness;
 
 /// How much of a payload is received before its buffer may grow beyond it: memory follows the bytes that came.
-const FIRST_PIECE: usize = 64 * 1024;
+const FIRST_ROOM: usize = 64 * 1024;
 
 /// A long frame on its way in.
 struct Partial {
@@ -105,7 +105,7 @@ impl FrameReceiver {
         // What is here is less than the frame, or `next_frame` would have had it: the rest has to come.
         self.decoder.drain(Header::SIZE);
         let mut payload = spare().unwrap_or_default();
-        let room = (header.length as usize).min(FIRST_PIECE);
+        let room = (header.length as usize).min(FIRST_ROOM);
         if payload.len() < room {
             payload.resize(room, 0);
         }

@@ -17,7 +17,7 @@ const ELSEWHERE: u16 = u16::MAX;
 const CHUNK: usize = 4096;
 
 /// An empty queue keeps a chunk of at most this many bytes for the next message.
-const KEPT: usize = 256;
+const RETAINED: usize = 256;
 
 /// A length in front of a message.
 const PREFIX: usize = size_of::<u16>();
@@ -129,10 +129,10 @@ impl MessageQueue {
         self.at = 0;
         self.chunks.truncate(1);
         match self.chunks.front_mut() {
-            Some(chunk) if chunk.capacity() <= KEPT => chunk.clear(),
+            Some(chunk) if chunk.capacity() <= RETAINED => chunk.clear(),
             _ => self.chunks = VecDeque::new(),
         }
-        if self.long.capacity() * size_of::<Vec<u8>>() > KEPT {
+        if self.long.capacity() * size_of::<Vec<u8>>() > RETAINED {
             self.long = VecDeque::new();
         }
     }
@@ -216,7 +216,7 @@ mod tests {
         for length in [0, 1, 15, 100, LONG - 1, LONG, 60_000] {
             (0..1000).for_each(|_| push(&mut queue, &payload(length, 3), length));
             while queue.pop(&mut message).is_some() {}
-            assert!(memory(&queue) <= 2 * KEPT + 200, "{} bytes after messages of {length}", memory(&queue));
+            assert!(memory(&queue) <= 2 * RETAINED + 200, "{} bytes after messages of {length}", memory(&queue));
         }
     }
 }

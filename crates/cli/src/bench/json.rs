@@ -10,7 +10,7 @@ pub(super) struct Machine {
     pub(super) cpu: String,
     pub(super) kernel: String,
     pub(super) usable_cpus: Vec<usize>,
-    /// What one look at the clock costs.
+    /// What one reading of the clock costs.
     pub(super) clock_ns: f64,
 }
 

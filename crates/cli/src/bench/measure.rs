@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use super::plan::{Arguments, Group};
 use super::session::{Hogs, Session};
 use super::statistics::{Percentiles, mean, median};
-use super::transports::{Fallible, Transport};
-use crate::endpoint::pin;
+use super::transports::Transport;
+use crate::cpus::pin;
+use crate::outcome::Fallible;
 
 /// What one turn of a row takes: about a scheduler's time slice, so that on a busy machine most turns are not disturbed at all.
 const TURN: Duration = Duration::from_millis(4);
@@ -27,7 +28,7 @@ pub(super) struct Row {
     pub(super) cpus: [usize; 2],
     pub(super) think: Duration,
     pub(super) rounds: u32,
-    /// From the timed run: a look at the clock is in each call.
+    /// From the timed run: a reading of the clock is in each call.
     pub(super) percentiles: Percentiles,
     /// From the untimed batches.
     pub(super) mean_ns: f64,
@@ -64,7 +65,7 @@ pub(super) fn measure(group: &Group, arguments: &Arguments, progress: &dyn Fn(u6
     let mut means = vec![Vec::with_capacity(arguments.rounds as usize); count];
     for round in 0..arguments.rounds as usize {
         for turn in 0..count {
-            // Each round begins with another row, so that none is always right after the same one.
+            // Each round begins with another row, so that no row always comes right after the same other one.
             let row = (round + turn) % count;
             let calls = arguments.calls.unwrap_or_else(|| calls(row, TURN).max(LEAST_CALLS));
             means[row].push(session.batch(row, calls)?);
@@ -93,14 +94,14 @@ fn calibrate(session: &mut Session, row: usize) -> Fallible<f64> {
 }
 
 fn rows(group: &Group, arguments: &Arguments, means: &[Vec<f64>], percentiles: Vec<Percentiles>) -> Vec<Row> {
-    let place = |wanted: Transport| group.transports.iter().position(|&transport| transport == wanted);
-    let fastest = arguments.against.iter().copied().filter_map(place);
+    let position = |wanted: Transport| group.transports.iter().position(|&transport| transport == wanted);
+    let fastest = arguments.against.iter().copied().filter_map(position);
     let against = fastest.min_by(|&a, &b| median(means[a].clone()).total_cmp(&median(means[b].clone())));
     let mut rows = Vec::with_capacity(means.len());
     for (row, percentiles) in percentiles.into_iter().enumerate() {
         let transport = group.transports[row];
         // A limit is measured whenever a row that needs it is.
-        let limit = against.or_else(|| place(transport.limit(group.payload, group.shares_cpu()))).unwrap_or(row);
+        let limit = against.or_else(|| position(transport.limit(group.payload, group.shares_cpu()))).unwrap_or(row);
         let ratios = means[row].iter().zip(&means[limit]).map(|(ours, least)| ours / least).collect();
         rows.push(Row {
             transport,
@@ -117,16 +118,16 @@ fn rows(group: &Group, arguments: &Arguments, means: &[Vec<f64>], percentiles: V
     rows
 }
 
-/// What one look at the clock costs, in nanoseconds: it is part of every timed call.
+/// What one reading of the clock costs, in nanoseconds: it is part of every timed call.
 pub(super) fn clock_cost() -> f64 {
-    const LOOKS: u32 = 10_000;
+    const READINGS: u32 = 10_000;
     let batches = (0..9).map(|_| {
         let start = Instant::now();
         let mut last = start;
-        for _ in 0..LOOKS {
+        for _ in 0..READINGS {
             last = std::hint::black_box(Instant::now());
         }
-        (last - start).as_nanos() as f64 / f64::from(LOOKS)
+        (last - start).as_nanos() as f64 / f64::from(READINGS)
     });
     median(batches.collect())
 }

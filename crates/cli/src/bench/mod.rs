@@ -18,10 +18,11 @@ mod transports;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::Outcome;
+use crate::cpus::usable_cpus;
+use crate::outcome::Outcome;
 use json::Machine;
 
-pub(crate) use plan::{Arguments, usable_cpus};
+pub(crate) use plan::Arguments;
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     // Asked before anything is pinned.
@@ -64,7 +65,7 @@ fn write(path: &std::path::Path, text: &str) -> Outcome {
 }
 
 fn unwritable(path: &std::path::Path, error: &std::io::Error) -> String {
-    format!("{}: {error}", path.display())
+    format!("cannot write {}: {error}", path.display())
 }
 
 /// The first line of a file of the kernel, `unknown` if it cannot be read.

@@ -13,9 +13,9 @@ use clap::Args;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
 
-use super::transports::{Answerer, Fallible, Inherited, Transport};
-use crate::Outcome;
-use crate::endpoint::pin;
+use super::transports::{self, Answerer, Inherited, Transport};
+use crate::cpus::pin;
+use crate::outcome::{Fallible, Outcome};
 use crate::sys::inherited;
 
 /// What the peer is started with.
@@ -103,7 +103,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 fn answerer(link: &str, memory: &std::os::fd::OwnedFd, payload: u32) -> Fallible<Box<dyn Answerer>> {
     let (name, numbers) = link.split_once('=').ok_or("a link is NAME=N,N…")?;
     let numbers = numbers.split(',').map(str::parse).collect::<Result<Vec<u64>, _>>()?;
-    Transport::parse(name)?.answerer(&Inherited { memory, numbers: &numbers, payload })
+    transports::answerer(Transport::parse(name)?, &Inherited { memory, numbers: &numbers, payload })
 }
 
 /// Ends this process when the other end of `control` is closed, whatever its other threads are doing.

@@ -5,7 +5,9 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
-use super::transports::{Fallible, Transport};
+use super::transports::Transport;
+use crate::cpus::usable_cpus;
+use crate::outcome::Fallible;
 
 /// The most payload bytes: every transport of a group has memory of its own for it.
 const MOST_PAYLOAD: u64 = 64 << 20;
@@ -70,12 +72,6 @@ impl Group {
 fn cpu_pair(text: &str) -> Result<[usize; 2], &'static str> {
     let pair = text.split_once(',').and_then(|(first, second)| Some([first.parse().ok()?, second.parse().ok()?]));
     pair.ok_or("two CPU numbers with a comma between them are needed")
-}
-
-/// The CPUs that this process may run on.
-pub(crate) fn usable_cpus() -> Fallible<Vec<usize>> {
-    let set = rustix::thread::sched_getaffinity(None)?;
-    Ok((0..rustix::thread::CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect())
 }
 
 impl Arguments {

@@ -11,7 +11,7 @@ use super::table::{cpus, duration};
 const LABEL: f64 = 130.0;
 const PLOT: f64 = 620.0;
 const RATIO: f64 = 150.0;
-const LINE: f64 = 24.0;
+const ROW_HEIGHT: f64 = 24.0;
 const AXIS: f64 = 28.0;
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:2em auto;padding:0 1em;color:#222}\
@@ -26,7 +26,7 @@ pub(super) fn page(machine: &Machine, rows: &[Row]) -> String {
          <style>{STYLE}</style></head><body>\n<h1>Calls between two processes</h1>\n\
          <p>{}, Linux {}, flipcall {}. One bar per transport, on a logarithmic scale: it spans the median to the 99th percentile, \
          the line goes on to the 99.9th. The figure behind it is the ratio to the transport's limit, the median over {} interleaved rounds. \
-         Each timed call contains one look at the clock, {:.0} ns.</p>\n",
+         Each timed call contains one reading of the clock, {:.0} ns.</p>\n",
         escape(&machine.cpu),
         escape(&machine.kernel),
         env!("CARGO_PKG_VERSION"),
@@ -44,7 +44,7 @@ pub(super) fn page(machine: &Machine, rows: &[Row]) -> String {
 }
 
 fn title(row: &Row) -> String {
-    let place = match row.cpus {
+    let where_to = match row.cpus {
         [a, b] if a == b => format!("both on CPU {a}"),
         [a, b] => format!("CPUs {a} and {b}"),
     };
@@ -52,7 +52,7 @@ fn title(row: &Row) -> String {
         Duration::ZERO => String::new(),
         think => format!(", {} µs of work per answer", think.as_micros()),
     };
-    format!("{} bytes there and back, {place}{think}", row.payload)
+    format!("{} bytes there and back, {where_to}{think}", row.payload)
 }
 
 /// A chart of a group of rows, which is not empty.
@@ -61,7 +61,7 @@ fn chart(page: &mut String, rows: &[Row]) {
     let most = rows.iter().map(|row| row.percentiles.p999).max().unwrap_or(1) as f64;
     let (first, last) = (least.log10().floor(), most.log10().ceil().max(least.log10().floor() + 1.0));
     let x = |ns: u64| LABEL + (((ns.max(1) as f64).log10() - first) / (last - first)).clamp(0.0, 1.0) * PLOT;
-    let height = LINE * rows.len() as f64 + AXIS;
+    let height = ROW_HEIGHT * rows.len() as f64 + AXIS;
     let width = LABEL + PLOT + RATIO;
     let _ = writeln!(page, "<svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{}\">", title(&rows[0]));
     for decade in first as u32..=last as u32 {
@@ -72,7 +72,7 @@ fn chart(page: &mut String, rows: &[Row]) {
         let _ = writeln!(page, "<text class=\"axis\" text-anchor=\"middle\" x=\"{at:.1}\" y=\"{y}\">{label}</text>");
     }
     for (line, row) in rows.iter().enumerate() {
-        bar(page, row, LINE * line as f64, x);
+        bar(page, row, ROW_HEIGHT * line as f64, x);
     }
     page.push_str("</svg>\n");
 }
@@ -80,14 +80,14 @@ fn chart(page: &mut String, rows: &[Row]) {
 fn bar(page: &mut String, row: &Row, top: f64, x: impl Fn(u64) -> f64) {
     let times = row.percentiles;
     let (median, high, tail) = (x(times.p50), x(times.p99), x(times.p999));
-    let (middle, text) = (top + LINE / 2.0, top + LINE / 2.0 + 4.0);
+    let (middle, text) = (top + ROW_HEIGHT / 2.0, top + ROW_HEIGHT / 2.0 + 4.0);
     let name = row.transport.name();
     let class = if name.starts_with("bare-") { "bare" } else { "real" };
     let _ = write!(page, "<g class=\"{class}\"><text x=\"0\" y=\"{text}\">{name}</text>");
     let _ = write!(page, "<line class=\"tail\" x1=\"{median:.1}\" x2=\"{tail:.1}\" y1=\"{middle}\" y2=\"{middle}\"/>");
-    let (y, thick, wide) = (top + 6.0, LINE - 12.0, (high - median).max(1.0));
+    let (y, thick, wide) = (top + 6.0, ROW_HEIGHT - 12.0, (high - median).max(1.0));
     let _ = write!(page, "<rect class=\"range\" x=\"{median:.1}\" y=\"{y}\" width=\"{wide:.1}\" height=\"{thick}\"/>");
-    let (y, thick) = (top + 4.0, LINE - 8.0);
+    let (y, thick) = (top + 4.0, ROW_HEIGHT - 8.0);
     let _ = write!(page, "<rect class=\"median\" x=\"{median:.1}\" y=\"{y}\" width=\"3\" height=\"{thick}\"/>");
     let at = LABEL + PLOT + 8.0;
     let _ = write!(page, "<text x=\"{at}\" y=\"{text}\">{} · {:.2}×</text>", duration(times.p50 as f64), row.ratio);

@@ -12,7 +12,8 @@ use flipcall::window::Allocator;
 
 use super::peer::{Batch, wait_for_hang_up};
 use super::plan::Group;
-use super::transports::{Caller, Fallible, Preparing, window_length};
+use super::transports::{self, Caller, Preparing, window_length};
+use crate::outcome::Fallible;
 
 /// Pages between windows for rounding each of them up.
 const SLACK: u64 = 64 << 10;
@@ -38,7 +39,7 @@ impl Session {
         let mut callers = Vec::new();
         for transport in &group.transports {
             let mut link = Preparing { command: &mut command, memory: &memory };
-            let prepared = transport.prepare(&mut link, group.payload)?;
+            let prepared = transports::prepare(*transport, &mut link, group.payload)?;
             let numbers: Vec<String> = prepared.numbers.iter().map(u64::to_string).collect();
             command.arg(format!("--link={}={}", transport.name(), numbers.join(",")));
             callers.push(prepared.caller);
@@ -49,7 +50,7 @@ impl Session {
         Ok(Self { callers, think: group.think, control, ending, _peer: peer })
     }
 
-    /// One turn of a row: what a call took on average, in nanoseconds, without a look at the clock in between.
+    /// One turn of a row: what a call took on average, in nanoseconds, without reading the clock in between.
     pub(super) fn batch(&mut self, row: usize, calls: u64) -> Fallible<f64> {
         let caller = self.warm(row, calls)?;
         let start = Instant::now();
@@ -57,7 +58,7 @@ impl Session {
         Ok(start.elapsed().as_nanos() as f64 / calls as f64)
     }
 
-    /// One turn of a row: what each call took, in nanoseconds, a look at the clock included.
+    /// One turn of a row: what each call took, in nanoseconds, a reading of the clock included.
     pub(super) fn timed_batch(&mut self, row: usize, calls: u64) -> Fallible<Vec<u64>> {
         let mut times = Vec::with_capacity(usize::try_from(calls)?);
         self.warm(row, calls)?.timed_calls(calls, &mut times)?;

@@ -42,8 +42,8 @@ pub(super) fn render(rows: &[Row], clock_ns: f64) -> String {
         table,
         "\nCPUs: the caller's and the answerer's. ×: this row's time by that of the row it names, the smaller the better; less than 1\n\
          beats that row, as yielding beats a futex on one CPU.\n\
-         × is the median over {} interleaved rounds; it, the mean and calls/s are from batches without a look at the clock.\n\
-         Percentiles are from a run of their own with one look per call, which costs {clock_ns:.0} ns of each.\n",
+         × is the median over {} interleaved rounds; it, the mean and calls/s are from batches in which nobody reads the clock.\n\
+         Percentiles are from a run of their own with one reading per call, which costs {clock_ns:.0} ns of each.\n",
         rows.first().map_or(0, |row| row.rounds)
     );
     table

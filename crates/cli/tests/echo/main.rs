@@ -59,7 +59,9 @@ fn errors_arrive_whole_and_leave_the_channel_in_order() {
         let unknown = client.call::<_, ()>(0x0BAD, &(), PATIENCE).unwrap_err();
         assert!(unknown.status().unwrap().message.contains("0x0bad"), "{name}: {unknown}");
         assert_eq!(code(&unknown), Code::InvalidArgument);
-        assert_eq!(code(&client.call::<_, ()>(6, &(), PATIENCE).unwrap_err()), Code::Unknown, "{name}");
+        let panicked = client.call::<_, ()>(6, &(), PATIENCE).unwrap_err();
+        assert_eq!(code(&panicked), Code::Unknown, "{name}");
+        assert!(panicked.to_string().contains("0x0006"), "{name}: {panicked}");
         assert_eq!(code(&client.call::<_, ()>(2, &7u8, PATIENCE).unwrap_err()), Code::InvalidArgument, "{name}");
         assert_eq!(client.call::<_, u64>(2, &(1u64, 1u64), PATIENCE).unwrap(), 2, "{name}");
         assert!(client.counters().channels_opened <= 1, "{name}: no error costs a channel");
@@ -225,9 +227,11 @@ fn a_message_over_the_maximum_fails_alone() {
             matches!(&error, CallError::Failed(error) if error.kind() == ErrorKind::InvalidInput),
             "{name}: {error}"
         );
+        assert!(error.to_string().contains("limit 100000 bytes"), "{name}: {error}");
         assert_eq!(client.call::<_, u64>(2, &(1u64, 1u64), PATIENCE).unwrap(), 2, "{name}");
     }
     let small = echo.client(ClientConfig::new().max_message(4096));
     let error = small.call::<_, Vec<u8>>(1, &vec![0u8; 5000], PATIENCE).unwrap_err();
     assert_eq!(code(&error), Code::TooLarge);
+    assert!(error.to_string().contains("limit 4096 bytes"), "{error}");
 }

@@ -16,7 +16,7 @@ fn times() -> usize {
     if std::env::var_os("FLIPCALL_FULL").is_some() { 25 } else { 3 }
 }
 
-/// Prints and judges how late something was noticed.
+/// Prints and checks how late something was noticed.
 fn report(what: &str, mut late: Vec<Duration>) {
     late.sort();
     let (median, worst) = (late[late.len() / 2], late[late.len() - 1]);

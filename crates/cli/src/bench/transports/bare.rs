@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Answerer, Caller, Fallible, Inherited, Prepared, Preparing, payload_bytes, work};
-use crate::Outcome;
+use super::halves::{Answerer, Caller, Inherited, Prepared, Preparing, payload_bytes, work};
+use crate::outcome::{Fallible, Outcome};
 use crate::sys::shared_memory::{SharedMemory, Word};
 
 /// What the word says while it is the caller's turn.

@@ -10,8 +10,9 @@ use std::time::Duration;
 use rustix::event::EventfdFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use super::{Answerer, Caller, Fallible, Inherited, Prepared, Preparing, Transport, payload_bytes, work};
-use crate::Outcome;
+use super::halves::{Answerer, Caller, Inherited, Prepared, Preparing, payload_bytes, work};
+use super::kind::Transport;
+use crate::outcome::{Fallible, Outcome};
 use crate::sys::shared_memory::SharedMemory;
 
 /// Two files, one for each direction; they may be the same socket.

@@ -14,8 +14,9 @@ use flipcall::endpoint::WaitPolicy;
 use flipcall::rpc::codec::from_bytes;
 use flipcall::rpc::{Client, ClientConfig, Router, Server, ServerConfig};
 
-use super::{Answerer, Caller, Fallible, Inherited, Prepared, Preparing, Transport, payload_bytes, work};
-use crate::Outcome;
+use super::halves::{Answerer, Caller, Inherited, Prepared, Preparing, payload_bytes, work};
+use super::kind::Transport;
+use crate::outcome::{Fallible, Outcome};
 
 /// Number in, number out.
 const NUMBER: u16 = 1;

@@ -5,8 +5,9 @@ use std::time::Duration;
 use flipcall::endpoint::{Acceptor, Connector, Endpoint, Interrupted, Options, WaitPolicy, Waiting};
 use flipcall::{Deadline, Error};
 
-use super::{Answerer, Caller, Fallible, Inherited, Prepared, Preparing, Transport, payload_bytes, work};
-use crate::Outcome;
+use super::halves::{Answerer, Caller, Inherited, Prepared, Preparing, payload_bytes, work};
+use super::kind::Transport;
+use crate::outcome::{Fallible, Outcome};
 
 /// What every wait is bounded by, as in a real program: the rows pay for their deadlines.
 const DEADLINE: Deadline = Deadline::after(Duration::from_secs(10));
