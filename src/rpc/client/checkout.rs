@@ -134,6 +134,14 @@ impl Shared {
                     self.counters.fallbacks.fetch_add(1, Ordering::Relaxed);
                     self.window.store(0, Ordering::Relaxed);
                 }
+                Err(Failure::Call(CallError::Failed(error)))
+                    if error.kind() == ErrorKind::System && tries < open::RETRIES =>
+                {
+                    // The descriptors of the channel before, which were too many, may still be on their way out: they are closed on
+                    // another thread.
+                    tries += 1;
+                    std::thread::sleep(open::RETRY_PAUSE);
+                }
                 Err(failure) => return Err(failure),
             }
         }

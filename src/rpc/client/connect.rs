@@ -20,8 +20,10 @@ impl Client {
     /// Connects to a server that listens on `path`.
     ///
     /// # Errors
-    /// [`PeerGone`](crate::ErrorKind::PeerGone) if nobody listens, [`Timeout`](crate::ErrorKind::Timeout), what the handshake finds wrong with the
-    /// server, or [`System`](crate::ErrorKind::System).
+    /// [`PeerGone`](crate::ErrorKind::PeerGone) if nobody listens, or the server closes the connection before the handshake;
+    /// [`Timeout`](crate::ErrorKind::Timeout); [`Refused`](crate::ErrorKind::Refused) if the server answers the handshake with an error;
+    /// [`Violation`](crate::ErrorKind::Violation) if it answers with anything else than the protocol allows; or
+    /// [`System`](crate::ErrorKind::System).
     pub fn connect(path: impl AsRef<Path>, config: ClientConfig, deadline: impl Into<Deadline>) -> Result<Self> {
         let (path, mut deadline) = (path.as_ref().to_path_buf(), deadline.into());
         let until = deadline.resolve();

@@ -18,7 +18,7 @@ use crate::sys::lock::lock;
 
 /// Calls the methods of a server. Clones share one connection, cloning is cheap, and any number of threads may call at the same time.
 ///
-/// Each running call has a channel of its own, so a call that blocks holds up no other. See [`rpc`](super) for an example.
+/// Each running call has a channel of its own, so a call that blocks holds up no other. See [`rpc`](crate::rpc) for an example.
 #[derive(Clone)]
 pub struct Client {
     pub(super) shared: Arc<Shared>,
@@ -29,13 +29,15 @@ impl Client {
     ///
     /// # Errors
     /// [`CallError::Status`] if the method answered with an error, or the server did in its place. Such an error of the server's own is
-    /// [`NoResource`](super::Code::NoResource), if this process has too many large requests in flight
-    /// ([`ServerConfig::large_request_bytes_total`](super::ServerConfig::large_request_bytes_total)).
+    /// [`NoResource`](crate::rpc::Code::NoResource), if this process has too many large requests in flight
+    /// ([`ServerConfig::large_request_bytes_total`](crate::rpc::ServerConfig::large_request_bytes_total)).
     ///
-    /// [`CallError::Failed`] if there is no answer. Its kind is [`Timeout`](crate::ErrorKind::Timeout) if the deadline passed (a deadline without
-    /// any time left fails at once), [`PeerGone`](crate::ErrorKind::PeerGone) or [`PeerShutdown`](crate::ErrorKind::PeerShutdown) if the server or its end
-    /// of the channel is gone, [`Violation`](crate::ErrorKind::Violation) if the server broke the protocol,
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if the request is larger than the server takes or no method can have this number.
+    /// [`CallError::Failed`] if there is no answer. Its [kind](crate::ErrorKind) is
+    /// - [`Timeout`](crate::ErrorKind::Timeout) if the deadline passed; a deadline without any time left fails at once;
+    /// - [`PeerGone`](crate::ErrorKind::PeerGone) or [`PeerShutdown`](crate::ErrorKind::PeerShutdown) if the server is gone, or its end of
+    ///   the channel, or this client was [closed](Self::close);
+    /// - [`Violation`](crate::ErrorKind::Violation) if the server broke the protocol, or its answer is no `R`;
+    /// - [`InvalidInput`](crate::ErrorKind::InvalidInput) if the request is larger than the server takes, or no method can have this number.
     #[inline]
     pub fn call<Q: Encode + ?Sized, R: DecodeOwned>(
         &self,
@@ -75,8 +77,8 @@ impl Client {
     /// foreign: check what they are before any other use.
     ///
     /// # Errors
-    /// As [`call`](Self::call). [`InvalidInput`](crate::ErrorKind::InvalidInput) also for more than 16 descriptors, or for any to a server of the
-    /// base protocol.
+    /// As [`call`](Self::call). [`InvalidInput`](crate::ErrorKind::InvalidInput) also for more than 16 descriptors, or for any to a
+    /// server of the base protocol.
     pub fn call_with_fds<Q: Encode + ?Sized, R: DecodeOwned>(
         &self,
         tag: u16,
@@ -133,8 +135,8 @@ impl Client {
         self.shared.pool.clear();
     }
 
-    /// The process at the other end of the connection, as the kernel recorded it when the connection was made: who answers the calls. Of a
-    /// socket pair it is the process that made the pair.
+    /// The process at the other end of the connection, which answers the calls, as the kernel recorded it when the connection was made. Of
+    /// a socket pair it is the process that made the pair.
     ///
     /// # Errors
     /// [`System`](crate::ErrorKind::System) if the kernel does not say, or this process has no descriptors left for a handle on the other.

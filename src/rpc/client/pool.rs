@@ -5,9 +5,9 @@
 //! anything that another thread writes. If the preferred slot is taken or empty, the thread looks for an idle channel elsewhere, and opens a
 //! new one only if there is none.
 //!
-//! There are few preferred slots, [`PREFERRED_PER_CPU`] for each CPU. Of more threads than that most do not run at any moment, and a channel of its own
-//! for each is a server that fell asleep since its last call: each call then costs two wakes. Threads that share preferred slots take turns
-//! on channels whose servers are still awake.
+//! There are few preferred slots, [`PREFERRED_PER_CPU`] for each CPU. Of more threads than that, most do not run at any moment. If each had
+//! a channel of its own, that channel's server would have fallen asleep since the last call, and each call would cost two wakes. Threads
+//! that share preferred slots take turns on channels whose servers are still awake.
 
 use std::cell::Cell;
 use std::num::NonZero;
@@ -54,8 +54,8 @@ impl Drop for Slot<'_> {
     }
 }
 
-/// Preferred slots for each CPU, before rounding up to a power of two: so that as many threads as can run have one each, whatever their numbers
-/// are, with a few spare.
+/// Preferred slots for each CPU, before rounding up to a power of two: as many threads as can run have one each, whatever their numbers are,
+/// and a few are spare.
 const PREFERRED_PER_CPU: usize = 2;
 
 /// Where a channel can be.

@@ -48,7 +48,8 @@ pub struct Server {
 
 impl Server {
     /// A server that does not listen yet. The limits of connections and channels are lowered, in proportion, to what fits the descriptors
-    /// that this process may have open; [`raise_descriptor_limit`](super::raise_descriptor_limit) makes room for more, and [`config`](Self::config) says what is left.
+    /// that this process may have open. [`raise_descriptor_limit`](super::raise_descriptor_limit) makes room for more, and
+    /// [`config`](Self::config) tells the limits that hold.
     #[must_use]
     pub fn new(router: Router, mut config: ServerConfig) -> Self {
         limits::fit(&mut config);
