@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-TARGETS=(header handshake state cursors rpc)
+TARGETS=(header handshake state cursors message rpc)
 
 seconds=10
 [ "${1:-}" = "--full" ] && seconds=600

@@ -9,12 +9,15 @@ mod calls;
 mod channels;
 #[path = "ended.rs"]
 mod ended;
+#[path = "messages.rs"]
+mod messages;
 #[path = "../tests/page/mod.rs"]
 mod page;
 #[path = "steps.rs"]
 mod steps;
 
 pub use calls::rpc;
+pub use messages::message;
 
 use std::io::{Read, Write};
 

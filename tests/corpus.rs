@@ -58,6 +58,11 @@ fn cursors() {
 }
 
 #[test]
+fn message() {
+    replay("message", targets::message);
+}
+
+#[test]
 fn rpc() {
     replay("rpc", targets::rpc);
 }

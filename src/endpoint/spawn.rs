@@ -120,11 +120,13 @@ impl Spawned {
     }
 
     /// A handle that ends the handshake from anywhere, and the connection later.
+    #[must_use]
     pub fn shutdown_handle(&self) -> ShutdownHandle {
         self.handle.clone()
     }
 
     /// The number of the process.
+    #[must_use]
     pub fn id(&self) -> u32 {
         self.process.id()
     }

@@ -43,6 +43,7 @@ impl InheritedFds {
     /// That is so at the start of `main`: the inheritable ones are what the parent left, and what opens descriptors in Rust makes them
     /// close-on-exec. It is no longer so once some code has cleared that flag, or has taken descriptors over in another way (socket
     /// activation, a job server) and left them inheritable.
+    #[must_use]
     pub unsafe fn claim() -> Self {
         Self(())
     }

@@ -63,6 +63,40 @@ fn a_close_that_hangs_ends_its_connection_and_no_other() {
     before.comes_back("a close that hung");
 }
 
+/// How many threads of this process are about closing.
+fn closers() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("the threads of this process");
+    let name = |task: std::io::Result<std::fs::DirEntry>| std::fs::read_to_string(task.ok()?.path().join("comm")).ok();
+    tasks.filter_map(name).filter(|name| name.trim_end() == "flipcall-close").count()
+}
+
+#[test]
+fn a_peer_that_attaches_many_such_files_costs_one_thread() {
+    let _alone = alone();
+    let before = Holdings::of("self");
+    let Some((peer, fd)) = dead_file() else { return };
+    let ((mut ours, mut theirs), (mut other, mut others)) = (connection(), connection());
+    for _ in 0..3 {
+        theirs.send_with_fds(7, &[b"x"], &[fd.as_fd(); 16], AGES).expect("room for a message");
+        drop(ours.receive(AGES).expect("a message").expect("the peer has not closed"));
+    }
+    std::thread::sleep(Duration::from_millis(1200));
+    assert_eq!(ours.receive(AGES).map(drop).expect_err("a close hangs").kind(), ErrorKind::Refused);
+    // 48 closes hang or will: they wait behind one another, and nobody else behind them.
+    assert_eq!(closers(), 1);
+    let pipe = std::io::pipe().expect("a pipe");
+    receive_and_drop(&mut other, &mut others, &pipe.0.into()).expect("descriptors are still taken");
+    let start = Instant::now();
+    // Nobody reads the pipe once its other end is closed.
+    while rustix::io::write(&pipe.1, b"x").is_ok() {
+        assert!(start.elapsed() < AGES);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    drop((ours, theirs, other, others, pipe.1));
+    drop((peer, fd));
+    before.comes_back("closes that hung one behind the other");
+}
+
 #[test]
 fn a_process_with_too_many_stuck_closes_takes_no_descriptors() {
     let _alone = alone();

@@ -2,6 +2,7 @@
 
 mod bulk;
 mod hostile_server;
+mod leftovers;
 mod transfers;
 mod vectors;
 

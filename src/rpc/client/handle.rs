@@ -18,7 +18,7 @@ use crate::sys::lock::lock;
 
 /// Calls the methods of a server. Clones share one connection, cloning is cheap, and any number of threads may call at the same time.
 ///
-/// Each running call has a channel of its own, so a call that blocks holds up no other. See [`rpc`](super) for an example.
+/// Each running call has a channel of its own, so a call that blocks holds up no other. See [`rpc`](crate::rpc) for an example.
 #[derive(Clone)]
 pub struct Client {
     pub(super) shared: Arc<Shared>,
@@ -29,8 +29,8 @@ impl Client {
     ///
     /// # Errors
     /// [`CallError::Status`] if the method answered with an error, or the server did in its place. Such an error of the server's own is
-    /// [`NoResource`](super::Code::NoResource), if this process has too many large requests in flight
-    /// ([`ServerConfig::large_request_bytes_total`](super::ServerConfig::large_request_bytes_total)).
+    /// [`NoResource`](crate::rpc::Code::NoResource), if this process has too many large requests in flight
+    /// ([`ServerConfig::large_request_bytes_total`](crate::rpc::ServerConfig::large_request_bytes_total)).
     ///
     /// [`CallError::Failed`] if there is no answer. Its [kind](crate::ErrorKind) is
     /// - [`Timeout`](crate::ErrorKind::Timeout) if the deadline passed; a deadline without any time left fails at once;

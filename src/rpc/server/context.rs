@@ -74,7 +74,7 @@ impl Context<'_> {
         self.received.as_mut().and_then(|fds| fds.take_first())
     }
 
-    /// Sends a descriptor along with the answer. It is closed if the call fails.
+    /// Sends a descriptor along with the answer that the method gives after this. It is closed if the call fails, or its answer is a stream.
     ///
     /// # Errors
     /// [`Code::NoResource`] for more than 16 descriptors, or for a client of the base protocol, which takes none.

@@ -10,8 +10,8 @@ pub(super) enum Outcome {
     /// The method did not answer.
     #[default]
     Nothing,
-    /// The answer goes out now that the method has returned.
-    Ready(Ready),
+    /// The answer goes out now that the method has returned, with so many descriptors: those that were attached before it.
+    Ready(Ready, u8),
     /// A stream ended. The end goes out now, if it is not out already.
     Ended(Option<Staged>),
     /// The answer is going out. It stays at that if encoding it panics.
@@ -39,7 +39,7 @@ impl Outcome {
     /// The method returned an error, or panicked. What is out already stays the answer.
     #[cold]
     pub(super) fn refuse(&mut self, status: Box<Status>) {
-        if matches!(self, Self::Nothing | Self::Ready(_) | Self::Ended(Some(_)) | Self::Refused(_)) {
+        if matches!(self, Self::Nothing | Self::Ready(..) | Self::Ended(Some(_)) | Self::Refused(_)) {
             *self = Self::Refused(status);
         }
     }

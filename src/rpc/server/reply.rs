@@ -65,14 +65,14 @@ impl Reply<'_> {
         let answer = Outgoing { tag: RESPONSE, prefix: Prefix::Ok, value, fds };
         *self.outcome = match self.way {
             Way::Window(transport) => match transport.stage(&answer, self.maximum) {
-                Ok(staged) => Outcome::Ready(Ready::Staged(staged)),
+                Ok(staged) => Outcome::Ready(Ready::Staged(staged), fds),
                 Err(Unstaged::Long(what)) => {
                     return long(transport, what, &answer.erased(), &context.answer_fds, self.outcome);
                 }
                 Err(Unstaged::TooLarge(TooLarge)) => return Err(too_large("answer", self.maximum)),
             },
             Way::Socket(transport) => match transport.encode(&answer, self.maximum) {
-                Ok(()) => Outcome::Ready(Ready::Encoded),
+                Ok(()) => Outcome::Ready(Ready::Encoded, fds),
                 Err(TooLarge) => return Err(too_large("answer", self.maximum)),
             },
         };
@@ -89,14 +89,14 @@ fn hold(
     transport: &mut WindowTransport,
     long: Long,
     answer: &Outgoing<'_>,
-    _fds: &[OwnedFd],
+    fds: &[OwnedFd],
     outcome: &mut Outcome,
 ) -> Result<Answered, Status> {
     let held = transport.hold(long, answer).map_err(|Uneven| {
         let what = "the answer was encoded twice and did not write as many bytes the second time";
         Status::new(Code::Unknown, what)
     })?;
-    *outcome = Outcome::Ready(Ready::Held(held));
+    *outcome = Outcome::Ready(Ready::Held(held), fds.len() as u8);
     Ok(Answered(()))
 }
 

@@ -149,9 +149,7 @@ impl<T: Served, R: Role<T>> Service<T, R> {
             &mut outcome,
         );
         drop(lease);
-        if let Outcome::Ready(Ready::Staged(staged)) = outcome
-            && context.answer_fds.is_empty()
-        {
+        if let Outcome::Ready(Ready::Staged(staged), 0) = outcome {
             return Ok(Sent::Staged(staged));
         }
         let fds = context.answer_fds;
@@ -162,7 +160,7 @@ impl<T: Served, R: Role<T>> Service<T, R> {
     #[inline(never)]
     fn conclude(&mut self, outcome: Outcome, fds: Vec<OwnedFd>) -> Result<Sent> {
         match outcome {
-            Outcome::Ready(ready) => self.send(ready, &fds),
+            Outcome::Ready(ready, count) => self.send(ready, &fds[..usize::from(count)]),
             Outcome::Ended(Some(end)) => Ok(Sent::Staged(end)),
             Outcome::Ended(None) => Ok(Sent::Out),
             Outcome::Sent => Ok(Sent::out(fds.len())),
