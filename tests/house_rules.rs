@@ -13,6 +13,8 @@ mod order;
 mod pure;
 #[path = "house_rules/scan.rs"]
 mod scan;
+#[path = "house_rules/test_names.rs"]
+mod test_names;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
