@@ -73,6 +73,7 @@ impl Server {
     /// # Errors
     /// As [`Listener::bind`].
     pub fn bind(&self, path: impl AsRef<Path>) -> Result<Listener> {
+        self.shared.origin.check()?;
         Listener::bind(path, self.shared.config.access)
     }
 
@@ -82,6 +83,7 @@ impl Server {
     /// [`System`](crate::ErrorKind::System) if accepting fails for good. A process without descriptors left is no such failure: it accepts
     /// again when one is free.
     pub fn serve(&self, listener: Listener) -> Result<()> {
+        self.shared.origin.check()?;
         let listener = Arc::new(listener);
         lock(&self.shared.listeners).push(Arc::clone(&listener));
         let ended = loop {
@@ -105,6 +107,7 @@ impl Server {
     /// What the client did wrong, or [`Refused`](crate::ErrorKind::Refused) if a limit of connections is reached. The client's end is no
     /// error.
     pub fn serve_one(&self, socket: impl Into<OwnedFd>) -> Result<()> {
+        self.shared.origin.check()?;
         let (connection, socket) = admit(&self.shared, FrameSocket::new(socket))?;
         serve_connection(&connection, socket)
     }

@@ -28,8 +28,13 @@ impl ServerHandle {
     /// that ran was answered.
     ///
     /// A handler that runs on past the deadline finds its caller gone. Its thread ends when it returns.
+    ///
+    /// In a child that was forked since it does nothing and returns `false`: the server is the parent's.
     pub fn close(&self, deadline: impl Into<Deadline>) -> bool {
         let Some(shared) = self.0.upgrade() else { return true };
+        if !shared.origin.is_here() {
+            return false;
+        }
         let until = deadline.into().resolve();
         shared.closing.store(true, Ordering::SeqCst);
         for listener in &*lock(&shared.listeners) {
@@ -59,7 +64,8 @@ impl ServerHandle {
     /// What the server did so far.
     #[must_use]
     pub fn counters(&self) -> ServerCounters {
-        let Some(shared) = self.0.upgrade() else { return ServerCounters::default() };
+        let here = |shared: &Arc<Shared>| shared.origin.is_here();
+        let Some(shared) = self.0.upgrade().filter(here) else { return ServerCounters::default() };
         let running: u64 = workers(&shared).iter().map(|worker| worker.calls()).sum();
         let counters = &shared.counters;
         ServerCounters {
