@@ -1,8 +1,8 @@
 //! `flipcall mux`: a conformance peer for the mux protocol, so that a peer in another language can be tested against the wire format.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     }
     let listener = Listener::bind(&arguments.socket, Access::Owner)?;
     println!("listening {}", arguments.socket.display());
-    let muxes: Arc<Mutex<Vec<Mux>>> = Arc::default();
+    let mut muxes: Vec<Mux> = Vec::new();
     let mut threads: Vec<JoinHandle<()>> = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         let connection = match listener.accept(POLL_EVERY) {
@@ -61,14 +61,19 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         if threads.len() >= MAX_CONNECTIONS {
             continue;
         }
-        let (plain, muxes) = (arguments.plain, Arc::clone(&muxes));
-        threads.push(thread::spawn(move || {
-            // The end of a connection is its client's business.
-            let _ = if plain { serve_plain(PlainMux::new(connection, PLAIN_MAX)) } else { serve(connection, &muxes) };
-        }));
+        // The end of a connection is its client's business.
+        if arguments.plain {
+            threads.push(thread::spawn(move || drop(serve_plain(PlainMux::new(connection, PLAIN_MAX)))));
+            continue;
+        }
+        // Made here, so that a signal that comes right after its HELLO finds it among those to close.
+        let Ok(mux) = Mux::new(connection, MuxConfig::new(Role::Acceptor)) else { continue };
+        muxes.retain(|mux| mux.error().is_none());
+        muxes.push(mux.clone());
+        threads.push(thread::spawn(move || drop(serve(&mux))));
     }
     let deadline = Deadline::at(std::time::Instant::now() + GOODBYE);
-    for mux in &*muxes.lock().unwrap_or_else(PoisonError::into_inner) {
+    for mux in &muxes {
         // A client that does not read its goodbye does without.
         let _ = mux.close(Reason::CLOSING, deadline);
     }
@@ -85,13 +90,7 @@ fn serve_plain(mut mux: PlainMux) -> Result<()> {
     mux.drain(0, GOODBYE)
 }
 
-fn serve(connection: std::os::unix::net::UnixStream, muxes: &Mutex<Vec<Mux>>) -> Result<()> {
-    let mux = Mux::new(connection, MuxConfig::new(Role::Acceptor))?;
-    {
-        let mut muxes = muxes.lock().unwrap_or_else(PoisonError::into_inner);
-        muxes.retain(|mux| mux.error().is_none());
-        muxes.push(mux.clone());
-    }
+fn serve(mux: &Mux) -> Result<()> {
     loop {
         let offer = mux.accept(Deadline::NEVER)?;
         let Some(service) = Service::by_name(offer.name()) else {
