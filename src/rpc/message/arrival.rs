@@ -42,7 +42,7 @@ impl Whereabouts {
 }
 
 impl Arrival {
-    /// Bytes of a datagram that [`parse`](Self::parse) looks at, if it has as many.
+    /// Bytes of a datagram that [`parse`](Self::parse) reads, if it has as many.
     pub const FRONT: usize = FRAGMENT_HEAD;
 
     /// Takes the front of a datagram apart. `front` are its first bytes: 16 of them, or all if it has fewer. A message is refused if its

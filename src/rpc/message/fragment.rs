@@ -1,4 +1,4 @@
-//! A payload that does not fit the window and goes through it all the same, fragment by fragment. The extension is called `parts` on the
+//! A payload that does not fit the window and goes through it fragment by fragment. The extension is called `parts` on the
 //! wire.
 //!
 //! ```text

@@ -123,7 +123,7 @@ fn accepted(shared: &Arc<Shared>, socket: FrameSocket) {
     }
 }
 
-/// Finds out who connected and whether they may.
+/// Finds out which process connected, and whether it may.
 fn admit(shared: &Arc<Shared>, mut socket: FrameSocket) -> Result<(Arc<Connection>, FrameSocket)> {
     let peer = Peer::of(socket.as_fd())?;
     let lease = shared.quotas.lease(peer.pid, &[(Kind::Connection, 1)]);

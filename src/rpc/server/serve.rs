@@ -1,4 +1,4 @@
-//! Serves the calls of a connection or channel, one after the other: the same for every transport.
+//! Serves the calls of a connection or channel, one after the other, alike for every transport.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;

@@ -62,7 +62,7 @@ impl WindowTransport {
         Ok(copy)
     }
 
-    /// Looks at a message that is more than a payload in the window, after [`take_plain`](Self::take_plain). Then
+    /// Validates a message that is more than a payload in the window, after [`take_plain`](Self::take_plain). Then
     /// [`receive`](Self::receive) or [`discard`](Self::discard) has to follow.
     ///
     /// # Errors
