@@ -6,11 +6,11 @@
 # The short form takes under a minute. --full runs the long forms in release mode (about ten minutes on a quiet machine, mostly for the
 # 72 million verified calls of every pair of policies), prints each figure beside what the project promises, and fails if one of them is over. Parts that
 # need root, /dev/fuse, strace or a kernel feature say why they are left out; FLIPCALL_REQUIRE_ALL=1 makes that a failure. One may be left
-# out all the same: the frozen peer, which needs a cgroup v2 hierarchy that a test can write to.
+# out even so: the frozen peer, which needs a cgroup v2 hierarchy that a test can write to.
 set -eu
 cd "$(dirname "$0")/.."
 
-tests="--all-features --test hostile --test shutdown_matrix --test resources --test pairs --test endpoint --test inherited"
+tests="--all-features --test endpoint_hostile --test endpoint_shutdown --test endpoint_resources --test pairs --test endpoint --test endpoint_inherited"
 case "${1-}" in
 "")
 	# shellcheck disable=SC2086

@@ -126,7 +126,7 @@ fn of_two_threads_that_look_for_their_window_one_finds_it() {
         control.expect("invalid-input");
         let mut endpoint = child.connect(AGES).expect("the other one serves");
         assert_eq!(endpoint.send_recv(7, AGES).unwrap(), 7);
-        // It is told that it is over, whoever still holds the endpoint.
+        // It is told that it is over, although the endpoint is still held.
         assert!(child.finish(AGES).unwrap().success());
         assert_eq!(failed(endpoint.send_recv(7, AGES)).kind(), ErrorKind::LocalShutdown);
     }

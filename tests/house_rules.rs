@@ -7,12 +7,16 @@
 mod circles;
 #[path = "house_rules/glossary.rs"]
 mod glossary;
+#[path = "house_rules/one_of_each.rs"]
+mod one_of_each;
 #[path = "house_rules/order.rs"]
 mod order;
 #[path = "house_rules/pure.rs"]
 mod pure;
 #[path = "house_rules/scan.rs"]
 mod scan;
+#[path = "house_rules/test_names.rs"]
+mod test_names;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -170,7 +174,7 @@ fn unproven(source: &Source) -> Faults {
     for at in words(&code, "unsafe") {
         let rest = code[at + "unsafe".len()..].trim_start();
         if rest.strip_prefix("extern").unwrap_or(rest).trim_start().starts_with("fn(") {
-            // The type of a function: whoever calls it proves.
+            // The type of a function: its caller proves.
             continue;
         }
         let declares = ["fn", "trait"].iter().any(|word| rest.starts_with(word));

@@ -94,7 +94,7 @@ ANY = {
     "an error that is not UTF-8": answer(ERROR, b"\2" + blob(b"\xff") + blob(b"") * 2),
     "an error with 4 GiB of text": answer(ERROR, b"\2\xff\xff\xff\xffx"),
 }
-# The same where descriptors may come.
+# Wrong answers where descriptors may come.
 DESCRIPTORS = {
     "descriptors that nobody asked for": answer(OK, WRONG, fds=16),
     "fields that do not decode, with descriptors": answer(OK, b"\0x", fds=16),
@@ -212,7 +212,7 @@ REQUESTS = {
     "a first part, then it closes": hang_up,
     "a first part, then it shuts the window down": shut_down,
 }
-# The same where the client waits for CONTINUE.
+# What is done to it where the client waits for CONTINUE.
 CONTINUES = {
     "a response instead of CONTINUE": answer(OK, WRONG),
     "an error instead of CONTINUE": answer(ERROR, status(2, "x")),

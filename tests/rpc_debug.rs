@@ -13,7 +13,7 @@ use child::PATIENCE;
 
 /// The payload that must not show.
 const MARKER: &[u8] = b"MARKER-6A09E667";
-/// Methods of the second process: one that answers with its own `{:?}`, a stream of the same, an echo.
+/// Methods of the second process: one that answers with its own `{:?}`, a stream of that, an echo.
 const DEBUG: u16 = 1;
 const DEBUG_STREAM: u16 = 2;
 const ECHO: u16 = 3;

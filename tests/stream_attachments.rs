@@ -239,7 +239,7 @@ fn a_pidfd_that_the_peer_turned_on_does_not_leak() {
     let before = open_fds();
     {
         let (theirs, mut ours) = pair();
-        // Whoever holds a duplicate of our end can do this; SO_PASSPIDFD is 76.
+        // A process that holds a duplicate of our end can do this; SO_PASSPIDFD is 76.
         if set_option(ours.as_fd(), 76).is_err() {
             eprintln!("skipped: no SO_PASSPIDFD on this kernel");
             assert!(std::env::var_os("FLIPCALL_REQUIRE_ALL").is_none());

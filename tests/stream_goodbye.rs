@@ -31,7 +31,7 @@ fn opened(ours: UnixStream, mut peer: UnixStream) -> (Mux, Channel, UnixStream) 
     (mux, channel, peer)
 }
 
-/// The same, and the program has just been the leader: the reader thread leaves the socket alone for a moment.
+/// Such a mux, whose program has just been the leader: the reader thread leaves the socket alone for a moment.
 fn after_being_leader() -> (Mux, Channel, UnixStream) {
     let (ours, peer) = UnixStream::pair().unwrap();
     let (mux, mut channel, mut peer) = opened(ours, peer);

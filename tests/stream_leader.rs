@@ -173,7 +173,7 @@ fn whoever_waits_beside_a_leader_is_served_and_not_left_behind() {
 }
 
 /// Both sides, several channels, threads that wait with short deadlines, compute, and send in between: every message comes once and in
-/// its order, whoever read it.
+/// its order, whichever thread read it.
 #[test]
 fn leaders_take_turns_without_losing_anything() {
     let (ours, theirs) = pair();

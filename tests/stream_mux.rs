@@ -97,7 +97,7 @@ fn what_was_sent_before_an_end_arrives_before_it() {
 
 #[test]
 fn dropped_handles_end_the_mux_after_what_was_due() {
-    // Many at a time: who begins to wait while another thread reads the goodbye finds the end of the stream, which is not the reason.
+    // Many at a time: a thread that begins to wait while another one reads the goodbye finds the end of the stream, which is not the reason.
     thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| (0..25).for_each(|_| a_goodbye_is_read_behind_what_was_due()));

@@ -27,8 +27,11 @@ impl Holdings {
     }
 }
 
-/// CPU time that the process `pid` (or `self`) has used so far, all threads that still live together.
+/// CPU time that the process `pid` (or `self`) has used so far, all threads together; of another process those that still live.
 pub fn cpu_time(pid: &str) -> Duration {
+    if pid == "self" {
+        return clock(rustix::time::ClockId::ProcessCPUTime);
+    }
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("procfs");
     let nanos = tasks.filter_map(|task| {
         let line = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
@@ -39,8 +42,11 @@ pub fn cpu_time(pid: &str) -> Duration {
 
 /// CPU time that the calling thread has used so far.
 pub fn thread_cpu_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::try_from(time).expect("a clock counts forwards")
+    clock(rustix::time::ClockId::ThreadCPUTime)
+}
+
+fn clock(clock: rustix::time::ClockId) -> Duration {
+    Duration::try_from(rustix::time::clock_gettime(clock)).expect("a clock counts forwards")
 }
 
 /// Bytes of memory that the process `pid` (or `self`) has in use.

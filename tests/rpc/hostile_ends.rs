@@ -20,7 +20,7 @@ pub enum End {
     More,
     /// It fails because of what the server did; the channel lives on.
     Alone,
-    /// The same, and the channel ends.
+    /// It fails because of what the server did; the channel ends.
     Violation,
     /// It times out, and the channel is never used again.
     Timeout,

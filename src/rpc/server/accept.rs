@@ -130,7 +130,7 @@ fn accepted(shared: &Arc<Shared>, socket: FrameSocket) {
     }
 }
 
-/// Finds out who connected and whether they may.
+/// Finds out which process connected, and whether it may.
 fn admit(shared: &Arc<Shared>, mut socket: FrameSocket) -> Result<(Admitted, FrameSocket)> {
     let peer = Peer::of(socket.as_fd())?;
     let lease = shared.quotas.lease(Holder::new(&peer), &[(Kind::Connection, 1)]).map_err(|exhausted| {

@@ -62,7 +62,7 @@ fn window_channel(connection: &Arc<Connection>, agreement: Agreement, length: u3
     let options = Options::new().policy(connection.shared.config.policy).watch_shared(ours.shared());
     let acceptor = Acceptor::new(window, options)?;
     let worker = Arc::new(Worker::new(Some(acceptor.shutdown_handle()), ours.shared(), u64::from(length)));
-    let shared = file.try_clone().map_err(|error| Error::system("dup", error))?;
+    let shared = file.try_clone().map_err(|error| Error::system("duplicating the descriptor of a window", error))?;
     let (connection_of_thread, worker_of_thread) = (Arc::clone(connection), Arc::clone(&worker));
     start(connection, &worker, lease, move || {
         let endpoint = acceptor.greet(Deadline::after(HANDSHAKE))?;
@@ -119,7 +119,7 @@ fn start(
     let started = thread::spawn("flipcall-channel", run);
     started
         .map(|thread| connection.started(thread))
-        .map_err(|error| Error::caused(ErrorKind::System, "starting a thread", error))
+        .map_err(|error| Error::caused(ErrorKind::System, "starting the thread of a channel", error))
 }
 
 #[cfg(test)]

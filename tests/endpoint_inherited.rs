@@ -1,4 +1,4 @@
-//! What a started process finds of its window and of whoever started it.
+//! What a started process finds of its window and of its parent.
 
 mod attacker;
 

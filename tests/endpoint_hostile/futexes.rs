@@ -63,7 +63,7 @@ fn attacks_the_futex(stage: Stage) {
     }
 }
 
-/// Moves whoever sleeps on the state word to another one, where no wake goes.
+/// Moves the threads that sleep on the state word to another one, where no wake goes.
 fn requeue<'a>(window: &'a RawWindow, attack: &'a Attack, scope: &'a Scope<'a, '_>) {
     scope.spawn(|| {
         while attack.goes_on() {

@@ -44,7 +44,7 @@ fn call_into_holes(peer: &Peer, arena: &Allocator, bytes: u64) {
     let rounds = if bytes == LARGE { 1 } else { 2 };
     for index in 0..rounds {
         peer.control.say(&format!("{index} {bytes}"));
-        // A hole wakes nobody: who spins meets more of them than who sleeps.
+        // A hole wakes nobody: a side that spins meets more of them than one that sleeps.
         let policy = if index == 0 { WaitPolicy::Spin } else { WaitPolicy::Adaptive };
         let client = Connector::new(next_window(arena), Options::new().policy(policy)).unwrap();
         let mut endpoint = client.connect(AGES).unwrap();

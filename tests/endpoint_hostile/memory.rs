@@ -19,7 +19,7 @@ pub const ROLES: &[Role] = &[
 const CAPACITY: u32 = PAGE - 16;
 /// Connections under attack while the peer toggles words: each ends at the first violation.
 const TOGGLED: u32 = 60;
-/// The same for the length: what has to be hit is the moment between two looks at it, a few nanoseconds.
+/// Connections whose length is toggled: what has to be hit is the moment between two reads of it, a few nanoseconds.
 const LENGTHS_TOGGLED: u32 = 400;
 
 /// What the length word holds in turn: mostly what is allowed, or a connection would end before it was tried often.

@@ -126,7 +126,7 @@ fn runs_out_of_descriptors(stage: Stage) {
     setrlimit(Resource::Nofile, plenty).expect("back to what it was");
     is_system(refused, "cannot watch the peer", Errno::MFILE);
 
-    // Starting the child takes more than what comes after it, which can be refused all the same.
+    // Starting the child takes more than what comes after it, which can be refused, too.
     let start = || Spawned::start(Command::new("true"), PAGE, Options::new());
     let failed = with_ever_more_descriptors(start);
     let steps = [

@@ -70,7 +70,7 @@ impl Actor {
                     Ok(_) => Stand::Connected(endpoint),
                     Err(error) => {
                         let kind = error.kind().to_string();
-                        // Poisoned: once more, the same.
+                        // Poisoned: once more, that kind.
                         assert_eq!(endpoint.send_recv(1, AGES).unwrap_err().kind().to_string(), kind);
                         Stand::Ended(kind)
                     }
