@@ -127,7 +127,7 @@ impl<T: Served, R: Role<T>> Service<T, R> {
             return Ok(None);
         }
         let connection = &self.connection;
-        connection.shared.quotas.lease(connection.peer.pid, &[(Kind::LargeBytes, bytes)]).map(Some)
+        connection.shared.quotas.lease(connection.holder, &[(Kind::LargeBytes, bytes)]).map(Some)
     }
 
     /// Runs the method of a request and has its answer staged, or sends what cannot wait for the next flip.
