@@ -163,7 +163,7 @@ mod tests {
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         let shared = Arc::new(OwnedFd::from(ours));
         let cancel = Arc::new(CancelWord::new());
-        // The same socket again: it is out of the set, or it could not be added.
+        // That socket again: it is out of the set, or it could not be added.
         for _ in 0..3 {
             let watch = Watch::new(Watched::Shared(Arc::clone(&shared)), &cancel).unwrap();
             assert!(is_known(&cancel));

@@ -3,10 +3,10 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use flipcall::ErrorKind;
 use flipcall::endpoint::Interrupted;
 use flipcall::endpoint::{Acceptor, Connector, Options, WaitPolicy};
 use flipcall::window::{Seals, Window};
-use flipcall::ErrorKind;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::attacker::raw::deny_futex_waitv;

@@ -111,10 +111,14 @@ fn greet(transport: &mut SocketTransport, config: &ClientConfig, deadline: Deadl
     let hello = Hello::new(config.maximum, config.extensions);
     let message = hello.message();
     transport.encode(&message, u64::MAX)?;
-    transport.send_encoded(message.tag, &[], deadline)?;
-    let Some(answer) = transport.receive(deadline)? else {
-        let what =
-            "the server closed the connection before the handshake: not a flipcall server, or at its connection limit";
+    let answer = match transport.send_encoded(message.tag, &[], deadline) {
+        Ok(()) => transport.receive(deadline)?,
+        // A server that refuses a connection says why and closes it, before it has read anything.
+        Err(error) if error.kind() == ErrorKind::PeerGone => transport.last_words(),
+        Err(error) => return Err(error),
+    };
+    let Some(answer) = answer else {
+        let what = "the server closed the connection before the handshake: it is no flipcall server, or it ended";
         return Err(Error::new(ErrorKind::PeerGone, what));
     };
     let agreed = hello.answered(answer.tag, answer.fds.is_some(), &answer.payload);

@@ -114,7 +114,9 @@ impl Iterator for Stream {
             }
             Err(Failure::TimedOut) => {
                 self.cancel();
-                Some(Err(Error::new(ErrorKind::Timeout, "the stream did not go on by the deadline").into()))
+                Some(Err(
+                    Error::new(ErrorKind::Timeout, "the next chunk of the stream did not come by the deadline").into()
+                ))
             }
         }
     }

@@ -10,6 +10,7 @@ use crate::rpc::message::hello::Agreement;
 use crate::rpc::message::request;
 use crate::rpc::router::{Method, Route, Router};
 use crate::rpc::{Code, Status};
+use crate::sys::thread::forget_panic;
 
 /// What a call on a transport is limited to.
 #[derive(Debug, Clone, Copy)]
@@ -101,7 +102,10 @@ fn run(
             boxed(method(context, request, chunks))
         }
     });
-    catch_unwind(method).unwrap_or_else(|_| Err(Box::new(panicked(route))))
+    catch_unwind(method).unwrap_or_else(|thrown| {
+        forget_panic(thrown);
+        Err(Box::new(panicked(route)))
+    })
 }
 
 #[inline(always)]

@@ -80,8 +80,12 @@ impl Context<'_> {
     /// # Errors
     /// [`Code::NoResource`] for more than 16 descriptors, or for a client of the base protocol, which takes none.
     pub fn attach(&mut self, fd: impl Into<OwnedFd>) -> Result<(), Status> {
-        if !self.may_attach || self.answer_fds.len() == MAX_ATTACHMENTS {
-            return Err(Status::new(Code::NoResource, "the answer cannot carry this descriptor"));
+        if !self.may_attach {
+            return Err(Status::new(Code::NoResource, "a client of the base protocol takes no descriptors"));
+        }
+        if self.answer_fds.len() == MAX_ATTACHMENTS {
+            let what = format!("an answer carries no more descriptors (limit {MAX_ATTACHMENTS})");
+            return Err(Status::new(Code::NoResource, what));
         }
         self.answer_fds.push(fd.into());
         Ok(())

@@ -16,7 +16,10 @@ pub(super) const SLICE: Duration = Duration::from_millis(100);
 /// An error once either side shut the window down.
 pub(super) fn check_window(endpoint: &Endpoint) -> Result<()> {
     if endpoint.is_shut_down() {
-        return Err(Error::new(ErrorKind::PeerShutdown, "the window was shut down inside a transfer"));
+        return Err(Error::new(
+            ErrorKind::PeerShutdown,
+            "the window was shut down before all of a payload was through",
+        ));
     }
     Ok(())
 }
@@ -28,7 +31,7 @@ pub(super) fn check_time(due: &TransferDue) -> Result<()> {
 
 #[cold]
 fn overdue() -> Error {
-    Error::new(ErrorKind::Timeout, "the deadline passed before the peer took all of a payload")
+    Error::new(ErrorKind::Timeout, "the deadline passed before all of a payload was through")
 }
 
 impl From<Uneven> for Error {

@@ -114,7 +114,7 @@ impl WindowTransport {
             if full {
                 return Err(Unstaged::Long(Long { head: message.head(), length }));
             }
-            // If the connection is gone, the flip says so; the same holds below.
+            // If the connection is gone, the flip says so; below as well.
             let _ = self.endpoint.write_at(0, &message.head().encode());
             return Ok(Staged { datagram });
         };

@@ -47,7 +47,7 @@ pub enum Step<'a> {
     Closed,
 }
 
-/// Keeps the state of a partial frame across readiness events. It does not own the socket: pass the same one each time.
+/// Keeps the state of a partial frame across readiness events. It does not own the socket: pass one and the same socket each time.
 pub struct NonBlockingReader {
     inbox: Inbox,
     poison: Option<Error>,
@@ -155,7 +155,7 @@ impl std::fmt::Debug for NonBlockingReader {
     }
 }
 
-/// Frames on their way to a socket that may be full. It does not own the socket: pass the same one each time.
+/// Frames on their way to a socket that may be full. It does not own the socket: pass one and the same socket each time.
 pub struct BufferedWriter {
     waiting: Vec<u8>,
     at: usize,
