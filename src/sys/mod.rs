@@ -8,6 +8,7 @@
 //! - [`mapping`] a mapped window: bounds-checked bytes and four header words
 //! - [`inline`] copies of a datagram that lies in the first cache line
 //! - [`memfd`] sealed shared-memory files
+//! - [`memory`] freed memory back to the kernel
 //! - [`fork`] tells whether this process was forked since
 //! - [`socket`] the socket options and requests that no safe wrapper has
 //! - [`thread`] starts threads that take no signals of the program
@@ -30,6 +31,7 @@ pub(crate) mod limits;
 pub(crate) mod lock;
 pub(crate) mod mapping;
 pub(crate) mod memfd;
+pub(crate) mod memory;
 pub(crate) mod poll;
 pub(crate) mod socket;
 pub(crate) mod sync;
