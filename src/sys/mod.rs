@@ -12,6 +12,7 @@
 //! - [`stack`] how deep the stack is
 //! - [`socket`] the socket options and requests that no safe wrapper has
 //! - [`thread`] starts threads that take no signals of the program
+//! - [`limits`] the resource limits of this process
 //! - [`lock`] a mutex without poison
 //! - [`poll`] waits for descriptors until a point in time
 //! - [`foreign`] closes descriptors that a peer sent, which may block
@@ -26,6 +27,7 @@ pub(crate) mod foreign;
 pub(crate) mod fork;
 pub(crate) mod inherit;
 pub(crate) mod inline;
+pub(crate) mod limits;
 pub(crate) mod lock;
 pub(crate) mod mapping;
 pub(crate) mod memfd;
