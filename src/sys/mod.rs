@@ -9,6 +9,7 @@
 //! - [`inline`] copies of a datagram that lies in the first cache line
 //! - [`memfd`] sealed shared-memory files
 //! - [`fork`] tells whether this process was forked since
+//! - [`stack`] how deep the stack is
 //! - [`socket`] the socket options and requests that no safe wrapper has
 //! - [`thread`] starts threads that take no signals of the program
 //! - [`limits`] the resource limits of this process
@@ -32,6 +33,7 @@ pub(crate) mod mapping;
 pub(crate) mod memfd;
 pub(crate) mod poll;
 pub(crate) mod socket;
+pub(crate) mod stack;
 pub(crate) mod sync;
 pub(crate) mod thread;
 pub(crate) mod try_lock;
