@@ -10,6 +10,7 @@
 //! - [`memfd`] sealed shared-memory files
 //! - [`memory`] freed memory back to the kernel
 //! - [`fork`] tells whether this process was forked since
+//! - [`stack`] how deep the stack is
 //! - [`socket`] the socket options and requests that no safe wrapper has
 //! - [`thread`] starts threads that take no signals of the program
 //! - [`limits`] the resource limits of this process
@@ -34,6 +35,7 @@ pub(crate) mod memfd;
 pub(crate) mod memory;
 pub(crate) mod poll;
 pub(crate) mod socket;
+pub(crate) mod stack;
 pub(crate) mod sync;
 pub(crate) mod thread;
 pub(crate) mod try_lock;

@@ -14,6 +14,7 @@ use crate::rpc::message::number::{MOST_HELLO, PREFIX};
 use crate::rpc::trace;
 use crate::rpc::transport::{Budget, SocketTransport, hang_up};
 use crate::stream::{FrameSocket, Peer};
+use crate::sys::fork::Origin;
 use crate::sys::lock::lock;
 use crate::sys::poll;
 
@@ -23,6 +24,7 @@ pub(super) struct Session {
     /// The transport of the base connection, gone while a call or an OPEN is under way on it, and for good once it is retired.
     base: Mutex<Option<SocketTransport>>,
     socket: Arc<OwnedFd>,
+    origin: Origin,
     pub(super) agreement: Agreement,
     /// The largest request that the server accepts, in bytes.
     pub(super) maximum: u64,
@@ -54,6 +56,7 @@ impl Session {
         Ok(Arc::new(Self {
             base: Mutex::new(Some(transport)),
             socket: shared,
+            origin: Origin::here(),
             agreement,
             maximum: agreement.maximum().unwrap_or(u64::from(u32::MAX)),
             own_maximum: config.maximum,
@@ -75,7 +78,7 @@ impl Session {
 
     /// Ends the connection, and with it its channels.
     pub(super) fn end(&self) {
-        hang_up(&self.socket);
+        hang_up(&self.socket, self.origin);
     }
 
     /// The transport of the base connection; `None` while somebody else has it.

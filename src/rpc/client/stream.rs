@@ -109,7 +109,12 @@ impl Iterator for Stream {
     type Item = Result<Vec<u8>, CallError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let item = Self::item(self.channel.as_mut()?, &mut self.chunks, self.deadline);
+        let channel = self.channel.as_mut()?;
+        if let Err(error) = self.shared.origin.check() {
+            self.channel = None;
+            return Some(Err(error.into()));
+        }
+        let item = Self::item(channel, &mut self.chunks, self.deadline);
         match item {
             Ok(Item::Chunk(chunk)) => Some(Ok(chunk)),
             Ok(Item::End(end)) => {

@@ -78,6 +78,7 @@ impl Server {
     /// # Errors
     /// As [`Listener::bind`].
     pub fn bind(&self, path: impl AsRef<Path>) -> Result<Listener> {
+        self.shared.origin.check()?;
         Listener::bind(path, self.shared.config.access)
     }
 
@@ -87,6 +88,7 @@ impl Server {
     /// [`System`](crate::ErrorKind::System) if accepting fails for good. A process without descriptors left is no such failure: it accepts
     /// again when one is free.
     pub fn serve(&self, listener: Listener) -> Result<()> {
+        self.shared.origin.check()?;
         let listening = Listening::new(&self.shared, listener);
         loop {
             if self.shared.is_closing() {
@@ -107,6 +109,7 @@ impl Server {
     /// What the client did wrong, or [`Refused`](crate::ErrorKind::Refused) if a limit of connections is reached. The client's end is no
     /// error.
     pub fn serve_one(&self, socket: impl Into<OwnedFd>) -> Result<()> {
+        self.shared.origin.check()?;
         let (admitted, socket) = admit(&self.shared, FrameSocket::new(socket))?;
         admitted.serve(socket)
     }
@@ -178,6 +181,10 @@ impl Admitted {
 impl Drop for Admitted {
     fn drop(&mut self) {
         let connection = &self.0;
+        // In a child that a handler forked there is nobody to wait for: the other threads are the parent's.
+        if !connection.shared.origin.is_here() {
+            return;
+        }
         connection.shared.note_panic();
         connection.base.kill();
         connection.end_channels();

@@ -31,8 +31,13 @@ impl ServerHandle {
     /// that ran was answered.
     ///
     /// A handler that runs on past the deadline finds its caller gone. Its thread ends when it returns.
+    ///
+    /// In a child that was forked since it does nothing and returns `false`: the server is the parent's.
     pub fn close(&self, deadline: impl Into<Deadline>) -> bool {
         let Some(shared) = self.shared.upgrade() else { return true };
+        if !shared.origin.is_here() {
+            return false;
+        }
         let until = deadline.into().resolve();
         shared.closing.store(true, Ordering::SeqCst);
         for listener in &*lock(&shared.listeners) {
@@ -63,7 +68,7 @@ impl ServerHandle {
     #[must_use]
     pub fn counters(&self) -> ServerCounters {
         let calls = |shared: Arc<Shared>| workers(&shared).iter().map(|worker| worker.calls()).sum();
-        let running: u64 = self.shared.upgrade().map_or(0, calls);
+        let running: u64 = self.shared.upgrade().filter(|shared| shared.origin.is_here()).map_or(0, calls);
         let counters = &self.counters;
         ServerCounters {
             connections: counters.connections.load(Ordering::Relaxed),

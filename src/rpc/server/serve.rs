@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::call::{self, CallLimits};
+use super::call::{self, CallLimits, Request};
 use super::context::Context;
 use super::outcome::{Outcome, Ready};
 use super::quota::{Exhausted, Kind, LARGE, Lease};
@@ -156,16 +156,8 @@ impl<T: Served, R: Role<T>> Service<T, R> {
             max_chunk: limits.max_chunk(),
         };
         let mut outcome = Outcome::default();
-        call::answer(
-            &connection.shared.router,
-            *limits,
-            tag,
-            request,
-            began,
-            &mut context,
-            transport.way(),
-            &mut outcome,
-        );
+        let request = Request { tag, payload: request, began };
+        call::answer(&connection.shared.router, *limits, request, &mut context, transport.way(), &mut outcome);
         drop(lease);
         if let Outcome::Ready(Ready::Staged(staged), 0) = outcome {
             return Ok(Sent::Staged(staged));

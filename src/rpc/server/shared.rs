@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::rpc::transport::Budget;
 use crate::rpc::{Code, Router, Status, trace};
 use crate::stream::{FrameSocket, Listener, Peer};
+use crate::sys::fork::Origin;
 use crate::sys::lock::lock;
 
 /// What all threads of a server know.
@@ -28,6 +29,8 @@ pub(super) struct Shared {
     pub(super) counters: Arc<CounterCells>,
     /// What its transports may retain of large messages.
     pub(super) budget: Arc<Budget>,
+    /// In a forked child nothing is served or closed.
+    pub(super) origin: Origin,
 }
 
 impl Shared {
@@ -41,6 +44,7 @@ impl Shared {
             listeners: Mutex::default(),
             counters: Arc::default(),
             budget: Arc::default(),
+            origin: Origin::here(),
         }
     }
 

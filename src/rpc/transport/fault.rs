@@ -8,6 +8,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::rpc::message::outgoing::{TooLarge, Uneven};
 use crate::rpc::message::transfer::TransferDue;
+use crate::sys::fork::Origin;
 
 /// How long one transfer over the socket waits before the window is polled: a peer that shut it down without its socket is noticed.
 pub(super) const SLICE: Duration = Duration::from_millis(100);
@@ -47,8 +48,10 @@ impl From<TooLarge> for Error {
     }
 }
 
-/// Ends a transport's socket from anywhere. A window has a handle of its own for that.
-pub(crate) fn hang_up(socket: &Arc<OwnedFd>) {
-    // The only failure is that the connection is over already.
-    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+/// Ends a transport's socket from anywhere in the process that made it. A window has a handle of its own for that.
+pub(crate) fn hang_up(socket: &Arc<OwnedFd>, origin: Origin) {
+    if origin.is_here() {
+        // The only failure is that the connection is over already.
+        let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+    }
 }

@@ -1,10 +1,9 @@
 //! Messages as frames on a socket.
 
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use super::fault::hang_up;
 use super::payload::{Buffer, Payload, Received};
 use super::retention::{Budget, FREE, RETAINED, Retention};
 use crate::deadline::Deadline;
@@ -140,12 +139,7 @@ impl SocketTransport {
 
     /// Ends the transport from this side.
     pub(crate) fn shut_down(&self) {
-        hang_up(&self.shared());
-    }
-
-    /// The socket, to be watched or shut down elsewhere.
-    pub(crate) fn shared(&self) -> Arc<OwnedFd> {
-        self.socket.shared()
+        self.socket.shutdown_handle().shutdown();
     }
 }
 

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_send_buffer_size;
 
-use super::fault::hang_up;
 use super::fragments::take_continue;
 use super::inline::InlineMessage;
 use super::retention::{Budget, FREE, Retention};
@@ -226,7 +225,7 @@ impl WindowTransport {
     /// Ends the transport from this side.
     pub(crate) fn shut_down(&self) {
         self.endpoint.shutdown_handle().shut_down();
-        hang_up(&self.socket.shared());
+        self.socket.shutdown_handle().shutdown();
     }
 
     /// Whether it is known already that no call can succeed any more. Costs a load.
@@ -244,7 +243,7 @@ impl WindowTransport {
 impl Drop for WindowTransport {
     /// The endpoint shuts the window down by itself. Others that hold the socket, such as a cancel token, must see its end too.
     fn drop(&mut self) {
-        hang_up(&self.socket.shared());
+        self.socket.shutdown_handle().shutdown();
     }
 }
 
