@@ -8,7 +8,9 @@
 //! - [`mapping`] a mapped window: bounds-checked bytes and four header words
 //! - [`inline`] copies of a datagram that lies in the first cache line
 //! - [`memfd`] sealed shared-memory files
+//! - [`memory`] freed memory back to the kernel
 //! - [`fork`] tells whether this process was forked since
+//! - [`stack`] how deep the stack is
 //! - [`socket`] the socket options and requests that no safe wrapper has
 //! - [`thread`] starts threads that take no signals of the program
 //! - [`limits`] the resource limits of this process
@@ -34,8 +36,10 @@ pub(crate) mod limits;
 pub(crate) mod lock;
 pub(crate) mod mapping;
 pub(crate) mod memfd;
+pub(crate) mod memory;
 pub(crate) mod poll;
 pub(crate) mod socket;
+pub(crate) mod stack;
 pub(crate) mod sync;
 pub(crate) mod thread;
 pub(crate) mod try_lock;

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::call::{self, CallLimits};
+use super::call::{self, CallLimits, Request};
 use super::context::Context;
 use super::outcome::{Outcome, Ready};
 use super::quota::{Exhausted, Kind, LARGE, Lease};
@@ -98,6 +98,11 @@ impl<T: Served, R: Role<T>> Service<T, R> {
         // The clock is only worth reading where the rest of the request may take long.
         let to_come = self.transport.to_come(&arrival);
         let began = (to_come > 0).then(Instant::now);
+        if let Some(status) = self.role.unworthy(&arrival) {
+            self.role.missed();
+            self.transport.discard_request(arrival, began)?;
+            return self.refuse(status);
+        }
         let lease = match self.lease(to_come) {
             Ok(lease) => lease,
             Err(exhausted) => {
@@ -151,16 +156,8 @@ impl<T: Served, R: Role<T>> Service<T, R> {
             max_chunk: limits.max_chunk(),
         };
         let mut outcome = Outcome::default();
-        call::answer(
-            &connection.shared.router,
-            *limits,
-            tag,
-            request,
-            began,
-            &mut context,
-            transport.way(),
-            &mut outcome,
-        );
+        let request = Request { tag, payload: request, began };
+        call::answer(&connection.shared.router, *limits, request, &mut context, transport.way(), &mut outcome);
         drop(lease);
         if let Outcome::Ready(Ready::Staged(staged), 0) = outcome {
             return Ok(Sent::Staged(staged));
