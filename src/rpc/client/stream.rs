@@ -101,11 +101,11 @@ impl Iterator for Stream {
             }
             Err(Failure::Call(error)) => {
                 self.finish();
-                Some(Err(error))
+                Some(Err(self.shared.explained(error)))
             }
             Err(Failure::Unsent(error) | Failure::Lost(error)) => {
                 self.cancel();
-                Some(Err(error.into()))
+                Some(Err(self.shared.explained(error.into())))
             }
             Err(Failure::TimedOut) => {
                 self.cancel();
