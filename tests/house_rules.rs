@@ -7,6 +7,8 @@
 mod circles;
 #[path = "house_rules/glossary.rs"]
 mod glossary;
+#[path = "house_rules/one_of_each.rs"]
+mod one_of_each;
 #[path = "house_rules/order.rs"]
 mod order;
 #[path = "house_rules/pure.rs"]

@@ -62,7 +62,7 @@ pub(crate) struct Transfer {
     /// The memory of waits inside transfers. Boxed: calls do not touch it.
     progress: Box<Adaptive>,
     /// Has the peer watched, where there is something to watch.
-    watch: Option<Watch>,
+    _watch: Option<Watch>,
 }
 
 /// What a wait is for. How long the one takes says nothing of the other.
@@ -87,13 +87,13 @@ impl Transfer {
             pace: Pace::default(),
             answers: Adaptive::default(),
             progress: Box::default(),
-            watch: None,
+            _watch: None,
         }
     }
 
     /// Raises the cancel word when what is `watched` dies.
     pub(crate) fn watch(&mut self, watched: Watched) -> Result<(), Errno> {
-        self.watch = Some(Watch::new(watched, &self.waiter.cancel)?);
+        self._watch = Some(Watch::new(watched, &self.waiter.cancel)?);
         Ok(())
     }
 
@@ -183,9 +183,6 @@ impl Transfer {
     #[cold]
     #[inline(never)]
     pub(crate) fn wait(&mut self, words: &HeaderWords, expect: Expect, mut deadline: Deadline) -> Result<(), Stop> {
-        if let Some(watch) = &mut self.watch {
-            watch.renew().map_err(Stop::System)?;
-        }
         if expect == Expect::Progress {
             return self.waiter.adapt(&mut self.progress, words, &mut deadline);
         }

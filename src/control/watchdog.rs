@@ -2,7 +2,7 @@
 //!
 //! A dead peer never flips control back, and nothing in the shared memory tells it from one that thinks. So each endpoint may watch a
 //! socket or a pidfd, and one thread per process waits for all of them; a hang-up raises the cancel words of the endpoints
-//! that watch it. A forked child starts a thread of its own when one of its endpoints next waits.
+//! that watch it. A forked child has a watchdog of its own, for its own endpoints.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -55,7 +55,6 @@ impl Watched {
 #[derive(Debug)]
 pub(crate) struct Watch {
     watched: Watched,
-    cancel: Weak<CancelWord>,
     token: u64,
     watchdog: &'static Watchdog,
 }
@@ -63,19 +62,8 @@ pub(crate) struct Watch {
 impl Watch {
     pub(crate) fn new(watched: Watched, cancel: &Arc<CancelWord>) -> Result<Self, Errno> {
         let watchdog = Watchdog::of_this_process()?;
-        let cancel = Arc::downgrade(cancel);
-        let token = watchdog.add(&watched, cancel.clone())?;
-        Ok(Self { watched, cancel, token, watchdog })
-    }
-
-    /// Has the watchdog of this process watch, if the process forked since.
-    pub(crate) fn renew(&mut self) -> Result<(), Errno> {
-        if !self.is_current() {
-            let watchdog = Watchdog::of_this_process()?;
-            self.token = watchdog.add(&self.watched, self.cancel.clone())?;
-            self.watchdog = watchdog;
-        }
-        Ok(())
+        let token = watchdog.add(&watched, Arc::downgrade(cancel))?;
+        Ok(Self { watched, token, watchdog })
     }
 
     fn is_current(&self) -> bool {
@@ -175,7 +163,7 @@ mod tests {
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         let shared = Arc::new(OwnedFd::from(ours));
         let cancel = Arc::new(CancelWord::new());
-        // The same socket again: it is out of the set, or it could not be added.
+        // That socket again: it is out of the set, or it could not be added.
         for _ in 0..3 {
             let watch = Watch::new(Watched::Shared(Arc::clone(&shared)), &cancel).unwrap();
             assert!(is_known(&cancel));

@@ -7,6 +7,7 @@ use super::receive::{Seals, check};
 use super::refusal::Refusal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::foreign;
+use crate::sys::fork::Origin;
 use crate::sys::mapping::Mapping;
 use crate::sys::memfd;
 
@@ -16,6 +17,7 @@ use crate::sys::memfd;
 /// control.
 pub struct Window {
     mapping: Mapping,
+    origin: Origin,
 }
 
 impl Window {
@@ -25,7 +27,8 @@ impl Window {
     /// [`System`](ErrorKind::System) if the kernel refuses the mapping.
     pub fn map(descriptor: &WindowDescriptor<'_>) -> Result<Self> {
         let mapping = Mapping::new(descriptor.fd(), descriptor.offset(), descriptor.length());
-        Ok(Self { mapping: mapping.map_err(|error| cannot_map("a window", descriptor.length(), error))? })
+        let mapping = mapping.map_err(|error| cannot_map("a window", descriptor.length(), error))?;
+        Ok(Self { mapping, origin: Origin::here() })
     }
 
     /// Checks and maps a window that a peer sent: `length` bytes of `fd` from `offset`. The descriptor is closed in any case; the
@@ -46,13 +49,18 @@ impl Window {
             std::io::ErrorKind::PermissionDenied => refused(Refusal::WriteSealed("F_SEAL_FUTURE_WRITE")),
             _ => cannot_map("a received window", length, error),
         });
-        Ok(Self { mapping: mapping? })
+        Ok(Self { mapping: mapping?, origin: Origin::here() })
     }
 
     /// Bytes that a datagram can have.
     #[must_use]
     pub fn capacity(&self) -> u32 {
         self.mapping.capacity()
+    }
+
+    /// The process that mapped it, which is the only one that may use it.
+    pub(crate) fn origin(&self) -> Origin {
+        self.origin
     }
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! What a descriptor from a peer must be before it is mapped.
 //!
-//! A mapping of a file that its owner can shrink is a trap: the next access raises SIGBUS. Seals rule that out, so they are looked at
+//! A mapping of a file that its owner can shrink is a trap: the next access raises SIGBUS. Seals rule that out, so they are checked
 //! first, and nothing else touches the descriptor before: on a file that the peer's own FUSE server serves, even fstat and close
 //! can block where no signal helps.
 

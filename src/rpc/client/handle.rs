@@ -126,13 +126,15 @@ impl Client {
     /// Whether the server still holds its end of the connection. Reads no byte and waits for nothing, also while a call connects anew.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        !self.shared.is_closed() && self.shared.current().is_alive()
+        self.shared.origin.is_here() && !self.shared.is_closed() && self.shared.current().is_alive()
     }
 
     /// Ends the connection and all its channels, for all clones of this client: running calls fail with
     /// [`LocalShutdown`](crate::ErrorKind::LocalShutdown) at once, whatever they wait for, and so does every later call. Waits for nothing.
     pub fn close(&self) {
-        self.shared.close();
+        if self.shared.origin.is_here() {
+            self.shared.close();
+        }
     }
 
     /// The process at the other end of the connection, which answers the calls, as the kernel recorded it when the connection was made. Of
@@ -141,6 +143,7 @@ impl Client {
     /// # Errors
     /// [`System`](crate::ErrorKind::System) if the kernel does not say, or this process has no descriptors left for a handle on the other.
     pub fn peer(&self) -> Result<Peer> {
+        self.shared.origin.check()?;
         self.shared.current().peer()
     }
 

@@ -7,7 +7,7 @@
 //! One thread of the process looks after all of them. It waits for none: each is polled, often at first and ever more rarely. An answer that
 //! is not whole when it is found would have to be waited for, so it costs its channel.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use super::channel::Channel;
@@ -110,7 +110,7 @@ struct Running<'a>(&'a Quarantine);
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.0.state);
         state.running = false;
         drop(std::mem::take(&mut state.arrivals));
     }

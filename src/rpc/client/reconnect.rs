@@ -26,7 +26,7 @@ impl Shared {
         }
         let Some(path) = self.way_back().filter(|_| !self.is_closed()) else {
             self.register.check()?;
-            return Err(Error::new(ErrorKind::PeerGone, "the connection to the server is gone").into());
+            return Err(self.gone());
         };
         let Some(_reconnecting) = self.reconnecting.try_lock() else { return Ok(None) };
         let current = self.current();
@@ -40,6 +40,16 @@ impl Shared {
         self.counters.reconnects.fetch_add(1, Ordering::Relaxed);
         self.lacks.clear();
         Ok(Some(session))
+    }
+
+    /// The connection is gone, and is not made anew.
+    #[cold]
+    fn gone(&self) -> CallError {
+        let what = match &self.path {
+            Some(path) => format!("the connection to the server at {} is gone", path.display()),
+            None => "the connection to the server is gone".to_owned(),
+        };
+        Error::new(ErrorKind::PeerGone, what).into()
     }
 
     /// Where to connect anew, if that is wanted.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, Weak};
 use crate::endpoint::ShutdownHandle;
 use crate::error::{Error, ErrorKind, Result};
 use crate::rpc::transport::hang_up;
+use crate::sys::fork::Origin;
 use crate::sys::lock::lock;
 
 /// The open connections and channels of a client.
@@ -19,6 +20,8 @@ pub(super) struct Register {
     limit: usize,
     closed: AtomicBool,
     entries: Mutex<Entries>,
+    /// In a forked child no lock is taken, and nothing is ended.
+    origin: Origin,
 }
 
 #[derive(Debug, Default)]
@@ -44,13 +47,13 @@ impl End {
         Self::Window(window, Arc::downgrade(socket))
     }
 
-    fn shut_down(&self) {
+    fn shut_down(&self, origin: Origin) {
         if let Self::Window(window, _) = self {
             window.shut_down();
         }
         let (Self::Socket(socket) | Self::Window(_, socket)) = self;
         if let Some(socket) = socket.upgrade() {
-            hang_up(&socket);
+            hang_up(&socket, origin);
         }
     }
 }
@@ -66,7 +69,7 @@ pub(super) struct Registered {
 impl Register {
     /// For at most so many channels.
     pub(super) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, closed: AtomicBool::new(false), entries: Mutex::default() })
+        Arc::new(Self { limit, closed: AtomicBool::new(false), entries: Mutex::default(), origin: Origin::here() })
     }
 
     /// The most channels.
@@ -107,7 +110,7 @@ impl Register {
             self.closed.store(true, Ordering::Release);
             std::mem::take(&mut entries.open)
         };
-        ends.iter().for_each(|(_, end)| end.shut_down());
+        ends.iter().for_each(|(_, end)| end.shut_down(self.origin));
     }
 }
 
@@ -133,6 +136,9 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
+        if !self.register.origin.is_here() {
+            return;
+        }
         let mut entries = lock(&self.register.entries);
         entries.open.retain(|(key, _)| *key != self.key);
         entries.channels -= usize::from(self.is_channel);

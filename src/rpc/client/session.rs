@@ -15,6 +15,7 @@ use crate::rpc::message::hello::{Agreement, Hello};
 use crate::rpc::trace;
 use crate::rpc::transport::{Budget, SocketTransport, hang_up};
 use crate::stream::{FrameSocket, Peer};
+use crate::sys::fork::Origin;
 use crate::sys::lock::lock;
 use crate::sys::poll;
 
@@ -24,6 +25,7 @@ pub(super) struct Session {
     /// The transport of the base connection, gone while a call or an OPEN is under way on it, and for good once it is retired.
     base: Mutex<Option<SocketTransport>>,
     socket: Arc<OwnedFd>,
+    origin: Origin,
     pub(super) agreement: Agreement,
     /// The largest request that the server accepts, in bytes.
     pub(super) maximum: u64,
@@ -64,6 +66,7 @@ impl Session {
         Ok(Arc::new(Self {
             base: Mutex::new(Some(transport)),
             socket: shared,
+            origin: Origin::here(),
             agreement,
             maximum: agreement.maximum().unwrap_or(u64::from(u32::MAX)),
             own_maximum: config.maximum,
@@ -87,7 +90,7 @@ impl Session {
 
     /// Ends the connection, and with it its channels.
     pub(super) fn end(&self) {
-        hang_up(&self.socket);
+        hang_up(&self.socket, self.origin);
     }
 
     /// The transport of the base connection; `None` while somebody else has it.
@@ -124,10 +127,14 @@ fn greet(transport: &mut SocketTransport, config: &ClientConfig, deadline: Deadl
     let hello = Hello::new(config.maximum, config.extensions);
     let message = hello.message();
     transport.encode(&message, u64::MAX)?;
-    transport.send_encoded(message.tag, &[], deadline)?;
-    let Some(answer) = transport.receive(deadline)? else {
-        let what =
-            "the server closed the connection before the handshake: not a flipcall server, or at its connection limit";
+    let answer = match transport.send_encoded(message.tag, &[], deadline) {
+        Ok(()) => transport.receive(deadline)?,
+        // A server that refuses a connection says why and closes it, before it has read anything.
+        Err(error) if error.kind() == ErrorKind::PeerGone => transport.last_words(),
+        Err(error) => return Err(error),
+    };
+    let Some(answer) = answer else {
+        let what = "the server closed the connection before the handshake: it is no flipcall server, or it ended";
         return Err(Error::new(ErrorKind::PeerGone, what));
     };
     let agreed = hello.answered(answer.tag, answer.fds.is_some(), &answer.payload);

@@ -14,6 +14,7 @@ use crate::deadline::Deadline;
 use crate::error::{ErrorKind, Result};
 use crate::rpc::CallError;
 use crate::stream::FrameSocket;
+use crate::sys::fork::Origin;
 use crate::sys::lock::lock;
 use crate::sys::try_lock::TryLock;
 
@@ -33,6 +34,8 @@ pub(super) struct Shared {
     /// Why there was no further channel, and until when nobody asks again.
     pub(super) lacks: Lacks,
     pub(super) counters: CounterCells,
+    /// In a forked child no call is made, and no lock is taken: one that another thread held stays locked there.
+    pub(super) origin: Origin,
 }
 
 /// The counters themselves. The pool counts calls.
@@ -81,6 +84,7 @@ impl Shared {
             path,
             lacks: Lacks::default(),
             counters: CounterCells::default(),
+            origin: Origin::here(),
             config,
         });
         shared.note_protocol();

@@ -8,6 +8,7 @@ use rustix::event::PollFlags;
 
 use crate::rpc::{Code, Status};
 use crate::stream::{Attachments, MAX_ATTACHMENTS, Peer};
+use crate::sys::fork::Origin;
 use crate::sys::poll;
 
 /// A call, as its handler sees it.
@@ -53,7 +54,7 @@ impl Context<'_> {
     /// A token that tells whether the caller is gone, for other threads too.
     #[must_use]
     pub fn cancel_token(&self) -> CancelToken {
-        CancelToken(Arc::clone(self.socket))
+        CancelToken(Arc::clone(self.socket), Origin::here())
     }
 
     /// The process that connected, as the kernel recorded it then.
@@ -79,8 +80,12 @@ impl Context<'_> {
     /// # Errors
     /// [`Code::NoResource`] for more than 16 descriptors, or for a client of the base protocol, which takes none.
     pub fn attach(&mut self, fd: impl Into<OwnedFd>) -> Result<(), Status> {
-        if !self.may_attach || self.answer_fds.len() == MAX_ATTACHMENTS {
-            return Err(Status::new(Code::NoResource, "the answer cannot carry this descriptor"));
+        if !self.may_attach {
+            return Err(Status::new(Code::NoResource, "a client of the base protocol takes no descriptors"));
+        }
+        if self.answer_fds.len() == MAX_ATTACHMENTS {
+            let what = format!("an answer carries no more descriptors (limit {MAX_ATTACHMENTS})");
+            return Err(Status::new(Code::NoResource, what));
         }
         self.answer_fds.push(fd.into());
         Ok(())
@@ -99,7 +104,7 @@ pub(super) fn timed_out() -> Status {
 
 /// Tells whether the caller is gone: it died, closed its socket, or shut its channel down.
 #[derive(Debug, Clone)]
-pub struct CancelToken(Arc<OwnedFd>);
+pub struct CancelToken(Arc<OwnedFd>, Origin);
 
 impl CancelToken {
     /// Whether the caller is gone. One system call.
@@ -108,8 +113,11 @@ impl CancelToken {
         self.wait(Duration::ZERO)
     }
 
-    /// Sleeps for `time`, or until the caller is gone. `true`: it is gone.
+    /// Sleeps for `time`, or until the caller is gone. `true`: it is gone, or this is a child that was forked since, which has no caller.
     pub fn wait(&self, time: Duration) -> bool {
+        if !self.1.is_here() {
+            return true;
+        }
         let until = Instant::now().checked_add(time);
         // A socket that cannot be polled brings no answer to anybody.
         poll::wait(&self.0, PollFlags::empty(), until).unwrap_or(true)

@@ -32,6 +32,7 @@ use super::readiness;
 use super::unshared::address;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::fork::Origin;
 use crate::sys::socket::set_pass_rights;
 
 /// How long accepting pauses when this process or the system has no descriptor left: the connection stays in the backlog.
@@ -53,6 +54,7 @@ pub struct Listener {
     path: PathBuf,
     /// Device and inode of the file that this listener made.
     identity: (u64, u64),
+    origin: Origin,
 }
 
 impl Listener {
@@ -79,7 +81,7 @@ impl Listener {
         // Nobody can connect before the permissions are right, because nobody listens yet.
         fs::set_permissions(path, Permissions::from_mode(access.mode()))?;
         listen(&socket, BACKLOG)?;
-        Ok(Self { socket, path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) })
+        Ok(Self { socket, path: path.to_owned(), identity: (metadata.dev(), metadata.ino()), origin: Origin::here() })
     }
 
     /// Waits for a connection. Without a free descriptor it pauses and tries again.
@@ -88,6 +90,7 @@ impl Listener {
     /// [`ErrorKind::Timeout`], [`ErrorKind::LocalShutdown`] once somebody shut the socket down, or [`ErrorKind::System`] if accepting
     /// fails for good.
     pub fn accept(&self, deadline: impl Into<Deadline>) -> Result<UnixStream> {
+        self.origin.check()?;
         let mut deadline = deadline.into();
         loop {
             match accept_with(&self.socket, SocketFlags::CLOEXEC) {
@@ -142,6 +145,10 @@ impl AsFd for Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
+        // A copy that a forked child has is not the end of its parent's listener.
+        if !self.origin.is_here() {
+            return;
+        }
         let Ok(_lock) = lock(&self.path) else { return };
         let ours =
             fs::symlink_metadata(&self.path).is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity);

@@ -34,6 +34,7 @@ use super::readiness;
 use crate::error::{Error, Result};
 use crate::stream::frame::header::Header;
 use crate::stream::frame::violation::FrameViolation;
+use crate::sys::fork::Origin;
 
 /// What one poll of a socket brought. A loop must do something in each case, so there will be no other.
 #[derive(Debug)]
@@ -46,17 +47,18 @@ pub enum Step<'a> {
     Closed,
 }
 
-/// Keeps the state of a partial frame across readiness events. It does not own the socket: pass the same one each time.
+/// Keeps the state of a partial frame across readiness events. It does not own the socket: pass one and the same socket each time.
 pub struct NonBlockingReader {
     inbox: Inbox,
     poison: Option<Error>,
+    origin: Origin,
 }
 
 impl NonBlockingReader {
     /// A reader that refuses payloads over `maximum` bytes and takes no attachments.
     #[must_use]
     pub fn new(maximum: u32) -> Self {
-        Self { inbox: Inbox::new(maximum, DEFAULT_PATIENCE), poison: None }
+        Self { inbox: Inbox::new(maximum, DEFAULT_PATIENCE), poison: None, origin: Origin::here() }
     }
 
     /// Changes how long a frame that has begun may take; 30 s unless told otherwise.
@@ -86,6 +88,7 @@ impl NonBlockingReader {
     /// As [`FrameSocket::receive`](crate::stream::FrameSocket::receive), never a timeout. After an error the connection is over; every later
     /// call returns it again.
     pub fn read(&mut self, socket: impl AsFd) -> Result<Step<'_>> {
+        self.origin.check()?;
         if let Some(error) = &self.poison {
             return Err(error.clone());
         }
@@ -112,6 +115,7 @@ impl NonBlockingReader {
 
     /// `Fill::Bytes`: a message can be taken.
     fn advance(&mut self, socket: impl AsFd) -> Result<Fill> {
+        self.origin.check()?;
         if self.inbox.ready()? {
             return Ok(Fill::Bytes);
         }
@@ -151,13 +155,14 @@ impl std::fmt::Debug for NonBlockingReader {
     }
 }
 
-/// Frames on their way to a socket that may be full. It does not own the socket: pass the same one each time.
+/// Frames on their way to a socket that may be full. It does not own the socket: pass one and the same socket each time.
 pub struct BufferedWriter {
     waiting: Vec<u8>,
     at: usize,
     bound: usize,
     patience: Duration,
     progress: Progress,
+    origin: Origin,
 }
 
 impl std::fmt::Debug for BufferedWriter {
@@ -174,7 +179,8 @@ impl BufferedWriter {
     /// A writer that keeps up to `bound` bytes for a peer that does not read.
     #[must_use]
     pub fn new(bound: usize) -> Self {
-        Self { waiting: Vec::new(), at: 0, bound, patience: DEFAULT_PATIENCE, progress: Progress::default() }
+        let progress = Progress::default();
+        Self { waiting: Vec::new(), at: 0, bound, patience: DEFAULT_PATIENCE, progress, origin: Origin::here() }
     }
 
     /// Changes how long 64 KiB of the backlog may take to go out; 30 s unless told otherwise.
@@ -203,6 +209,7 @@ impl BufferedWriter {
     /// kept. [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a payload of 4 GiB or more;
     /// [`ErrorKind::PeerGone`](crate::ErrorKind::PeerGone).
     pub fn push(&mut self, socket: impl AsFd, tag: u16, slices: &[&[u8]]) -> Result<()> {
+        self.origin.check()?;
         let length: usize = slices.iter().map(|slice| slice.len()).sum();
         let header = Header::of_payload(tag, length)?;
         if self.backlog() > 0 && self.backlog() + Header::SIZE + length > self.bound {
@@ -220,6 +227,7 @@ impl BufferedWriter {
     /// [`ErrorKind::PeerGone`](crate::ErrorKind::PeerGone) if the connection is over,
     /// [`ErrorKind::Violation`](crate::ErrorKind::Violation) if the peer takes less than 64 KiB in the time allowed.
     pub fn flush(&mut self, socket: impl AsFd) -> Result<()> {
+        self.origin.check()?;
         while self.backlog() > 0 {
             match try_send(&socket, &self.waiting[self.at..]) {
                 Ok(count) => {

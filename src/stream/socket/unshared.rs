@@ -102,6 +102,7 @@ impl FrameSocket {
     /// # Errors
     /// [`ErrorKind::System`] if the socket's options cannot be set.
     pub fn assume_unshared(&mut self) -> Result<()> {
+        self.origin.check()?;
         for (timeout, what) in [(Timeout::Recv, "SO_RCVTIMEO"), (Timeout::Send, "SO_SNDTIMEO")] {
             set_socket_timeout(self.as_fd(), timeout, Some(SLICE))
                 .map_err(|error| Error::system(format!("cannot set {what} on a socket"), error))?;
