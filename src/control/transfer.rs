@@ -36,7 +36,6 @@
 use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
-use rustix::io::Errno;
 
 use super::adaptive::{Adaptive, HOT_SPINS};
 use super::counters::CounterCells;
@@ -47,6 +46,7 @@ use super::stop::Stop;
 use super::wait::{Waiter, control, parked_word};
 use super::watchdog::{Watch, Watched};
 use crate::deadline::Deadline;
+use crate::error;
 use crate::sys::cancel::{Cancel, CancelWord};
 use crate::sys::sync::{HeaderWords, Ordering, breath, fence_after_exchange, pause, prefetch_to_write, wake_shared};
 
@@ -92,7 +92,7 @@ impl Transfer {
     }
 
     /// Raises the cancel word when what is `watched` dies.
-    pub(crate) fn watch(&mut self, watched: Watched) -> Result<(), Errno> {
+    pub(crate) fn watch(&mut self, watched: Watched) -> error::Result<()> {
         self._watch = Some(Watch::new(watched, &self.waiter.cancel)?);
         Ok(())
     }

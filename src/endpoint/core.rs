@@ -60,7 +60,7 @@ impl Core {
         let shared = Shared::new(window);
         let mut transfer = Transfer::new(side, options.policy, shared.cancel.clone(), shared.counters.clone());
         if let Some(watched) = options.watched {
-            transfer.watch(watched).map_err(|errno| Error::system("cannot watch the peer", errno))?;
+            transfer.watch(watched)?;
         }
         Ok(Box::new(Self {
             mapping: shared.window.mapping().clone(),
@@ -184,7 +184,7 @@ impl Core {
             Stop::PeerShutdown => Error::new(ErrorKind::PeerShutdown, "the peer shut the connection down"),
             Stop::PeerGone => Error::new(ErrorKind::PeerGone, "the peer's process or its end of the socket is gone"),
             Stop::Violation(violation) => Error::caused(ErrorKind::Violation, "the peer broke the protocol", violation),
-            Stop::System(errno) => Error::system("cannot wait for the peer", errno),
+            Stop::System(errno) => Error::system("cannot wait for the peer: the futex call failed", errno),
         };
         self.poison = Some(error.clone());
         self.received = 0;

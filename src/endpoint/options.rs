@@ -70,19 +70,19 @@ impl Options {
     /// waits return [`PeerGone`](crate::ErrorKind::PeerGone) within 100 ms. No byte of it is read. Without anything watched a dead peer
     /// shows as a deadline.
     pub fn watch_socket(mut self, socket: OwnedFd) -> Self {
-        self.watched = Some(Watched::Socket(socket));
+        self.watched = Some(Watched::Socket(Arc::new(socket)));
         self
     }
 
     /// [`watch_socket`](Self::watch_socket) for a socket that is used elsewhere as well.
     pub(crate) fn watch_shared(mut self, socket: Arc<OwnedFd>) -> Self {
-        self.watched = Some(Watched::Shared(socket));
+        self.watched = Some(Watched::Socket(socket));
         self
     }
 
     /// Watches the process behind a pidfd, as [`watch_socket`](Self::watch_socket) does to a socket.
     pub fn watch_process(mut self, pidfd: OwnedFd) -> Self {
-        self.watched = Some(Watched::Process(pidfd));
+        self.watched = Some(Watched::Process(Arc::new(pidfd)));
         self
     }
 

@@ -9,7 +9,7 @@
 //! - There are at most [`MOST_THREADS`] threads. While all of them are stuck, [`is_exhausted`] tells the receivers of descriptors to
 //!   take none. What is left then waits unclosed: a peer can make us keep descriptors, which their own limit bounds, not threads.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
@@ -114,7 +114,7 @@ struct Closer {
 #[derive(Debug, Default)]
 struct State {
     /// What is left of each account, by its number.
-    ledgers: HashMap<u64, Ledger>,
+    ledgers: BTreeMap<u64, Ledger>,
     /// Accounts at which no thread is at work, in the order in which they are served.
     queue: VecDeque<u64>,
     threads: usize,

@@ -22,7 +22,7 @@ pub(crate) fn spawn<T: Send + 'static>(
             resume_unwind(Box::new("the thread panicked"))
         })
     });
-    restore(&before);
+    before.iter().for_each(restore);
     started
 }
 
@@ -35,17 +35,18 @@ pub(crate) fn forget_panic(thrown: Box<dyn Any + Send>) {
     }
 }
 
-/// Blocks every signal on this thread and returns the mask that was set before.
-fn block_signals() -> libc::sigset_t {
+/// Blocks every signal on this thread and returns the mask that was set before. `None`: a filter refuses that, and everything stays as it
+/// is. Our threads then take signals of the program; each of their waits goes on after one.
+fn block_signals() -> Option<libc::sigset_t> {
     let (mut all, mut before) = (MaybeUninit::<libc::sigset_t>::uninit(), MaybeUninit::<libc::sigset_t>::uninit());
     // SAFETY:
     // - sigfillset initialises the set that it is given;
-    // - pthread_sigmask reads that set and initialises the other one; with a valid first argument it cannot fail;
+    // - pthread_sigmask reads that set and, if it returns 0, has initialised the other one;
     // - both pointers are to live variables of the right type.
     unsafe {
         libc::sigfillset(all.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
-        before.assume_init()
+        let failed = libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+        (failed == 0).then(|| before.assume_init())
     }
 }
 

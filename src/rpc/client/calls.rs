@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::channel::{Channel, Read, Request};
+use super::channel::{Channel, Read};
 use super::checkout::Checkout;
 use super::failure::{Failure, expired};
 use super::pool::Slot;
 use super::quarantine;
+use super::request::Request;
 use super::shared::Shared;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind};

@@ -2,14 +2,16 @@
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::failure::{Failure, ended, expired, malformed, too_large, unanswered};
+use super::failure::{Failure, ended, malformed, too_large, unanswered};
 use super::register::Registered;
+use super::request::{Request, nanos_left, too_many_descriptors};
 use super::session::{BaseGuard, Session};
 use crate::deadline::Deadline;
 use crate::endpoint::Halted;
 use crate::error::{Error, ErrorKind, Result};
+use crate::rpc::Status;
 use crate::rpc::codec::{DecodeError, Encode};
 use crate::rpc::message::answer;
 use crate::rpc::message::number::{CONTINUE, MOST_DESCRIPTORS};
@@ -37,20 +39,6 @@ pub(super) struct Channel {
 pub(super) enum Transport {
     Window(WindowTransport),
     Socket(SocketTransport),
-}
-
-/// What is asked.
-pub(super) struct Request<'a, T: ?Sized = dyn Encode + 'a> {
-    pub(super) tag: u16,
-    pub(super) value: &'a T,
-    pub(super) fds: &'a [BorrowedFd<'a>],
-}
-
-impl<T: Encode + ?Sized> Request<'_, T> {
-    /// The request for code that does not know the type.
-    pub(super) fn erased(&self) -> Request<'_> {
-        Request { tag: self.tag, value: &self.value, fds: self.fds }
-    }
 }
 
 /// Takes the fields of a response and the descriptors that came with it.
@@ -282,6 +270,15 @@ impl Channel {
         window.flip(staged).map_err(Failure::Lost)
     }
 
+    /// What the server said when it ended the channel.
+    #[cold]
+    pub(super) fn last_words(&mut self) -> Option<Status> {
+        match &mut self.transport {
+            Transport::Window(window) => window.last_words(),
+            Transport::Socket(_) => None,
+        }
+    }
+
     /// Ends the channel if a call left it unusable.
     fn concluded(&self, taken: Result<(), Failure>) -> Result<(), Failure> {
         if let Err(failure) = &taken {
@@ -377,23 +374,4 @@ fn receive_from_window(
     let taken = take(tag, &payload, fds);
     window.restore(payload);
     taken
-}
-
-/// The nanoseconds that go in front of a request. An expired call is not sent.
-#[inline]
-fn nanos_left(deadline: &Deadline) -> Result<u64, Failure> {
-    match deadline.left() {
-        None => Ok(0),
-        Some(Duration::ZERO) => Err(Failure::Call(expired())),
-        Some(left) => Ok(u64::try_from(left.as_nanos()).unwrap_or(u64::MAX)),
-    }
-}
-
-#[cold]
-fn too_many_descriptors(count: usize) -> Failure {
-    let what = match count > usize::from(MOST_DESCRIPTORS) {
-        true => format!("a call with {count} descriptors, over the limit of {MOST_DESCRIPTORS}"),
-        false => format!("a call with {count} descriptors to a server of the base protocol, which takes none"),
-    };
-    Failure::Call(Error::invalid(what).into())
 }

@@ -4,7 +4,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use super::calls::unanswered;
-use super::channel::Request;
+use super::request::Request;
 use super::shared::{ClientCounters, Shared};
 use super::stream::Stream;
 use crate::deadline::Deadline;

@@ -15,6 +15,7 @@ mod pool;
 mod quarantine;
 mod reconnect;
 mod register;
+mod request;
 mod session;
 mod shared;
 mod stream;

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::channel::{Channel, Request, Transport};
+use super::channel::{Channel, Transport};
 use super::config::ClientConfig;
 use super::failure::Failure;
 use super::register::{End, Registered};
+use super::request::Request;
 use super::session::Session;
 use crate::deadline::Deadline;
 use crate::endpoint::{Connector, Options};

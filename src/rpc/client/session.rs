@@ -12,6 +12,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::rpc::message::answer::NoValue;
 use crate::rpc::message::hello::{Agreement, Hello};
+use crate::rpc::message::number::{MOST_HELLO, PREFIX};
 use crate::rpc::trace;
 use crate::rpc::transport::{Budget, SocketTransport, hang_up};
 use crate::stream::{FrameSocket, Peer};
@@ -48,7 +49,9 @@ impl Session {
     ) -> Result<Arc<Self>> {
         // It covers two waits.
         deadline.resolve();
-        socket.set_max_frame(config.maximum);
+        // The answer to a HELLO is short; a server that says more has not been agreed with on anything.
+        let first = if config.base_only { config.maximum } else { MOST_HELLO + PREFIX as u32 };
+        socket.set_max_frame(first);
         socket.set_attachments(false)?;
         let shared = socket.shared();
         let registered = register.uncounted();
@@ -59,6 +62,7 @@ impl Session {
             true => Agreement::Base,
             false => greet(&mut transport, config, deadline)?,
         };
+        transport.socket.set_max_frame(config.maximum);
         if agreement.is_version1() {
             transport.socket.set_attachments(true)?;
         }
@@ -80,7 +84,8 @@ impl Session {
     pub(super) fn is_alive(&self) -> bool {
         // Not a poll for the next byte: what was sent before the end would hide it, ours as well.
         let ended = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
-        poll::now(&self.socket, PollFlags::RDHUP).is_ok_and(|state| !state.intersects(ended))
+        // Where a filter refuses to say, the next call will.
+        poll::now(&self.socket, PollFlags::RDHUP).map_or(true, |state| !state.intersects(ended))
     }
 
     /// The process at the other end.

@@ -41,8 +41,7 @@ impl ServerHandle {
         let until = deadline.into().resolve();
         shared.closing.store(true, Ordering::SeqCst);
         for listener in &*lock(&shared.listeners) {
-            // A listening socket that is shut down wakes the thread that accepts on it; it cannot fail.
-            let _ = rustix::net::shutdown(&**listener, rustix::net::Shutdown::Both);
+            listener.wake();
         }
         let marked = Instant::now();
         let expired = || until.is_some_and(|until| Instant::now() >= until);

@@ -3,7 +3,7 @@
 //! Everything a client can make the server keep is counted before it is made: connections, channels, bytes of windows, bytes of large
 //! messages. A count goes down when the thing is gone, not when its end was asked for.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -110,8 +110,8 @@ pub(super) struct Quotas {
 #[derive(Debug, Default)]
 struct Used {
     all: Usage,
-    by_process: HashMap<u32, Usage>,
-    by_user: HashMap<u32, Usage>,
+    by_process: BTreeMap<u32, Usage>,
+    by_user: BTreeMap<u32, Usage>,
 }
 
 /// Whose share something counts against.
@@ -193,7 +193,7 @@ impl Drop for Lease {
 }
 
 /// Takes `taken` off what `key` has, which is forgotten once it has nothing.
-fn give_back(usages: &mut HashMap<u32, Usage>, key: u32, taken: &Usage) {
+fn give_back(usages: &mut BTreeMap<u32, Usage>, key: u32, taken: &Usage) {
     if let Some(usage) = usages.get_mut(&key) {
         subtract(usage, taken);
         if *usage == [0; KINDS] {

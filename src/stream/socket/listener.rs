@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFlags;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, bind, connect, listen, socket_with};
+use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, accept_with, bind, connect, listen, socket_with};
 
 use super::access::Access;
 use super::frame_socket::FrameSocket;
@@ -128,6 +128,15 @@ impl Listener {
     /// As [`accept`](Self::accept).
     pub fn accept_frames(&self, deadline: impl Into<Deadline>) -> Result<FrameSocket> {
         self.accept(deadline).map(FrameSocket::from_unshared)
+    }
+
+    /// Wakes the thread that accepts, for good: nobody can connect any more. Where a filter refuses that, by a last connection.
+    pub(crate) fn wake(&self) {
+        if rustix::net::shutdown(&self.socket, Shutdown::Both).is_err() {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            let knock = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+            let _ = knock.and_then(|knock| connect(&knock, &address(&self.path).map_err(|_| Errno::INVAL)?));
+        }
     }
 
     /// The path of the socket file.
