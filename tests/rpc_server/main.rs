@@ -3,6 +3,7 @@
 #[path = "../attacker/mod.rs"]
 mod attacker;
 
+mod closing;
 mod costs;
 mod ends;
 mod frames;
@@ -14,5 +15,5 @@ mod undead;
 /// Not a test: the entry of the second process.
 #[test]
 fn second_process() {
-    attacker::play(&[costs::ROLES, ends::ROLES, quotas::ROLES, serving::ROLES, undead::ROLES]);
+    attacker::play(&[closing::ROLES, costs::ROLES, ends::ROLES, quotas::ROLES, serving::ROLES, undead::ROLES]);
 }
