@@ -19,15 +19,19 @@
 //! - [`foreign`] closes descriptors that a peer sent, which may block
 //! - [`try_lock`] a lock that nobody waits for
 //! - [`inherit`] descriptors that a child inherits under chosen numbers, and how it comes to own them
-//! - [`child`] what a child does between fork and exec
+//! - [`child`] starts children, without a fork where the kernel can
+//! - [`carry`] carries the pipes of a new child between two descriptor tables
+//! - [`lift`] keeps descriptors away from the numbers of the standard streams
 
 pub(crate) mod bytes;
 pub(crate) mod cancel;
+mod carry;
 pub(crate) mod child;
 pub(crate) mod foreign;
 pub(crate) mod fork;
 pub(crate) mod inherit;
 pub(crate) mod inline;
+pub(crate) mod lift;
 pub(crate) mod limits;
 pub(crate) mod lock;
 pub(crate) mod mapping;

@@ -6,13 +6,15 @@ mod attacker;
 mod costs;
 mod descriptors;
 mod ends;
+mod frames;
 mod quotas;
 mod raw_client;
 mod serving;
 mod streams;
+mod undead;
 
 /// Not a test: the entry of the second process.
 #[test]
 fn second_process() {
-    attacker::play(&[costs::ROLES, descriptors::ROLES, ends::ROLES, quotas::ROLES, serving::ROLES]);
+    attacker::play(&[costs::ROLES, descriptors::ROLES, ends::ROLES, quotas::ROLES, serving::ROLES, undead::ROLES]);
 }
