@@ -4,9 +4,11 @@
 mod attacker;
 
 mod costs;
+mod descriptors;
 mod ends;
 mod frames;
 mod quotas;
+mod raw_client;
 mod serving;
 mod streams;
 mod undead;
@@ -14,5 +16,5 @@ mod undead;
 /// Not a test: the entry of the second process.
 #[test]
 fn second_process() {
-    attacker::play(&[costs::ROLES, ends::ROLES, quotas::ROLES, serving::ROLES, undead::ROLES]);
+    attacker::play(&[costs::ROLES, descriptors::ROLES, ends::ROLES, quotas::ROLES, serving::ROLES, undead::ROLES]);
 }
