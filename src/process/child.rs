@@ -13,6 +13,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::child::{self, Launch, let_live};
 use crate::sys::fork::Origin;
+use crate::sys::lift::lift;
 use crate::sys::{poll, thread};
 
 /// How long a killed child may take to end before a thread waits for it.
@@ -62,7 +63,8 @@ impl ChildProcess {
         let (tail, stderr) = Tail::listen()?;
         let started = child::start(Launch { command, kept, stderr, lifeline: Arc::clone(&lifeline) });
         let mut child = started.map_err(|error| Error::system(format!("cannot start {program}"), error))?;
-        match rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
+        let pidfd = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty());
+        match pidfd.map_err(std::io::Error::from).and_then(lift) {
             Ok(pidfd) => Ok(Self {
                 program,
                 child: Some(child),
@@ -73,10 +75,10 @@ impl ChildProcess {
                 _end: end,
                 origin: Origin::here(),
             }),
-            Err(errno) => {
+            Err(error) => {
                 // The child is ours and not reaped yet, so neither call can hit another process.
                 let _ = child.kill().and_then(|()| child.wait());
-                Err(Error::system(format!("cannot watch {program}"), errno))
+                Err(Error::system(format!("cannot watch {program}"), error))
             }
         }
     }

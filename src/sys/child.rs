@@ -39,6 +39,8 @@ struct Spawned {
     launch: Launch,
     /// `None`: it could not have a table of its own.
     child: Option<io::Result<Child>>,
+    /// Whether the child's pipes were sent.
+    carries: bool,
     carriers: [OwnedFd; 2],
 }
 
@@ -48,13 +50,13 @@ pub(crate) fn start(mut launch: Launch) -> io::Result<Child> {
     let carriers = carry::pair()?;
     let (done, spawned) = sync_channel(1);
     thread::spawn("flipcall-spawn", move || spawn_aside(launch, carriers, &done))?;
-    let Spawned { launch, child, carriers } =
+    let Spawned { launch, child, carries, carriers } =
         spawned.recv().map_err(|_| io::Error::other("the thread that starts a child panicked"))?;
     match child {
         Some(child) => {
             let mut child = child?;
             let [_, carrier] = &carriers;
-            if let Err(error) = carry::receive_streams(carrier.as_fd(), &mut child) {
+            if carries && let Err(error) = carry::receive_streams(carrier.as_fd(), &mut child) {
                 // It is ours and not reaped yet, so neither call can hit another process.
                 let _ = child.kill().and_then(|()| child.wait());
                 return Err(error);
@@ -68,13 +70,17 @@ pub(crate) fn start(mut launch: Launch) -> io::Result<Child> {
 /// The thread that spawns. It owns nothing: what it drops would be closed in its own table and stay open in the program's.
 fn spawn_aside(mut launch: Launch, carriers: [OwnedFd; 2], done: &SyncSender<Spawned>) {
     let has_own_table = close_range(RawFd::MAX.cast_unsigned(), CLOSE_RANGE_UNSHARE);
+    let mut carries = false;
     let child = has_own_table.then(|| {
         prepare_table(&launch)?;
         let mut child = launch.command.spawn()?;
         let armed = arm(&launch.lifeline, child.id());
         let [carrier, _] = &carriers;
         match armed.and_then(|()| carry::send_streams(carrier.as_fd(), &mut child)) {
-            Ok(()) => Ok(child),
+            Ok(sent) => {
+                carries = sent;
+                Ok(child)
+            }
             Err(error) => {
                 let _ = child.kill().and_then(|()| child.wait());
                 Err(error)
@@ -83,7 +89,7 @@ fn spawn_aside(mut launch: Launch, carriers: [OwnedFd; 2], done: &SyncSender<Spa
     });
     let process = child.as_ref().and_then(|child| child.as_ref().ok()).map(Child::id);
     // The other side waits for it.
-    let _ = done.send(Spawned { launch, child, carriers });
+    let _ = done.send(Spawned { launch, child, carries, carriers });
     if has_own_table {
         // Copies of everything that the program has open: an end that it closes has to be seen.
         close_range(0, 0);
