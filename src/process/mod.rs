@@ -6,6 +6,7 @@
 
 mod child;
 mod handover;
+mod reaper;
 mod tail;
 
 pub use crate::sys::inherit::InheritedFds;

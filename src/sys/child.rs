@@ -14,8 +14,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
@@ -147,6 +147,27 @@ fn wait_for_end(process: u32) {
     }
 }
 
+/// How a process ended that somebody else reaped: what the kernel remembers, or else exit status 255.
+pub(crate) fn exit_status(pidfd: &OwnedFd) -> ExitStatus {
+    let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
+    // SAFETY: the request carries the size of the structure, which is the kernel's first version of it, and the pointer is to a live one.
+    let asked = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO as _, &raw mut info) } == 0;
+    let is_known = asked && info.mask & PIDFD_INFO_EXIT != 0;
+    ExitStatus::from_raw(if is_known { info.exit_code } else { 255 << 8 })
+}
+
+/// The kernel's `struct pidfd_info`.
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+const _: () = assert!(size_of::<PidfdInfo>() == 64);
+
 /// Closes every descriptor from `first` on, in this thread's own table or, with [`CLOSE_RANGE_UNSHARE`], after making one.
 fn close_range(first: libc::c_uint, flags: libc::c_uint) -> bool {
     // SAFETY: with CLOSE_RANGE_UNSHARE it closes nothing that this process owns; without, it is called in a table of which nobody owns
@@ -178,6 +199,9 @@ fn fork(launch: Launch) -> io::Result<Child> {
     command.spawn()
 }
 
+/// Asks for a [`PidfdInfo`] (Linux 6.13); with this bit for the end of the process, too (Linux 6.15).
+const PIDFD_GET_INFO: u32 = 0xC040_FF0B;
+const PIDFD_INFO_EXIT: u64 = 1 << 3;
 /// Chooses the signal that `O_ASYNC` sends; the `libc` crate has no name for it.
 const F_SETSIG: libc::c_int = 10;
 /// Makes a table of the thread's own; the `libc` crate has it for some targets only.
