@@ -5,17 +5,16 @@ use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, PollFlags, eventfd};
+use rustix::event::PollFlags;
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, Signal, pidfd_send_signal};
 
-use super::reaper;
 use super::tail::{Tail, pipe};
+use super::{pidfd, reaper};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::child::{self, Launch, let_live};
 use crate::sys::fork::Origin;
-use crate::sys::lift::lift;
 use crate::sys::poll;
 
 /// How long a killed child may take to end before a thread waits for it.
@@ -36,7 +35,8 @@ const AFTERMATH: Duration = Duration::from_millis(200);
 /// A child that inherits our standard error is listened to: what it says goes there, and the last 4 KiB are kept for the error that tells
 /// of its end. One that the command gave another keeps that.
 ///
-/// As a descriptor it is a pidfd, which becomes readable when the process ends.
+/// As a descriptor it is a pidfd, which becomes readable when the process ends. Where no pidfd can be had (Linux before 5.3, a system call
+/// filter) it is a pipe that hangs up then.
 #[derive(Debug)]
 pub struct ChildProcess {
     program: String,
@@ -73,7 +73,7 @@ impl ChildProcess {
         let (tail, stderr) = Tail::listen()?;
         let started = child::start(Launch { command, kept, stderr, lifeline: Arc::clone(&lifeline) });
         let mut child = started.map_err(|error| Error::system(format!("cannot start {program}"), error))?;
-        match watch(&child) {
+        match pidfd::of_child(Pid::from_child(&child)) {
             Ok(pidfd) => Ok(Self {
                 program,
                 child: Some(child),
@@ -265,13 +265,5 @@ impl Drop for ChildProcess {
         if self.origin.is_here() && self.child.is_some() {
             let _ = self.end(Duration::ZERO);
         }
-    }
-}
-
-/// A pidfd of the child, or of a child that has ended and was reaped by others something that is as readable.
-fn watch(child: &Child) -> std::io::Result<OwnedFd> {
-    match pidfd_open(Pid::from_child(child), PidfdFlags::empty()) {
-        Err(Errno::SRCH) => lift(eventfd(1, EventfdFlags::CLOEXEC)?),
-        opened => lift(opened?),
     }
 }

@@ -6,6 +6,7 @@
 
 mod child;
 mod handover;
+mod pidfd;
 mod reaper;
 mod tail;
 
