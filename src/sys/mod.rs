@@ -10,6 +10,7 @@
 //! - [`memfd`] sealed shared-memory files
 //! - [`fork`] tells whether this process was forked since
 //! - [`socket`] the socket options and requests that no safe wrapper has
+//! - [`sigpipe`] keeps SIGPIPE away from the program
 //! - [`thread`] starts threads that take no signals of the program
 //! - [`lock`] a mutex without poison
 //! - [`poll`] waits for descriptors until a point in time
@@ -29,6 +30,7 @@ pub(crate) mod lock;
 pub(crate) mod mapping;
 pub(crate) mod memfd;
 pub(crate) mod poll;
+pub(crate) mod sigpipe;
 pub(crate) mod socket;
 pub(crate) mod sync;
 pub(crate) mod thread;

@@ -270,3 +270,9 @@ impl Tracer {
         Ok(status)
     }
 }
+
+/// Puts SIGPIPE back to what a program finds that is not Rust's: it kills.
+pub fn default_sigpipe() {
+    // SAFETY: plain numbers; no handler is installed.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
