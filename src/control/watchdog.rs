@@ -13,9 +13,13 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 
+use crate::error::Result;
 use crate::sys::cancel::{Cancel, CancelWord};
 use crate::sys::fork::PerProcess;
 use crate::sys::lock::lock;
+use crate::sys::peer_socket::PeerSocket;
+use crate::sys::socket::set_pass_rights;
+use crate::sys::socket_kind::check_hangs_up;
 use crate::sys::thread;
 
 /// Hang-ups taken per system call.
@@ -27,18 +31,27 @@ static WATCHDOG: PerProcess<Watchdog> = PerProcess::new();
 #[derive(Debug)]
 pub(crate) enum Watched {
     /// A socket or pipe whose other end only the peer holds: it hangs up.
-    Socket(OwnedFd),
+    Socket(PeerSocket),
     /// Such a socket, which is also used for something else.
-    Shared(Arc<OwnedFd>),
+    Shared(Arc<PeerSocket>),
     /// The peer's pidfd: it becomes readable.
     Process(OwnedFd),
 }
 
 impl Watched {
+    /// An error if this cannot show the end of a peer.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self {
+            Self::Socket(socket) => check_hangs_up(socket.as_fd()),
+            Self::Shared(_) | Self::Process(_) => Ok(()),
+        }
+    }
+
     fn fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Socket(fd) | Self::Process(fd) => fd.as_fd(),
-            Self::Shared(fd) => fd.as_fd(),
+            Self::Socket(socket) => socket.as_fd(),
+            Self::Shared(socket) => socket.as_fd(),
+            Self::Process(pidfd) => pidfd.as_fd(),
         }
     }
 
@@ -62,6 +75,10 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) fn new(watched: Watched, cancel: &Arc<CancelWord>) -> Result<Self, Errno> {
+        if let Watched::Socket(socket) = &watched {
+            // Nobody reads it, so nobody may send descriptors to it. A kernel or a pipe that knows no such thing says so.
+            let _ = set_pass_rights(socket.as_fd(), false);
+        }
         let watchdog = Watchdog::of_this_process()?;
         let cancel = Arc::downgrade(cancel);
         let token = watchdog.add(&watched, cancel.clone())?;
@@ -173,7 +190,7 @@ mod tests {
     #[test]
     fn a_watch_that_is_dropped_leaves_nothing() {
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-        let shared = Arc::new(OwnedFd::from(ours));
+        let shared = Arc::new(PeerSocket::new(ours.into()));
         let cancel = Arc::new(CancelWord::new());
         // The same socket again: it is out of the set, or it could not be added.
         for _ in 0..3 {
@@ -188,7 +205,7 @@ mod tests {
     fn what_cannot_be_watched_leaves_nothing() {
         let cancel = Arc::new(CancelWord::new());
         let file = std::fs::File::open("/proc/self/exe").unwrap();
-        assert_eq!(Watch::new(Watched::Socket(file.into()), &cancel).unwrap_err(), Errno::PERM);
+        assert_eq!(Watch::new(Watched::Process(file.into()), &cancel).unwrap_err(), Errno::PERM);
         assert!(!is_known(&cancel));
     }
 }

@@ -59,6 +59,7 @@ impl Core {
         let shared = Shared::new(window);
         let mut transfer = Transfer::new(side, options.policy, shared.cancel.clone(), shared.counters.clone());
         if let Some(watched) = options.watched {
+            watched.check()?;
             transfer.watch(watched).map_err(|errno| Error::system("cannot watch the peer", errno))?;
         }
         Ok(Box::new(Self {

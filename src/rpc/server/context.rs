@@ -8,12 +8,13 @@ use rustix::event::PollFlags;
 
 use crate::rpc::{Code, Status};
 use crate::stream::{Attachments, MAX_ATTACHMENTS, Peer};
+use crate::sys::peer_socket::PeerSocket;
 use crate::sys::poll;
 
 /// A call, as its handler sees it.
 pub struct Context<'a> {
     pub(super) caller: &'a Peer,
-    pub(super) socket: &'a Arc<OwnedFd>,
+    pub(super) socket: &'a Arc<PeerSocket>,
     /// When the call's deadline passes.
     pub(super) due: Option<Instant>,
     pub(super) received: Option<Box<Attachments>>,
@@ -99,7 +100,7 @@ pub(super) fn timed_out() -> Status {
 
 /// Tells whether the caller is gone: it died, closed its socket, or shut its channel down.
 #[derive(Debug, Clone)]
-pub struct CancelToken(Arc<OwnedFd>);
+pub struct CancelToken(Arc<PeerSocket>);
 
 impl CancelToken {
     /// Whether the caller is gone. One system call.

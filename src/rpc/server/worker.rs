@@ -1,6 +1,5 @@
 //! What the server knows about a thread that serves a transport.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
@@ -8,6 +7,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::endpoint::ShutdownHandle;
 use crate::rpc::transport::hang_up;
+use crate::sys::peer_socket::PeerSocket;
 
 const IDLE: u8 = 0;
 const BUSY: u8 = 1;
@@ -20,18 +20,18 @@ pub(super) struct Worker {
     /// Calls served; only the worker's thread writes it.
     calls: AtomicU64,
     window: Option<ShutdownHandle>,
-    socket: Arc<OwnedFd>,
+    socket: Arc<PeerSocket>,
     /// Bytes of the window.
     pub(super) window_bytes: u64,
 }
 
 impl Worker {
-    pub(super) fn new(window: Option<ShutdownHandle>, socket: Arc<OwnedFd>, window_bytes: u64) -> Self {
+    pub(super) fn new(window: Option<ShutdownHandle>, socket: Arc<PeerSocket>, window_bytes: u64) -> Self {
         Self { state: CachePadded::new(AtomicU8::new(IDLE)), calls: AtomicU64::new(0), window, socket, window_bytes }
     }
 
     /// The transport's socket.
-    pub(super) fn socket(&self) -> Arc<OwnedFd> {
+    pub(super) fn socket(&self) -> Arc<PeerSocket> {
         Arc::clone(&self.socket)
     }
 

@@ -1,6 +1,5 @@
 //! How transfers fail, and how a transport is ended.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,6 +7,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::rpc::message::outgoing::{TooLarge, Uneven};
 use crate::rpc::message::transfer::TransferDue;
+use crate::sys::peer_socket::PeerSocket;
 
 /// How long one transfer over the socket waits before the window is polled: a peer that shut it down without its socket is noticed.
 pub(super) const SLICE: Duration = Duration::from_millis(100);
@@ -45,7 +45,7 @@ impl From<TooLarge> for Error {
 }
 
 /// Ends a transport's socket from anywhere. A window has a handle of its own for that.
-pub(crate) fn hang_up(socket: &Arc<OwnedFd>) {
+pub(crate) fn hang_up(socket: &Arc<PeerSocket>) {
     // The only failure is that the connection is over already.
-    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+    let _ = rustix::net::shutdown(&**socket, rustix::net::Shutdown::Both);
 }

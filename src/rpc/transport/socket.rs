@@ -1,7 +1,7 @@
 //! Messages as frames on a socket.
 
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use super::fault::hang_up;
@@ -13,6 +13,7 @@ use crate::rpc::codec::Encode;
 use crate::rpc::message::number::{ATTACH, MOST_DESCRIPTORS};
 use crate::rpc::message::outgoing::{Outgoing, TooLarge};
 use crate::stream::{FrameSocket, Header};
+use crate::sys::peer_socket::PeerSocket;
 
 const _: () = assert!(ATTACH == crate::stream::ATTACH && MOST_DESCRIPTORS as usize == crate::stream::MAX_ATTACHMENTS);
 
@@ -132,7 +133,7 @@ impl SocketTransport {
     }
 
     /// The socket, to be watched or shut down elsewhere.
-    pub(crate) fn shared(&self) -> Arc<OwnedFd> {
+    pub(crate) fn shared(&self) -> Arc<PeerSocket> {
         self.socket.shared()
     }
 }

@@ -34,6 +34,7 @@ use super::readiness;
 use crate::error::{Error, Result};
 use crate::stream::frame::header::Header;
 use crate::stream::frame::violation::FrameViolation;
+use crate::sys::socket_kind::check_stream;
 
 /// What one poll of a socket brought. A loop must do something in each case, so there will be no other.
 #[derive(Debug)]
@@ -50,13 +51,15 @@ pub enum Step<'a> {
 pub struct NonBlockingReader {
     inbox: Inbox,
     poison: Option<Error>,
+    /// The kind of the socket was looked at.
+    checked: bool,
 }
 
 impl NonBlockingReader {
     /// A reader that refuses payloads over `maximum` bytes and takes no attachments.
     #[must_use]
     pub fn new(maximum: u32) -> Self {
-        Self { inbox: Inbox::new(maximum, DEFAULT_PATIENCE), poison: None }
+        Self { inbox: Inbox::new(maximum, DEFAULT_PATIENCE), poison: None, checked: false }
     }
 
     /// Changes how long a frame that has begun may take; 30 s unless told otherwise.
@@ -83,7 +86,8 @@ impl NonBlockingReader {
     /// Polls the socket once: a message that is here already, or what one receive brings.
     ///
     /// # Errors
-    /// As [`FrameSocket::receive`](crate::stream::FrameSocket::receive), never a timeout. After an error the connection is over; every later
+    /// As [`FrameSocket::receive`](crate::stream::FrameSocket::receive), never a timeout;
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if it is not a stream socket. After an error the connection is over; every later
     /// call returns it again.
     pub fn read(&mut self, socket: impl AsFd) -> Result<Step<'_>> {
         if let Some(error) = &self.poison {
@@ -114,6 +118,10 @@ impl NonBlockingReader {
     fn advance(&mut self, socket: impl AsFd) -> Result<Fill> {
         if self.inbox.ready()? {
             return Ok(Fill::Bytes);
+        }
+        if !self.checked {
+            check_stream(socket.as_fd())?;
+            self.checked = true;
         }
         let fill = self.inbox.fill(socket.as_fd(), Wait::No)?;
         if self.inbox.ready()? {
@@ -158,6 +166,8 @@ pub struct BufferedWriter {
     bound: usize,
     patience: Duration,
     progress: Progress,
+    /// The kind of the socket was looked at.
+    checked: bool,
 }
 
 impl std::fmt::Debug for BufferedWriter {
@@ -174,7 +184,14 @@ impl BufferedWriter {
     /// A writer that keeps up to `bound` bytes for a peer that does not read.
     #[must_use]
     pub fn new(bound: usize) -> Self {
-        Self { waiting: Vec::new(), at: 0, bound, patience: DEFAULT_PATIENCE, progress: Progress::default() }
+        Self {
+            waiting: Vec::new(),
+            at: 0,
+            bound,
+            patience: DEFAULT_PATIENCE,
+            progress: Progress::default(),
+            checked: false,
+        }
     }
 
     /// Changes how long 64 KiB of the backlog may take to go out; 30 s unless told otherwise.
@@ -200,13 +217,17 @@ impl BufferedWriter {
     ///
     /// # Errors
     /// [`ErrorKind::Violation`](crate::ErrorKind::Violation) if the backlog would exceed the bound: nothing of the message was sent or
-    /// kept. [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a payload of 4 GiB or more;
+    /// kept. [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a payload of 4 GiB or more, or if it is not a stream socket;
     /// [`ErrorKind::PeerGone`](crate::ErrorKind::PeerGone).
     pub fn push(&mut self, socket: impl AsFd, tag: u16, slices: &[&[u8]]) -> Result<()> {
         let length: usize = slices.iter().map(|slice| slice.len()).sum();
         let header = Header::of_payload(tag, length)?;
         if self.backlog() > 0 && self.backlog() + Header::SIZE + length > self.bound {
             return Err(FrameViolation::Backlog { waiting: self.backlog(), bound: self.bound }.into());
+        }
+        if !self.checked {
+            check_stream(socket.as_fd())?;
+            self.checked = true;
         }
         self.compact();
         self.waiting.extend(header.encode());

@@ -1,6 +1,6 @@
 //! The end of a connection, and the process at the other end.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use rustix::net::Shutdown;
@@ -9,18 +9,19 @@ use super::frame_socket::FrameSocket;
 use super::peer::Peer;
 use super::readiness;
 use crate::error::{Error, Result};
+use crate::sys::peer_socket::PeerSocket;
 use crate::sys::socket::unreceived;
 
 /// Shuts a [`FrameSocket`] down from any thread: a thread that waits in it returns at once.
 #[derive(Debug, Clone)]
 #[must_use = "the socket is shut down only when it is told to"]
-pub struct SocketShutdown(Arc<OwnedFd>);
+pub struct SocketShutdown(Arc<PeerSocket>);
 
 impl SocketShutdown {
     /// Ends both directions. Idempotent.
     pub fn shutdown(&self) {
         // The only failure is that the connection is over already.
-        let _ = rustix::net::shutdown(&self.0, Shutdown::Both);
+        let _ = rustix::net::shutdown(&*self.0, Shutdown::Both);
     }
 }
 
@@ -30,7 +31,7 @@ impl FrameSocket {
     /// # Errors
     /// [`ErrorKind::PeerGone`](crate::ErrorKind::PeerGone) if the connection is over already.
     pub fn finish(&mut self) -> Result<()> {
-        rustix::net::shutdown(&self.socket, Shutdown::Write)
+        rustix::net::shutdown(&*self.socket, Shutdown::Write)
             .map_err(|error| readiness::transfer_error("cannot end this direction of the socket", error))?;
         self.finished = true;
         Ok(())
@@ -68,6 +69,6 @@ impl FrameSocket {
     /// # Errors
     /// As [`Peer::of`].
     pub fn peer(&self) -> Result<Peer> {
-        Peer::of(&self.socket)
+        Peer::of(&*self.socket)
     }
 }
