@@ -12,4 +12,4 @@ cd "$(dirname "$0")/.."
 export RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address"
 export ASAN_OPTIONS=detect_stack_use_after_return=1
 cargo test -p flipcall --target x86_64-unknown-linux-gnu --target-dir target/asan --lib \
-    --test wire --test handshake --test sequences --test corpus --test threads
+    --test endpoint_wire --test endpoint_handshake --test endpoint_sequences --test corpus --test endpoint_threads

@@ -10,7 +10,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-tests="--all-features --test hostile --test shutdown_matrix --test resources --test pairs --test endpoint --test inherited"
+tests="--all-features --test endpoint_hostile --test endpoint_shutdown --test endpoint_resources --test pairs --test endpoint --test endpoint_inherited"
 case "${1-}" in
 "")
 	# shellcheck disable=SC2086

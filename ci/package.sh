@@ -32,7 +32,7 @@ if [ "${1:-}" = --full ]; then
     timeout 1800 cargo test --all-features --no-fail-fast
 else
     timeout 900 cargo test --all-features --no-run
-    timeout 300 cargo test --all-features --lib --test wire --test handshake --test rpc_end --test rpc_postcard
+    timeout 300 cargo test --all-features --lib --test endpoint_wire --test endpoint_handshake --test rpc_end --test rpc_postcard
     timeout 300 cargo test --all-features --doc
 fi
 

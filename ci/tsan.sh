@@ -17,5 +17,5 @@ export RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismat
 export TSAN_OPTIONS="suppressions=$PWD/ci/tsan.supp halt_on_error=1"
 for _ in $(seq "$rounds"); do
     # The oracle of the state table has one thread; its framework would need suppressions of its own.
-    cargo test -p flipcall --target x86_64-unknown-linux-gnu --target-dir target/tsan --lib --test threads -- --skip state_oracle
+    cargo test -p flipcall --target x86_64-unknown-linux-gnu --target-dir target/tsan --lib --test endpoint_threads -- --skip state_oracle
 done

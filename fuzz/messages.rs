@@ -53,7 +53,7 @@ fn head(input: &mut Input<'_>) -> WindowHead {
 
 /// The front of a datagram, which may be shorter than it says.
 fn arrival(input: &mut Input<'_>) {
-    let (fragments, maximum, datagram) = (input.byte() % 2 == 0, long(input), input.number());
+    let (fragments, maximum, datagram) = (input.byte().is_multiple_of(2), long(input), input.number());
     let mut front = head(input).encode().to_vec();
     front.extend(input.take(12));
     front.resize(Arrival::FRONT, 0);
@@ -87,7 +87,7 @@ fn fragments(input: &mut Input<'_>) {
         let mut front = WindowHead { tag: BULK, fds: 0, flags: FLAG_FRAGMENT }.encode().to_vec();
         front.extend([0; 4]);
         front.extend((before.end as u64).to_ne_bytes());
-        let is_good = input.byte() % 4 != 0;
+        let is_good = !input.byte().is_multiple_of(4);
         if !is_good {
             let (at, bit) = (usize::from(input.byte()) % FRAGMENT_HEAD, input.byte() % 8);
             front[at] ^= 1 << bit;
@@ -160,10 +160,10 @@ fn bulk(input: &mut Input<'_>) {
     let (mut sender, mut brought) = (BulkSender::new(length), 0u64);
     for _ in 0..STEPS {
         assert_eq!(receiver.is_complete(), brought == length);
-        if input.byte() % 4 == 0 {
+        if input.byte().is_multiple_of(4) {
             let (tag, size) = (head(input).tag, input.number() as usize);
             let (mut other, due) = (receiver, receiver.expected());
-            let accepted = other.accept(tag, size, input.byte() % 8 == 0);
+            let accepted = other.accept(tag, size, input.byte().is_multiple_of(8));
             assert!(accepted.is_err() || (tag == BULK && size == due && size > 0 && size <= BULK_FRAME));
             continue;
         }
@@ -222,7 +222,7 @@ fn messages(input: &mut Input<'_>) {
         if input.is_empty() {
             break;
         }
-        let (head, has_fds, count) = (head(input), input.byte() % 4 == 0, u32::from(input.byte() % 32));
+        let (head, has_fds, count) = (head(input), input.byte().is_multiple_of(4), u32::from(input.byte() % 32));
         let payload = input.take(count);
         let was_over = stream == ChunkReceiver::Over;
         match stream.take(head.tag, has_fds, payload) {

@@ -7,12 +7,16 @@
 mod circles;
 #[path = "house_rules/glossary.rs"]
 mod glossary;
+#[path = "house_rules/one_of_each.rs"]
+mod one_of_each;
 #[path = "house_rules/order.rs"]
 mod order;
 #[path = "house_rules/pure.rs"]
 mod pure;
 #[path = "house_rules/scan.rs"]
 mod scan;
+#[path = "house_rules/test_names.rs"]
+mod test_names;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;

@@ -57,3 +57,56 @@ fn a_call_carries_them_and_a_malformed_request_is_error_2() {
     drop(client);
     serving.join().unwrap().unwrap();
 }
+
+/// Contains itself.
+struct Chain(Option<Box<Chain>>);
+
+impl<'de> serde::Deserialize<'de> for Chain {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Option::deserialize(deserializer).map(Self)
+    }
+}
+
+/// Contains itself through a list.
+struct Tree(Vec<Tree>);
+
+impl<'de> serde::Deserialize<'de> for Tree {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Vec::deserialize(deserializer).map(Self)
+    }
+}
+
+/// Issue 13, A6. Both have the same bytes.
+#[test]
+fn recursion_ends_at_sixty_four_levels() {
+    let deep = |levels: usize| [vec![1; levels - 1], vec![0]].concat();
+    for levels in [65, 40_000, 120_000] {
+        assert_eq!(from_bytes::<Postcard<Chain>>(&deep(levels)).err(), Some(DecodeError::TooDeep), "{levels}");
+        assert_eq!(from_bytes::<Postcard<Tree>>(&deep(levels)).err(), Some(DecodeError::TooDeep), "{levels}");
+    }
+    assert!(from_bytes::<Postcard<Chain>>(&deep(64)).unwrap().0.0.is_some());
+    assert_eq!(from_bytes::<Postcard<Tree>>(&deep(64)).unwrap().0.0.len(), 1);
+}
+
+/// Issue 13, B11.
+#[test]
+fn memory_is_bounded_by_the_bytes_that_came() {
+    // 2^40 values without a size, in seven bytes: they would take for ever.
+    let endless = [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1];
+    assert_eq!(from_bytes::<Postcard<Vec<()>>>(&endless).err(), Some(DecodeError::TooLarge));
+    let bytes = [vec![0x80, 0xEA, 0x30], vec![0; 800_000]].concat();
+    // 24 and 16 bytes for each byte are within the bound, 40 are not.
+    assert_eq!(from_bytes::<Postcard<Vec<String>>>(&bytes).unwrap().0.len(), 800_000);
+    assert_eq!(from_bytes::<Postcard<Vec<Option<u64>>>>(&bytes).unwrap().0.len(), 800_000);
+    assert_eq!(from_bytes::<Postcard<Vec<Option<[u64; 4]>>>>(&bytes).err(), Some(DecodeError::TooLarge));
+    // What lies in a box is counted, too.
+    let boxes = [vec![0x80, 0x08], [1u8, 0].repeat(1024), vec![0; 31 * 1024]].concat();
+    assert!(from_bytes::<Postcard<Vec<Option<Box<(u8, u8)>>>>>(&boxes).is_err());
+    let text = to_bytes(&Postcard(vec!["x"; 100_000]));
+    assert_eq!(from_bytes::<Postcard<Vec<String>>>(&text).unwrap().0.len(), 100_000);
+    let entries: BTreeMap<u32, String> = (0..50_000).map(|key| (key, "ab".to_owned())).collect();
+    assert_eq!(
+        from_bytes::<Postcard<BTreeMap<u32, String>>>(&to_bytes(&Postcard(entries.clone()))).unwrap().0,
+        entries
+    );
+}

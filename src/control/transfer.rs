@@ -36,7 +36,6 @@
 use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
-use rustix::io::Errno;
 
 use super::adaptive::{Adaptive, HOT_SPINS};
 use super::counters::CounterCells;
@@ -47,6 +46,7 @@ use super::stop::Stop;
 use super::wait::{Waiter, control, parked_word};
 use super::watchdog::{Watch, Watched};
 use crate::deadline::Deadline;
+use crate::error;
 use crate::sys::cancel::{Cancel, CancelWord};
 use crate::sys::sync::{HeaderWords, Ordering, breath, fence_after_exchange, pause, prefetch_to_write, wake_shared};
 
@@ -62,7 +62,7 @@ pub(crate) struct Transfer {
     /// The memory of waits inside transfers. Boxed: calls do not touch it.
     progress: Box<Adaptive>,
     /// Has the peer watched, where there is something to watch.
-    watch: Option<Watch>,
+    _watch: Option<Watch>,
 }
 
 /// What a wait is for. How long the one takes says nothing of the other.
@@ -87,13 +87,13 @@ impl Transfer {
             pace: Pace::default(),
             answers: Adaptive::default(),
             progress: Box::default(),
-            watch: None,
+            _watch: None,
         }
     }
 
     /// Raises the cancel word when what is `watched` dies.
-    pub(crate) fn watch(&mut self, watched: Watched) -> Result<(), Errno> {
-        self.watch = Some(Watch::new(watched, &self.waiter.cancel)?);
+    pub(crate) fn watch(&mut self, watched: Watched) -> error::Result<()> {
+        self._watch = Some(Watch::new(watched, &self.waiter.cancel)?);
         Ok(())
     }
 
@@ -183,9 +183,6 @@ impl Transfer {
     #[cold]
     #[inline(never)]
     pub(crate) fn wait(&mut self, words: &HeaderWords, expect: Expect, mut deadline: Deadline) -> Result<(), Stop> {
-        if let Some(watch) = &mut self.watch {
-            watch.renew().map_err(Stop::System)?;
-        }
         if expect == Expect::Progress {
             return self.waiter.adapt(&mut self.progress, words, &mut deadline);
         }

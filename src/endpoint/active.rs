@@ -137,10 +137,10 @@ impl Endpoint {
         }
     }
 
-    /// Whether it is known, without looking at the window, that no call can succeed any more.
+    /// Whether it is known, without reading the window, that no call can succeed any more.
     #[inline]
     pub(crate) fn is_over(&self) -> bool {
-        self.core.as_ref().is_none_or(|core| core.shared.cancel.is_raised())
+        self.core.as_ref().is_none_or(|core| core.shared.cancel.is_raised() || !core.shared.origin.is_here())
     }
 
     /// Whether the peer has shut the window down.

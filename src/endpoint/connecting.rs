@@ -162,7 +162,7 @@ fn send(core: &mut Core, greeting: Greeting) -> Result<()> {
     core.flip(datagram.len() as u32)
 }
 
-/// Reads the handshake datagram that just came: one copy, which is then looked at.
+/// Reads the handshake datagram that just came: one copy, which is then validated.
 fn receive(core: &mut Core, length: u32) -> Result<Greeting, Error> {
     if length > LONGEST {
         return Err(core.bad_handshake("it has more than 4,096 bytes"));

@@ -56,11 +56,11 @@ pub(super) struct Core {
 
 impl Core {
     pub(super) fn new(window: Window, side: Side, options: Options) -> Result<Box<Self>> {
+        window.origin().check()?;
         let shared = Shared::new(window);
         let mut transfer = Transfer::new(side, options.policy, shared.cancel.clone(), shared.counters.clone());
         if let Some(watched) = options.watched {
-            watched.check()?;
-            transfer.watch(watched).map_err(|errno| Error::system("cannot watch the peer", errno))?;
+            transfer.watch(watched)?;
         }
         Ok(Box::new(Self {
             mapping: shared.window.mapping().clone(),
@@ -86,7 +86,7 @@ impl Core {
         let mapping = &self.mapping;
         let (words, capacity) = (mapping.header(), mapping.capacity());
         // A poisoned connection has its cancel word raised.
-        if self.shared.cancel.is_raised() || length > capacity {
+        if self.shared.cancel.is_raised() || length > capacity || !self.shared.origin.is_here() {
             return Err(Left::Everything);
         }
         if let Some(end) = self.stale.before_flip(length) {
@@ -131,6 +131,7 @@ impl Core {
 
     /// Waits for control; returns the length of the datagram that came with it.
     pub(super) fn wait(&mut self, expect: Expect, deadline: Deadline) -> Result<u32> {
+        self.shared.origin.check()?;
         let (words, capacity) = (self.mapping.header(), self.mapping.capacity());
         let waited = self.transfer.wait(words, expect, deadline);
         let taken = waited.and_then(|()| self.transfer.take(words, capacity).map_err(Stop::Violation));
@@ -162,14 +163,15 @@ impl Core {
         assert!(self.mapping().zero(start, end), "only what lies in the window is ever written");
     }
 
-    /// Whether every call fails from now on.
+    /// Whether every call fails from now on, or in this process.
     #[inline(always)]
-    pub(super) fn is_poisoned(&self) -> bool {
-        self.poison.is_some()
+    pub(super) fn is_unusable(&self) -> bool {
+        self.poison.is_some() || !self.shared.origin.is_here()
     }
 
-    /// The error that poisoned the connection, if any.
+    /// The error that poisoned the connection, if any, or that of a process that was forked since.
     pub(super) fn check(&self) -> Result<()> {
+        self.shared.origin.check()?;
         self.poison.clone().map_or(Ok(()), Err)
     }
 
@@ -182,7 +184,7 @@ impl Core {
             Stop::PeerShutdown => Error::new(ErrorKind::PeerShutdown, "the peer shut the connection down"),
             Stop::PeerGone => Error::new(ErrorKind::PeerGone, "the peer's process or its end of the socket is gone"),
             Stop::Violation(violation) => Error::caused(ErrorKind::Violation, "the peer broke the protocol", violation),
-            Stop::System(errno) => Error::system("cannot wait for the peer", errno),
+            Stop::System(errno) => Error::system("cannot wait for the peer: the futex call failed", errno),
         };
         self.poison = Some(error.clone());
         self.received = 0;
@@ -201,7 +203,7 @@ impl Core {
     /// Copies bytes into the datagram.
     #[inline(always)]
     pub(super) fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<()> {
-        if self.poison.is_some() || !self.mapping().write(offset, bytes) {
+        if self.is_unusable() || !self.mapping().write(offset, bytes) {
             self.check()?;
             return Err(out_of_range(
                 "write",
@@ -220,7 +222,7 @@ impl Core {
     #[inline(always)]
     pub(super) fn read(&self, offset: u32, bytes: &mut [u8]) -> Result<()> {
         let end = offset as usize + bytes.len();
-        if end > self.received as usize || !self.mapping().read(offset, bytes) {
+        if end > self.received as usize || !self.shared.origin.is_here() || !self.mapping().read(offset, bytes) {
             self.check()?;
             return Err(out_of_range("read", bytes.len(), offset, "the datagram has", self.received));
         }

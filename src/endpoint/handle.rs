@@ -6,6 +6,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::control::{CounterCells, Counters, shut_down};
 use crate::sys::cancel::{Cancel, CancelWord};
+use crate::sys::fork::Origin;
 use crate::window::Window;
 
 /// What an endpoint shares with its handles.
@@ -14,15 +15,20 @@ pub(super) struct Shared {
     pub(super) window: Arc<Window>,
     pub(super) cancel: Arc<CancelWord>,
     pub(super) counters: Arc<CachePadded<CounterCells>>,
+    /// In a forked child nothing of it is used.
+    pub(super) origin: Origin,
 }
 
 impl Shared {
     pub(super) fn new(window: Window) -> Self {
-        Self { window: Arc::new(window), cancel: Arc::new(CancelWord::new()), counters: Arc::default() }
+        let origin = window.origin();
+        Self { window: Arc::new(window), cancel: Arc::new(CancelWord::new()), counters: Arc::default(), origin }
     }
 
     pub(super) fn shut_down(&self) {
-        shut_down(self.window.mapping().header(), &self.cancel, &self.counters);
+        if self.origin.is_here() {
+            shut_down(self.window.mapping().header(), &self.cancel, &self.counters);
+        }
     }
 
     pub(super) fn handle(&self) -> ShutdownHandle {
@@ -30,6 +36,7 @@ impl Shared {
             window: Arc::downgrade(&self.window),
             cancel: Arc::clone(&self.cancel),
             counters: Arc::clone(&self.counters),
+            origin: self.origin,
         }
     }
 }
@@ -42,6 +49,7 @@ pub struct ShutdownHandle {
     window: Weak<Window>,
     cancel: Arc<CancelWord>,
     counters: Arc<CachePadded<CounterCells>>,
+    origin: Origin,
 }
 
 impl ShutdownHandle {
@@ -50,9 +58,10 @@ impl ShutdownHandle {
     /// that the peer has not taken yet is lost.
     ///
     /// Returns at once, whatever the peer does, and does not wait for the calls to return. Again is no error.
+    /// In a child that was forked since it does nothing: the connection is the parent's.
     #[doc(alias = "Shutdown")]
     pub fn shut_down(&self) {
-        if let Some(window) = self.window.upgrade() {
+        if let Some(window) = self.window.upgrade().filter(|_| self.origin.is_here()) {
             shut_down(window.mapping().header(), &self.cancel, &self.counters);
         }
     }

@@ -39,7 +39,7 @@ impl Core {
     #[inline(always)]
     fn write_inline(&mut self, head: [u8; INLINE_HEAD], words: &[u64; INLINE_WORDS], bytes: u32) -> Result<()> {
         let end = INLINE_HEAD as u32 + bytes;
-        if end > INLINE || self.is_poisoned() || !self.mapping().write_inline(head, words) {
+        if end > INLINE || self.is_unusable() || !self.mapping().write_inline(head, words) {
             return Err(self.not_inline(end));
         }
         self.stale.wrote(end);

@@ -71,19 +71,19 @@ impl Options {
     /// waits return [`PeerGone`](crate::ErrorKind::PeerGone) within 100 ms. No byte of it is read. Without anything watched a dead peer
     /// shows as a deadline.
     pub fn watch_socket(mut self, socket: OwnedFd) -> Self {
-        self.watched = Some(Watched::Socket(PeerSocket::new(socket)));
+        self.watched = Some(Watched::socket(PeerSocket::new(socket)));
         self
     }
 
     /// [`watch_socket`](Self::watch_socket) for a socket that is used elsewhere as well.
     pub(crate) fn watch_shared(mut self, socket: Arc<PeerSocket>) -> Self {
-        self.watched = Some(Watched::Shared(socket));
+        self.watched = Some(Watched::shared(socket));
         self
     }
 
     /// Watches the process behind a pidfd, as [`watch_socket`](Self::watch_socket) does to a socket.
     pub fn watch_process(mut self, pidfd: OwnedFd) -> Self {
-        self.watched = Some(Watched::Process(pidfd));
+        self.watched = Some(Watched::process(pidfd));
         self
     }
 

@@ -99,7 +99,7 @@ impl Spawned {
     ///
     /// # Errors
     /// [`Timeout`](ErrorKind::Timeout), after which it can be tried again; [`InvalidInput`](ErrorKind::InvalidInput) if it is
-    /// connected already; otherwise as [`Connector::connect`], and again the same after a failure.
+    /// connected already; otherwise as [`Connector::connect`]. After a failure every later call fails like the first.
     pub fn connect(&mut self, deadline: impl Into<Deadline>) -> Result<Endpoint> {
         let taken = || {
             self.failed

@@ -13,6 +13,7 @@ use super::tail::Tail;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::child::{kill_at_hang_up, let_live};
+use crate::sys::fork::Origin;
 use crate::sys::{poll, thread};
 
 /// How long a killed child may take to end before a thread waits for it.
@@ -40,6 +41,8 @@ pub struct ChildProcess {
     /// What the child inherited of the pipe whose other end closes with this process.
     lifeline: Arc<OwnedFd>,
     _end: PipeWriter,
+    /// A forked child has nothing to wait for, and ends nothing.
+    origin: Origin,
 }
 
 impl ChildProcess {
@@ -58,7 +61,16 @@ impl ChildProcess {
         drop(command);
         let mut child = started.map_err(|error| Error::system(format!("cannot start {program}"), error))?;
         match rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
-            Ok(pidfd) => Ok(Self { program, child: Some(child), pidfd, tail, is_settled: false, lifeline, _end: end }),
+            Ok(pidfd) => Ok(Self {
+                program,
+                child: Some(child),
+                pidfd,
+                tail,
+                is_settled: false,
+                lifeline,
+                _end: end,
+                origin: Origin::here(),
+            }),
             Err(errno) => {
                 // The child is ours and not reaped yet, so neither call can hit another process.
                 let _ = child.kill().and_then(|()| child.wait());
@@ -90,6 +102,7 @@ impl ChildProcess {
     /// # Errors
     /// [`Timeout`](ErrorKind::Timeout) at the deadline; [`System`](ErrorKind::System) if the process cannot be waited for.
     pub fn wait(&mut self, deadline: impl Into<Deadline>) -> Result<ExitStatus> {
+        self.origin.check()?;
         let until = deadline.into().resolve();
         let ended = poll::wait(&self.pidfd, PollFlags::IN, until);
         if !ended.map_err(|error| self.cannot("wait for", error))? {
@@ -107,6 +120,7 @@ impl ChildProcess {
     /// # Errors
     /// [`System`](ErrorKind::System) if it may not be killed, as one that changed its user.
     pub fn kill(&mut self) -> Result<()> {
+        self.origin.check()?;
         self.child().kill().map_err(|error| self.cannot("kill", error))
     }
 
@@ -143,6 +157,7 @@ impl ChildProcess {
 
     /// As [`detach`](Self::detach), for a holder that cannot give the process away.
     pub(crate) fn let_go(&mut self) -> Result<()> {
+        self.origin.check()?;
         let_live(&self.lifeline).map_err(|error| self.cannot("detach", error))?;
         self.child.take().into_iter().for_each(reap_aside);
         Ok(())
@@ -178,7 +193,7 @@ impl AsFd for ChildProcess {
 impl Drop for ChildProcess {
     fn drop(&mut self) {
         // A process that was reaped before is found ended.
-        if self.child.is_some() && self.end(Duration::ZERO).is_err() {
+        if self.origin.is_here() && self.child.is_some() && self.end(Duration::ZERO).is_err() {
             self.child.take().into_iter().for_each(reap_aside);
         }
     }

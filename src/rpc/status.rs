@@ -158,7 +158,7 @@ impl Encode for Status {
 impl<'a> Decode<'a> for Status {
     fn decode(decoder: &mut Decoder<'a>) -> Result<Self, DecodeError> {
         let code = Code::from(decoder.u8()?);
-        let mut text = || decoder.str().map(str::to_owned);
+        let mut text = || String::decode(decoder);
         Ok(Self { code, message: text()?, op: text()?, path: text()? })
     }
 }

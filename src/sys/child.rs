@@ -30,7 +30,7 @@ pub(crate) fn kill_at_hang_up(command: &mut Command, lifeline: Arc<OwnedFd>) {
                 libc::fcntl(fd, libc::F_SETFL, libc::O_ASYNC),
             ]
         };
-        // A parent that is dead already needs no look: its writing end is closed for good when exec closes our copy of it.
+        // A parent that is dead already needs no check: its writing end is closed for good when exec closes our copy of it.
         if set.contains(&-1) { Err(io::Error::last_os_error()) } else { Ok(()) }
     };
     // SAFETY: the closure runs in the child between fork and exec. It makes system calls and nothing else: no allocation, no lock, no

@@ -13,7 +13,7 @@
 //!
 //! A socket of ours that may hold such descriptors in its queue is closed here as well: see `peer_socket.rs`.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -167,7 +167,7 @@ struct Closer {
 #[derive(Debug, Default)]
 struct State {
     /// What is left of each account, by its number.
-    ledgers: HashMap<u64, Ledger>,
+    ledgers: BTreeMap<u64, Ledger>,
     /// Accounts at which no thread is at work, in the order in which they are served.
     queue: VecDeque<u64>,
     threads: usize,

@@ -1,8 +1,10 @@
-//! Tells whether this process is a fork of the one that started something.
+//! Tells which process made a thing: a forked child has a copy of all that its parent had, and may use none of it.
 //!
-//! Threads do not survive a fork, but everything that remembers them does. A page marked MADV_WIPEONFORK reads as zero in the child: one
-//! load instead of a `getpid` on every slow wait.
-#![allow(unsafe_code, reason = "madvise and one load of an anonymous page")]
+//! A connection that two processes use at once belongs to neither. So each handle keeps the [`Origin`] that made it, and in any other process
+//! it refuses, and its drop leaves the connection alone. A process knows its own origin by a word in a page that the kernel wipes on fork
+//! (`MADV_WIPEONFORK`): a load, where `getpid` would be a system call. Where the kernel does not know that advice, the C library's `fork`
+//! wipes the word; a bare `clone` then goes unnoticed.
+#![allow(unsafe_code, reason = "madvise, a handler of fork, and a word in a page that is never unmapped")]
 
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
@@ -10,32 +12,98 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use memmap2::MmapRaw;
 use rustix::mm::Advice;
 
-/// A mark that a fork wipes out in the child.
-#[derive(Debug)]
-pub(crate) struct ForkMark {
-    page: MmapRaw,
+use crate::error::{Error, Result};
+
+/// The process that made a handle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Origin(u32);
+
+/// The word before it is known where the real one is. It stays 0.
+static UNDECIDED: AtomicU32 = AtomicU32::new(0);
+/// The word where the kernel wipes no page.
+static PLAIN: AtomicU32 = AtomicU32::new(0);
+/// The word that holds this process's origin; 0: it made nothing yet.
+static WORD: AtomicPtr<AtomicU32> = AtomicPtr::new((&raw const UNDECIDED).cast_mut());
+/// The next origin. A child goes on counting where its parent was, so no origin comes twice in a line of processes.
+static NEXT: AtomicU32 = AtomicU32::new(1);
+
+impl Origin {
+    /// This process.
+    #[inline]
+    pub(crate) fn here() -> Self {
+        match word().load(Ordering::Relaxed) {
+            0 => Self::first(),
+            here => Self(here),
+        }
+    }
+
+    /// Whether this is the process that made the handle.
+    #[inline(always)]
+    pub(crate) fn is_here(self) -> bool {
+        word().load(Ordering::Relaxed) == self.0
+    }
+
+    /// An error in any other process.
+    #[inline(always)]
+    pub(crate) fn check(self) -> Result<()> {
+        if self.is_here() { Ok(()) } else { Err(elsewhere()) }
+    }
+
+    /// The first use in this process.
+    #[cold]
+    fn first() -> Self {
+        if ptr::eq(word(), &raw const UNDECIDED) {
+            decide();
+        }
+        let fresh = NEXT.fetch_add(1, Ordering::Relaxed);
+        match word().compare_exchange(0, fresh, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => Self(fresh),
+            Err(other) => Self(other),
+        }
+    }
 }
 
-impl ForkMark {
-    /// A mark of this process.
-    pub(crate) fn new() -> std::io::Result<Self> {
-        let page = MmapRaw::from(memmap2::MmapMut::map_anon(rustix::param::page_size())?);
-        // SAFETY: the range is a whole private anonymous mapping of ours, and the advice only changes what a child sees of it.
-        unsafe { rustix::mm::madvise(page.as_mut_ptr().cast(), page.len(), Advice::LinuxWipeOnFork)? };
-        let mark = Self { page };
-        mark.word().store(1, Ordering::Relaxed);
-        Ok(mark)
-    }
+/// What a handle says in a process that did not make it.
+#[cold]
+fn elsewhere() -> Error {
+    Error::invalid("this handle was made before this process was forked and belongs to its parent: make one here")
+        .and_the_end()
+}
 
-    /// Whether this process is the one that made the mark.
-    pub(crate) fn is_ours(&self) -> bool {
-        self.word().load(Ordering::Relaxed) == 1
-    }
+#[inline(always)]
+fn word() -> &'static AtomicU32 {
+    // SAFETY: the pointer is that of a static, or of a page that `decide` published and nobody unmaps. Only this atomic accesses it.
+    unsafe { &*WORD.load(Ordering::Acquire) }
+}
 
-    fn word(&self) -> &AtomicU32 {
-        // SAFETY: the page is mapped as long as `self` lives, aligned to its size, and nothing accesses it but through this atomic.
-        unsafe { AtomicU32::from_ptr(self.page.as_mut_ptr().cast()) }
+/// Publishes a page that the kernel wipes on fork, or else [`PLAIN`], which the C library's `fork` wipes. Of threads that race one
+/// decides for all.
+#[cold]
+fn decide() {
+    let page = wiped_page();
+    let chosen = match &page {
+        Some(page) => page.as_mut_ptr().cast(),
+        None => {
+            // SAFETY: the handler is a function of this crate that stores to an atomic. If it cannot be registered, forks go unnoticed.
+            unsafe { libc::pthread_atfork(None, None, Some(wipe)) };
+            (&raw const PLAIN).cast_mut()
+        }
+    };
+    let undecided = (&raw const UNDECIDED).cast_mut();
+    if WORD.compare_exchange(undecided, chosen, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+        std::mem::forget(page);
     }
+}
+
+extern "C" fn wipe() {
+    PLAIN.store(0, Ordering::Relaxed);
+}
+
+fn wiped_page() -> Option<MmapRaw> {
+    let page = MmapRaw::from(memmap2::MmapMut::map_anon(rustix::param::page_size()).ok()?);
+    // SAFETY: the range is a whole private anonymous mapping of ours, and the advice only changes what a child sees of it.
+    unsafe { rustix::mm::madvise(page.as_mut_ptr().cast(), page.len(), Advice::LinuxWipeOnFork).ok()? };
+    Some(page)
 }
 
 /// A value that each process makes for itself: a forked child does not use its parent's. It lives until the process ends.
@@ -44,7 +112,7 @@ impl ForkMark {
 pub(crate) struct PerProcess<T: Send + Sync + 'static>(AtomicPtr<Owned<T>>);
 
 struct Owned<T> {
-    mark: ForkMark,
+    origin: Origin,
     value: T,
 }
 
@@ -62,7 +130,7 @@ impl<T: Send + Sync + 'static> PerProcess<T> {
         // SAFETY: what is loaded from `self.0` is null or came from `Box::into_raw` in `get_or_try_init`, published with release, and what
         // was published is never freed.
         let owned: &'static Owned<T> = unsafe { published.as_ref()? };
-        owned.mark.is_ours().then_some(&owned.value)
+        owned.origin.is_here().then_some(&owned.value)
     }
 
     /// This process's value, made by `make` unless it is there. When two threads race, one of the two values is dropped.
@@ -71,7 +139,7 @@ impl<T: Send + Sync + 'static> PerProcess<T> {
         if let Some(value) = Self::ours(before) {
             return Ok(value);
         }
-        let fresh = Box::into_raw(Box::new(Owned { mark: ForkMark::new()?, value: make()? }));
+        let fresh = Box::into_raw(Box::new(Owned { origin: Origin::here(), value: make()? }));
         if self.0.compare_exchange(before, fresh, Ordering::AcqRel, Ordering::Acquire).is_err() {
             // SAFETY: `fresh` came from a box just now and was not published.
             drop(unsafe { Box::from_raw(fresh) });

@@ -11,7 +11,7 @@ use super::mapping::{HEADER_LEN, Mapping};
 pub(crate) const INLINE_HEAD: usize = 4;
 /// The most payload bytes: whole words of what is left of the cache line.
 pub(crate) const INLINE_BYTES: usize = 40;
-/// The same in words.
+/// The most payload words.
 pub(crate) const INLINE_WORDS: usize = INLINE_BYTES / 8;
 
 const _: () = assert!(HEADER_LEN as usize + INLINE_HEAD + INLINE_BYTES <= 64, "one cache line");

@@ -6,6 +6,7 @@ use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::process::Resource;
 
+use super::limits;
 use crate::error::{Error, Result};
 
 /// What every file of ours is sealed with before a peer sees it: its size is fixed, and so are its seals.
@@ -49,7 +50,9 @@ fn create_sealed(name: &str, size: u64, seals: SealFlags) -> Result<OwnedFd> {
     };
     let fd = fd.map_err(|errno| Error::system("cannot create a memfd", errno))?;
     // Past the limit the kernel does not only fail, it also sends SIGXFSZ, which kills.
-    if rustix::process::getrlimit(Resource::Fsize).current.is_some_and(|limit| size > limit) {
+    // Where the limit cannot be read, no limit is the kernel's default.
+    let limit = limits::get(Resource::Fsize).ok().and_then(|limits| limits.current);
+    if limit.is_some_and(|limit| size > limit) {
         return Err(cannot_size(size, Errno::FBIG));
     }
     rustix::fs::ftruncate(&fd, size).map_err(|errno| cannot_size(size, errno))?;

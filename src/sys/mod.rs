@@ -9,11 +9,13 @@
 //! - [`inline`] copies of a datagram that lies in the first cache line
 //! - [`memfd`] sealed shared-memory files
 //! - [`fork`] tells whether this process was forked since
+//! - [`stack`] how deep the stack is
 //! - [`socket`] the socket options and requests that no safe wrapper has
 //! - [`sigpipe`] keeps SIGPIPE away from the program
 //! - [`receive`] the one receive of sockets at which a peer sits
 //! - [`socket_kind`] what kind of socket a descriptor is
 //! - [`thread`] starts threads that take no signals of the program
+//! - [`limits`] the resource limits of this process
 //! - [`lock`] a mutex without poison
 //! - [`poll`] waits for descriptors until a point in time
 //! - [`foreign`] closes descriptors that a peer sent, which may block
@@ -29,6 +31,7 @@ pub(crate) mod foreign;
 pub(crate) mod fork;
 pub(crate) mod inherit;
 pub(crate) mod inline;
+pub(crate) mod limits;
 pub(crate) mod lock;
 pub(crate) mod mapping;
 pub(crate) mod memfd;
@@ -38,6 +41,7 @@ pub(crate) mod receive;
 pub(crate) mod sigpipe;
 pub(crate) mod socket;
 pub(crate) mod socket_kind;
+pub(crate) mod stack;
 pub(crate) mod sync;
 pub(crate) mod thread;
 pub(crate) mod try_lock;

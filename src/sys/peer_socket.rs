@@ -5,12 +5,13 @@
 //! by the [closer](super::foreign), unless nothing lies in its queue and nothing can come any more.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
 use rustix::net::Shutdown;
 
 use super::foreign;
+use super::fork::Origin;
 use super::socket::forbids_rights;
 
 /// Owns a socket whose queue the peer fills. Dropping it never blocks.
@@ -18,25 +19,28 @@ use super::socket::forbids_rights;
 pub(crate) struct PeerSocket {
     /// Taken by the drop alone.
     fd: Option<OwnedFd>,
-    /// The process in which dropping this ends the connection; 0: others may go on with a duplicate.
-    ends_in: AtomicU32,
+    /// Whether dropping this ends the connection; else others may go on with a duplicate.
+    ends: AtomicBool,
+    origin: Origin,
 }
 
 impl PeerSocket {
     /// A socket of which others may hold duplicates, which they go on using.
     pub(crate) fn new(fd: OwnedFd) -> Self {
-        Self { fd: Some(fd), ends_in: AtomicU32::new(0) }
+        Self { fd: Some(fd), ends: AtomicBool::new(false), origin: Origin::here() }
     }
 
     /// Says whether the connection ends when this is dropped, whoever holds a duplicate. It does not end for a forked child's drop.
     pub(crate) fn set_end_at_drop(&self, ends: bool) {
-        self.ends_in.store(if ends { std::process::id() } else { 0 }, Ordering::Relaxed);
+        self.ends.store(ends, Ordering::Relaxed);
     }
 
     /// Whether a descriptor may lie in the queue, or come before the socket is closed. Ends the connection if that is to be.
     fn may_hold_descriptors(&self, fd: &OwnedFd) -> bool {
-        let ends = self.ends_in.load(Ordering::Relaxed) == std::process::id();
-        if ends {
+        let ends = self.ends.load(Ordering::Relaxed);
+        if !self.origin.is_here() {
+            // The connection is the parent's: it is not shut down, and the parent most likely has the last descriptor.
+        } else if ends {
             // After this nothing more can be sent to it. It fails only if the connection is over already.
             let _ = rustix::net::shutdown(fd, Shutdown::Both);
         } else if !forbids_rights(fd.as_fd()) {

@@ -12,7 +12,7 @@ pub(crate) fn wait(fd: impl AsFd, events: PollFlags, until: Option<Instant>) -> 
     Ok(wait_any(&mut [PollFd::from_borrowed_fd(fd.as_fd(), events)], until)? > 0)
 }
 
-/// Waits for any of `fds`; how many are ready, 0 if the time is up. `None` waits for ever, a time that is past looks once.
+/// Waits for any of `fds`; how many are ready, 0 if the time is up. `None` waits for ever, a time that is past polls once.
 pub(crate) fn wait_any(fds: &mut [PollFd<'_>], until: Option<Instant>) -> io::Result<usize> {
     loop {
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));

@@ -143,6 +143,8 @@ pub(crate) fn set_pass_rights(socket: BorrowedFd<'_>, allowed: bool) -> io::Resu
     match error.raw_os_error() {
         // No such option, or no such option for this family: a TCP or vsock stream carries no descriptors anyway.
         Some(libc::ENOPROTOOPT | libc::EOPNOTSUPP) => Ok(false),
+        // A filter refuses the call. What comes is received and closed, as before Linux 6.16.
+        Some(libc::EPERM | libc::EACCES | libc::ENOSYS | libc::EINVAL) => Ok(false),
         _ => Err(error),
     }
 }
@@ -185,6 +187,8 @@ pub(crate) fn peer_pidfd(socket: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> 
     let error = io::Error::last_os_error();
     match error.raw_os_error() {
         Some(libc::ENOPROTOOPT | libc::EOPNOTSUPP | libc::ENODATA | libc::ESRCH | libc::EINVAL) => Ok(None),
+        // A filter refuses the call.
+        Some(libc::EPERM | libc::EACCES | libc::ENOSYS) => Ok(None),
         _ => Err(error),
     }
 }

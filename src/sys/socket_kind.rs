@@ -1,4 +1,7 @@
 //! What kind of socket a descriptor is.
+//!
+//! Nothing is asked of the file behind the descriptor: one that is no socket fails before its own code could run. So this is no risk with a
+//! descriptor that a peer sent.
 
 use std::os::fd::BorrowedFd;
 
@@ -6,13 +9,39 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketType};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
-/// An error unless `socket` is a stream socket, of whatever family.
-///
-/// Nothing is asked of the file behind the descriptor: one that is no socket fails before its own code could run, so this is no risk with
-/// one that a peer sent.
+/// An error unless `socket` is a stream socket, of whatever family. Where the kernel does not say, it is taken for one.
 pub(crate) fn check_stream(socket: BorrowedFd<'_>) -> Result<()> {
+    lenient(is_stream(socket))
+}
+
+/// An error unless `socket` is a unix stream socket: one that shows the end of its peer, and that descriptors can be sent over. Where the
+/// kernel does not say, it is taken for one.
+pub(crate) fn check_unix_stream(socket: BorrowedFd<'_>) -> Result<()> {
+    lenient(is_unix_stream(socket))
+}
+
+/// As [`check_unix_stream`] for a socket that a peer sent, which has to be one for certain.
+///
+/// # Errors
+/// [`ErrorKind::Refused`] if it is another kind, [`ErrorKind::System`] where the kernel does not say.
+pub(crate) fn check_received(socket: BorrowedFd<'_>) -> Result<()> {
+    is_unix_stream(socket).map_err(|error| match error.kind() {
+        ErrorKind::InvalidInput => {
+            Error::caused(ErrorKind::Refused, "the peer sent something else than a socket", error)
+        }
+        _ => error,
+    })
+}
+
+/// An error unless `fd` is a unix stream socket or a pipe, which shows the end of its peer as well.
+pub(crate) fn check_hangs_up(fd: BorrowedFd<'_>) -> Result<()> {
+    // No file system is asked: anything but a pipe fails at once.
+    if rustix::pipe::fcntl_getpipe_size(fd).is_ok() { Ok(()) } else { check_unix_stream(fd) }
+}
+
+fn is_stream(socket: BorrowedFd<'_>) -> Result<()> {
     match socket_type(socket) {
         Ok(SocketType::STREAM) => Ok(()),
         Ok(other) => Err(wrong(&format!("a {} socket", type_name(other)))),
@@ -20,9 +49,8 @@ pub(crate) fn check_stream(socket: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
-/// An error unless `socket` is a unix stream socket: one that shows the end of its peer, and that descriptors can be sent over.
-pub(crate) fn check_unix_stream(socket: BorrowedFd<'_>) -> Result<()> {
-    check_stream(socket)?;
+fn is_unix_stream(socket: BorrowedFd<'_>) -> Result<()> {
+    is_stream(socket)?;
     match socket_domain(socket) {
         Ok(AddressFamily::UNIX) => Ok(()),
         Ok(family) => Err(Error::invalid(format!(
@@ -34,10 +62,9 @@ pub(crate) fn check_unix_stream(socket: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
-/// An error unless `fd` is such a socket, or a pipe, which shows the end of its peer as well.
-pub(crate) fn check_hangs_up(fd: BorrowedFd<'_>) -> Result<()> {
-    // No file system is asked: anything but a pipe fails at once.
-    if rustix::pipe::fcntl_getpipe_size(fd).is_ok() { Ok(()) } else { check_unix_stream(fd) }
+/// What a system call filter keeps us from asking is no fault of the socket.
+fn lenient(checked: Result<()>) -> Result<()> {
+    checked.or_else(|error| if error.kind() == ErrorKind::System { Ok(()) } else { Err(error) })
 }
 
 #[cold]
@@ -49,7 +76,7 @@ fn wrong(found: &str) -> Error {
 fn unanswered(errno: Errno) -> Error {
     match errno {
         Errno::NOTSOCK => wrong("no socket"),
-        errno => Error::system("cannot ask what kind of socket a descriptor is", errno),
+        errno => Error::system("cannot ask (getsockopt) what kind of socket a descriptor is", errno),
     }
 }
 
@@ -69,7 +96,6 @@ mod tests {
     use std::os::unix::net::{UnixDatagram, UnixStream};
 
     use super::*;
-    use crate::error::ErrorKind;
 
     #[test]
     fn each_kind_is_named() {

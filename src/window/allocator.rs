@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::layout::{self, page_size};
 use crate::error::{Error, Result};
+use crate::sys::fork::Origin;
 use crate::sys::memfd;
 
 /// Bytes of an allocator's file unless the caller says otherwise: room for 16,384 windows of a page. A peer that punches a hole
@@ -25,6 +26,7 @@ pub struct Allocator {
     size: u64,
     /// Bytes handed out, a multiple of the page size.
     used: AtomicU64,
+    origin: Origin,
 }
 
 /// Where a window lies: a range of a file. gVisor's `PacketWindowDescriptor`.
@@ -58,7 +60,7 @@ impl Allocator {
             )));
         }
         let size = size.next_multiple_of(u64::from(page_size()));
-        Ok(Self { file: memfd::create("flipcall", size)?, size, used: AtomicU64::new(0) })
+        Ok(Self { file: memfd::create("flipcall", size)?, size, used: AtomicU64::new(0), origin: Origin::here() })
     }
 
     /// A new window of at least `length` bytes, rounded up to whole pages where that stays below 4 GiB. Its bytes are zero.
@@ -68,6 +70,7 @@ impl Allocator {
     /// [`System`](crate::ErrorKind::System) if the kernel does not overcommit and has no memory for it, or if no descriptor is left
     /// to find that out.
     pub fn allocate(&self, length: u32) -> Result<WindowDescriptor<'_>> {
+        self.origin.check()?;
         if length == 0 {
             return Err(Error::invalid("a window cannot be empty"));
         }

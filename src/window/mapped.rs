@@ -3,10 +3,11 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::allocator::WindowDescriptor;
-use super::receive::{Seals, check};
+use super::receive::{Seals, check, is_write_sealed};
 use super::refusal::Refusal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::foreign;
+use crate::sys::fork::Origin;
 use crate::sys::mapping::Mapping;
 use crate::sys::memfd;
 
@@ -16,6 +17,7 @@ use crate::sys::memfd;
 /// control.
 pub struct Window {
     mapping: Mapping,
+    origin: Origin,
 }
 
 impl Window {
@@ -25,7 +27,8 @@ impl Window {
     /// [`System`](ErrorKind::System) if the kernel refuses the mapping.
     pub fn map(descriptor: &WindowDescriptor<'_>) -> Result<Self> {
         let mapping = Mapping::new(descriptor.fd(), descriptor.offset(), descriptor.length());
-        Ok(Self { mapping: mapping.map_err(|error| cannot_map("a window", descriptor.length(), error))? })
+        let mapping = mapping.map_err(|error| cannot_map("a window", descriptor.length(), error))?;
+        Ok(Self { mapping, origin: Origin::here() })
     }
 
     /// Checks and maps a window that a peer sent: `length` bytes of `fd` from `offset`. The descriptor is closed in any case; the
@@ -33,26 +36,38 @@ impl Window {
     ///
     /// # Errors
     /// [`Refused`](ErrorKind::Refused), with the [`Refusal`] as its source, if a check fails; [`System`](ErrorKind::System) if the
-    /// kernel refuses the mapping, does not overcommit and has no memory for it, or if no descriptor is left to find that out.
+    /// kernel refuses a check or the mapping, does not overcommit and has no memory for it, or if no descriptor is left to find that out;
+    /// [`Unsupported`](ErrorKind::Unsupported) if it does not know a call that this takes.
     pub fn receive(fd: OwnedFd, offset: u64, length: u32, seals: Seals) -> Result<Self> {
         if let Err(refusal) = check(&fd, offset, length, seals) {
             foreign::close([fd]);
-            return Err(refused(refusal));
+            return Err(match refusal {
+                // The file is a memfd by then, or the kernel answers nobody: not for the peer to decide.
+                Refusal::Unanswered { call, errno } => unanswered(call, errno),
+                refusal => refused(refusal),
+            });
         }
         // The file cannot shrink, and it reaches past the window: no access to the mapping can raise SIGBUS.
         memfd::reserve(fd.as_fd(), offset, u64::from(length))?;
         let mapping = Mapping::new(fd.as_fd(), offset, length).map_err(|error| match error.kind() {
             // The seal came after it was looked for.
-            std::io::ErrorKind::PermissionDenied => refused(Refusal::WriteSealed("F_SEAL_FUTURE_WRITE")),
+            std::io::ErrorKind::PermissionDenied if is_write_sealed(&fd) => {
+                refused(Refusal::WriteSealed("F_SEAL_FUTURE_WRITE"))
+            }
             _ => cannot_map("a received window", length, error),
         });
-        Ok(Self { mapping: mapping? })
+        Ok(Self { mapping: mapping?, origin: Origin::here() })
     }
 
     /// Bytes that a datagram can have.
     #[must_use]
     pub fn capacity(&self) -> u32 {
         self.mapping.capacity()
+    }
+
+    /// The process that mapped it, which is the only one that may use it.
+    pub(crate) fn origin(&self) -> Origin {
+        self.origin
     }
 
     #[inline(always)]
@@ -63,6 +78,11 @@ impl Window {
 
 fn cannot_map(what: &str, length: u32, error: std::io::Error) -> Error {
     Error::system(format!("cannot map {what} of {length} bytes"), error)
+}
+
+fn unanswered(call: &str, errno: i32) -> Error {
+    let what = format!("this system does not let a received window be checked: {call} failed");
+    Error::system(what, std::io::Error::from_raw_os_error(errno))
 }
 
 fn refused(refusal: Refusal) -> Error {

@@ -1,6 +1,6 @@
 //! What a descriptor from a peer must be before it is mapped.
 //!
-//! A mapping of a file that its owner can shrink is a trap: the next access raises SIGBUS. Seals rule that out, so they are looked at
+//! A mapping of a file that its owner can shrink is a trap: the next access raises SIGBUS. Seals rule that out, so they are checked
 //! first, and nothing else touches the descriptor before: on a file that the peer's own FUSE server serves, even fstat and close
 //! can block where no signal helps.
 
@@ -64,7 +64,8 @@ pub(super) fn check(fd: &OwnedFd, offset: u64, length: u32, seals: Seals) -> Res
 fn check_seals(fd: &OwnedFd, seals: Seals) -> Result<(), Refusal> {
     let found = rustix::fs::fcntl_get_seals(fd).map_err(|errno| match errno {
         Errno::BADF => Refusal::PathOnly,
-        Errno::INVAL => Refusal::NotSealable,
+        // A filter that refuses the call would refuse any other request, too.
+        Errno::INVAL => rustix::io::fcntl_getfd(fd).map_or_else(unanswered("fcntl"), |_| Refusal::NotSealable),
         errno => unanswered("fcntl(F_GET_SEALS)")(errno),
     })?;
     for (seal, name) in [(SealFlags::WRITE, "F_SEAL_WRITE"), (SealFlags::FUTURE_WRITE, "F_SEAL_FUTURE_WRITE")] {
@@ -79,6 +80,12 @@ fn check_seals(fd: &OwnedFd, seals: Seals) -> Result<(), Refusal> {
         Some((_, name)) => Err(Refusal::MissingSeal(name)),
         None => Ok(()),
     }
+}
+
+/// Whether a seal forbids a writable mapping by now.
+pub(super) fn is_write_sealed(fd: &OwnedFd) -> bool {
+    let seals = SealFlags::WRITE | SealFlags::FUTURE_WRITE;
+    rustix::fs::fcntl_get_seals(fd).is_ok_and(|found| found.intersects(seals))
 }
 
 fn unanswered(call: &'static str) -> impl FnOnce(Errno) -> Refusal {

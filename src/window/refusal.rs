@@ -37,7 +37,8 @@ pub enum Refusal {
     },
     /// The file does not live in ordinary shared memory, such as a memfd with huge pages.
     NotTmpfs,
-    /// The kernel would not answer one of the checks.
+    /// The kernel would not answer one of the checks. That is no fault of the peer's: [`Window::receive`](super::Window::receive) reports it
+    /// as an error of the system, with that as its source.
     Unanswered {
         /// The system call.
         call: &'static str,

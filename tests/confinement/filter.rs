@@ -90,14 +90,34 @@ fn statement(code: u32, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
 
 /// From now on every other system call of any thread kills this process.
 pub fn allow_only(names: &[String]) {
+    let mut rules = Vec::new();
+    for name in names {
+        rules.extend(if_it_is(name, libc::SECCOMP_RET_ALLOW));
+    }
+    rules.push(statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_KILL_PROCESS));
+    install(rules);
+}
+
+/// From now on the system call `name` fails with `errno` in any thread, and every other one is made.
+pub fn refuse(name: &str, errno: i32) {
+    let mut rules = if_it_is(name, libc::SECCOMP_RET_ERRNO | errno as u32).to_vec();
+    rules.push(statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW));
+    install(rules);
+}
+
+/// What the filter answers for the system call `name`.
+fn if_it_is(name: &str, answer: u32) -> [libc::sock_filter; 2] {
+    let number = number(name).unwrap_or_else(|| panic!("{name} is no known system call"));
+    [
+        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, number as u32),
+        statement(libc::BPF_RET | libc::BPF_K, 0, 0, answer),
+    ]
+}
+
+fn install(rules: Vec<libc::sock_filter>) {
     // The system call's number is the first word of what a filter sees.
     let mut filter = vec![statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0)];
-    for name in names {
-        let number = number(name).unwrap_or_else(|| panic!("{name} is no known system call"));
-        filter.push(statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, number as u32));
-        filter.push(statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW));
-    }
-    filter.push(statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_KILL_PROCESS));
+    filter.extend(rules);
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
     let (mode, flags) = (libc::SECCOMP_SET_MODE_FILTER, libc::SECCOMP_FILTER_FLAG_TSYNC);
     // SAFETY: plain numbers, and a program that outlives the calls.

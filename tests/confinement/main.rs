@@ -12,6 +12,7 @@ mod attacker;
 mod filter;
 mod page;
 mod peers;
+mod refused;
 mod roles;
 mod trace;
 
@@ -20,7 +21,7 @@ use std::cell::Cell;
 /// Not a test: the entry of the second process.
 #[test]
 fn second_process() {
-    attacker::play(&[roles::ROLES, roles::CHILDREN]);
+    refused::ends_by_an_error_of_the_story(|| attacker::play(&[roles::ROLES, roles::CHILDREN]));
 }
 
 /// What the threads of a role take to settle.
@@ -40,22 +41,38 @@ pub enum When {
     AfterTheFirstCall,
 }
 
+/// What the filter of a role does.
+#[derive(Default)]
+enum Filter {
+    /// Nothing: there is none.
+    #[default]
+    None,
+    /// Kills for every other system call.
+    AllowOnly(Vec<String>),
+    /// Answers one system call with an error number.
+    Refuse(String, i32),
+}
+
 /// The parts of a role's life.
 pub struct Phases {
     when: When,
-    allowed: Cell<Vec<String>>,
+    filter: Cell<Filter>,
 }
 
 impl Phases {
-    /// Begins the role. The argument: when to install a filter, and what it allows.
+    /// Begins the role. The argument: when to install a filter, and what it allows, or the one call that it refuses and how.
     pub fn begin(argument: &str) -> Self {
-        let (when, allowed) = argument.split_once(' ').unwrap_or((argument, ""));
+        let (when, rest) = argument.split_once(' ').unwrap_or((argument, ""));
+        let filter = match rest.strip_prefix("refuse ").and_then(|rest| rest.split_once(' ')) {
+            Some((name, errno)) => Filter::Refuse(name.to_owned(), errno.parse().expect("a number")),
+            None => Filter::AllowOnly(rest.split(',').map(str::to_owned).collect()),
+        };
         let when = match when {
             "at-once" => When::AtOnce,
             "after" => When::AfterTheFirstCall,
             _ => When::Never,
         };
-        let phases = Self { when, allowed: Cell::new(allowed.split(',').map(str::to_owned).collect()) };
+        let phases = Self { when, filter: Cell::new(filter) };
         phases.enter(When::AtOnce, "begins");
         phases
     }
@@ -77,7 +94,11 @@ impl Phases {
             // A system call that a trace shows.
             let _ = std::fs::metadata(format!("/phase/{mark}"));
         } else if self.when == when {
-            filter::allow_only(&self.allowed.take());
+            match self.filter.take() {
+                Filter::None => {}
+                Filter::AllowOnly(names) => filter::allow_only(&names),
+                Filter::Refuse(name, errno) => filter::refuse(&name, errno),
+            }
         }
     }
 }

@@ -12,12 +12,12 @@ use crate::roles::ROLES;
 use crate::{OF_THE_TESTS, trace};
 
 /// A row of the page: the role, and the lists of its phases.
-struct Row {
-    role: String,
-    phases: [Vec<String>; 3],
+pub struct Row {
+    pub role: String,
+    pub phases: [Vec<String>; 3],
 }
 
-fn page() -> String {
+pub fn page() -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/confinement.md")).expect("the page")
 }
 
@@ -33,13 +33,13 @@ fn names(cell: &str) -> Vec<String> {
 }
 
 /// The groups of system calls that the page gives names to.
-fn groups(page: &str) -> BTreeMap<String, Vec<String>> {
+pub fn groups(page: &str) -> BTreeMap<String, Vec<String>> {
     let rows = page.lines().map(cells).filter(|cells| cells.len() == 3);
     rows.filter_map(|cells| Some((names(cells[0]).first()?.clone(), names(cells[1])))).collect()
 }
 
 /// The rows of the page's tables whose first cell is the name of a role, groups written out.
-fn rows(page: &str) -> Vec<Row> {
+pub fn rows(page: &str) -> Vec<Row> {
     let groups = groups(page);
     let always = groups.get("runtime").expect("what every process does").iter();
     let lists = |cell: &str| {

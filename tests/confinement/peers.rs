@@ -72,11 +72,11 @@ impl Peer {
         match role.split(',').next() {
             Some("window client") => with_window(|arena| {
                 let window = next_window(arena);
-                move || serve_window(window)
+                move |ours: &UnixStream| serve_window(window, watched(ours))
             }),
             Some("window server") => with_window(|arena| {
                 let window = next_window(arena);
-                move || call_window(window)
+                move |ours: &UnixStream| call_window(window, watched(ours))
             }),
             _ => Self::with_socket(role),
         }
@@ -114,13 +114,13 @@ impl Peer {
 }
 
 /// A window and a socket to watch.
-fn with_window<F: FnOnce() + Send + 'static>(make: impl FnOnce(&Allocator) -> F) -> Peer {
+fn with_window<F: FnOnce(&UnixStream) + Send + 'static>(make: impl FnOnce(&Allocator) -> F) -> Peer {
     let arena = arena(1);
     let run = make(&arena);
     let (ours, theirs) = UnixStream::pair().expect("a socket pair");
     let file = arena.fd().try_clone_to_owned().expect("dup");
     let run = Box::new(move |_: &str| {
-        run();
+        run(&ours);
         drop((arena, ours));
     });
     Peer { fds: vec![file, theirs.into()], run }
@@ -139,15 +139,18 @@ fn answers(mut endpoint: Endpoint, mut length: u32) {
     }
 }
 
-fn serve_window(window: flipcall::window::Window) {
-    let options = Options::new().policy(WaitPolicy::Park);
+/// A role that a filter ends is noticed.
+fn watched(socket: &UnixStream) -> Options {
+    Options::new().policy(WaitPolicy::Park).watch_socket(socket.try_clone().expect("dup").into())
+}
+
+fn serve_window(window: flipcall::window::Window, options: Options) {
     if let Ok((endpoint, length)) = Acceptor::new(window, options).expect("a server").recv_first(AGES) {
         answers(endpoint, length);
     }
 }
 
-fn call_window(window: flipcall::window::Window) {
-    let options = Options::new().policy(WaitPolicy::Park);
+fn call_window(window: flipcall::window::Window, options: Options) {
     let Ok(mut endpoint) = Connector::new(window, options).expect("a client").connect(AGES) else { return };
     for call in 0..2000 {
         if call % 500 == 0 {

@@ -40,7 +40,7 @@ enum Command {
     /// Until SIGTERM or SIGINT. A channel's name says what it does: `echo` returns every message, `sink` takes them, `stall` never reads,
     /// `reset` resets at the first message, `source:N` sends N bytes of which byte i is i mod 251, `open:NAME` opens an echoing
     /// channel NAME the other way. docs/stream.md says why the protocol is as it
-    /// is; tests/mux_client.py speaks it.
+    /// is; tests/stream_mux_client.py speaks it.
     Mux(mux::Arguments),
     /// Serve as a conformance peer for calls
     ///

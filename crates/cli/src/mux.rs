@@ -153,7 +153,7 @@ impl Service {
             Self::Open(name) => {
                 let mux = mux.clone();
                 let opened = thread::Builder::new().spawn(move || echo(mux.open(&name, Deadline::NEVER)?));
-                drop(opened); // Without a thread the channel is a sink all the same.
+                drop(opened); // Without a thread the channel is a sink, too.
                 sink(channel)
             }
         }

@@ -43,7 +43,7 @@ fn command(path: &Path) -> Command {
 }
 
 fn run_client(server: &Server, args: &[&str]) {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/mux_client.py");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/stream_mux_client.py");
     let status = Command::new("python3").arg(script).arg(&server.path).args(args).status();
     match status {
         Ok(status) => assert!(status.success()),

@@ -31,6 +31,7 @@ impl Shared {
         T: Encode + ?Sized,
         F: FnMut(&[u8], Option<Box<Attachments>>) -> Result<(), DecodeError>,
     {
+        self.origin.check()?;
         let Some(mut slot) = self.pool.preferred() else {
             self.pool.count();
             return self.exchange_elsewhere(&request.erased(), deadline, read);
@@ -87,6 +88,7 @@ impl Shared {
         request: &Request<'_>,
         deadline: Deadline,
     ) -> Result<Box<Channel>, CallError> {
+        self.origin.check()?;
         let checkout = self.attempt(request.tag, deadline, &mut |channel| channel.send(request, deadline))?;
         checkout.into_channel().ok_or_else(unanswered)
     }

@@ -319,16 +319,33 @@ fn send_staged(
     })
 }
 
-/// Takes a message that is not inline, or of which more than a payload belongs to it.
+/// Takes a message that is not inline, or to which more than a payload belongs.
 fn take_from_window(
     window: &mut WindowTransport,
     datagram: u32,
     inline: &InlineMessage,
     maximum: u64,
+    deadline: Deadline,
+    take: Take<'_>,
+) -> Result<(), Failure> {
+    if let Some((tag, payload)) = window.take_plain(datagram, inline, maximum).map_err(Failure::Lost)? {
+        let taken = take(tag, &payload, None);
+        window.restore(payload);
+        return taken;
+    }
+    receive_from_window(window, datagram, maximum, deadline, take)
+}
+
+/// Takes a message that is more than a payload in the window.
+#[cold]
+fn receive_from_window(
+    window: &mut WindowTransport,
+    datagram: u32,
+    maximum: u64,
     mut deadline: Deadline,
     take: Take<'_>,
 ) -> Result<(), Failure> {
-    let arrival = window.arrive(datagram, inline, maximum).map_err(Failure::Lost)?;
+    let arrival = window.arrive(datagram, maximum).map_err(Failure::Lost)?;
     let received = window.receive(arrival, || TransferDue::of_call(Instant::now(), deadline.resolve()));
     let Received { tag, fds, payload } = received.map_err(Failure::Lost)?;
     let taken = take(tag, &payload, fds);

@@ -68,7 +68,9 @@ impl Shared {
                 Found::Busy => {}
             }
             if !self.pool.wait(until) {
-                return Err(Error::new(ErrorKind::Timeout, "no channel was free by the deadline").into());
+                let channels = self.config.channels;
+                let what = format!("no channel was free by the deadline (limit {channels}, `ClientConfig::channels`)");
+                return Err(Error::new(ErrorKind::Timeout, what).into());
             }
         }
     }
@@ -171,7 +173,7 @@ impl Shared {
             return Ok(Some(Arc::clone(&current)));
         }
         let Some(path) = self.path.as_ref().filter(|_| self.config.reconnect && !self.is_closed()) else {
-            return Err(Error::new(ErrorKind::PeerGone, "the connection to the server is gone").into());
+            return Err(self.gone());
         };
         let until = deadline.capped(HANDSHAKE);
         let socket = FrameSocket::connect(path, until)?;
@@ -179,6 +181,16 @@ impl Shared {
         self.counters.reconnects.fetch_add(1, Ordering::Relaxed);
         *lock(&self.full_until) = None;
         Ok(Some(Arc::clone(&current)))
+    }
+
+    /// The connection is gone, and is not made anew.
+    #[cold]
+    fn gone(&self) -> CallError {
+        let what = match &self.path {
+            Some(path) => format!("the connection to the server at {} is gone", path.display()),
+            None => "the connection to the server is gone".to_owned(),
+        };
+        Error::new(ErrorKind::PeerGone, what).into()
     }
 
     /// Returns a channel that is in order.

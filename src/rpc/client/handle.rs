@@ -125,11 +125,14 @@ impl Client {
     /// Whether the server still holds its end of the connection. Reads no byte and waits for nothing.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        !self.shared.is_closed() && lock(&self.shared.session).is_alive()
+        self.shared.origin.is_here() && !self.shared.is_closed() && lock(&self.shared.session).is_alive()
     }
 
     /// Ends the connection and all its channels, for all clones of this client: running calls fail, and every later call does.
     pub fn close(&self) {
+        if !self.shared.origin.is_here() {
+            return;
+        }
         self.shared.closed.store(true, Ordering::Relaxed);
         lock(&self.shared.session).end();
         self.shared.pool.clear();
@@ -141,6 +144,7 @@ impl Client {
     /// # Errors
     /// [`System`](crate::ErrorKind::System) if the kernel does not say, or this process has no descriptors left for a handle on the other.
     pub fn peer(&self) -> Result<Peer> {
+        self.shared.origin.check()?;
         lock(&self.shared.session).peer()
     }
 

@@ -18,7 +18,7 @@ use crate::rpc::transport::{SocketTransport, WindowTransport};
 use crate::rpc::{CallError, CallViolation, Code, trace};
 use crate::stream::{Attachments, FrameSocket};
 use crate::sys::foreign::Foreign;
-use crate::sys::socket_kind::check_unix_stream;
+use crate::sys::socket_kind::check_received;
 use crate::window::Window;
 
 /// How long a client pauses before it asks again for a channel that was refused.
@@ -86,9 +86,7 @@ fn build(
 /// the server.
 fn channel_socket(take: impl FnOnce() -> Result<OwnedFd>) -> Result<FrameSocket> {
     let fd = Foreign::new(take()?);
-    check_unix_stream(fd.as_fd()).map_err(|error| {
-        Error::caused(ErrorKind::Refused, "the server gave a channel something else than a socket", error)
-    })?;
+    check_received(fd.as_fd())?;
     Ok(FrameSocket::new(fd.take()).end_at_drop())
 }
 

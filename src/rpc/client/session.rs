@@ -12,6 +12,7 @@ use crate::rpc::message::hello::{Agreement, Hello};
 use crate::rpc::trace;
 use crate::rpc::transport::{Budget, SocketTransport, hang_up};
 use crate::stream::{FrameSocket, Peer};
+use crate::sys::fork::Origin;
 use crate::sys::lock::lock;
 use crate::sys::peer_socket::PeerSocket;
 use crate::sys::poll;
@@ -22,6 +23,7 @@ pub(super) struct Session {
     /// The transport of the base connection, gone while a call or an OPEN is under way on it, and for good once it is retired.
     base: Mutex<Option<SocketTransport>>,
     socket: Arc<PeerSocket>,
+    origin: Origin,
     pub(super) agreement: Agreement,
     /// The largest request that the server accepts, in bytes.
     pub(super) maximum: u64,
@@ -50,6 +52,7 @@ impl Session {
         Ok(Arc::new(Self {
             base: Mutex::new(Some(transport)),
             socket: shared,
+            origin: Origin::here(),
             agreement,
             maximum: agreement.maximum().unwrap_or(u64::from(u32::MAX)),
             own_maximum: config.maximum,
@@ -61,7 +64,8 @@ impl Session {
     pub(super) fn is_alive(&self) -> bool {
         // Not a poll for the next byte: what was sent before the end would hide it, ours as well.
         let ended = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
-        poll::now(&self.socket, PollFlags::RDHUP).is_ok_and(|state| !state.intersects(ended))
+        // Where a filter refuses to say, the next call will.
+        poll::now(&self.socket, PollFlags::RDHUP).map_or(true, |state| !state.intersects(ended))
     }
 
     /// The process at the other end.
@@ -71,7 +75,7 @@ impl Session {
 
     /// Ends the connection, and with it its channels.
     pub(super) fn end(&self) {
-        hang_up(&self.socket);
+        hang_up(&self.socket, self.origin);
     }
 
     /// The transport of the base connection; `None` while somebody else has it.
@@ -108,10 +112,14 @@ fn greet(transport: &mut SocketTransport, config: &ClientConfig, deadline: Deadl
     let hello = Hello::new(config.maximum, config.extensions);
     let message = hello.message();
     transport.encode(&message, u64::MAX)?;
-    transport.send_encoded(message.tag, &[], deadline)?;
-    let Some(answer) = transport.receive(deadline)? else {
-        let what =
-            "the server closed the connection before the handshake: not a flipcall server, or at its connection limit";
+    let answer = match transport.send_encoded(message.tag, &[], deadline) {
+        Ok(()) => transport.receive(deadline)?,
+        // A server that refuses a connection says why and closes it, before it has read anything.
+        Err(error) if error.kind() == ErrorKind::PeerGone => transport.last_words(),
+        Err(error) => return Err(error),
+    };
+    let Some(answer) = answer else {
+        let what = "the server closed the connection before the handshake: it is no flipcall server, or it ended";
         return Err(Error::new(ErrorKind::PeerGone, what));
     };
     let agreed = hello.answered(answer.tag, answer.fds.is_some(), &answer.payload);

@@ -12,6 +12,7 @@ use super::session::Session;
 use crate::deadline::Deadline;
 use crate::error::Result;
 use crate::stream::FrameSocket;
+use crate::sys::fork::Origin;
 
 /// What all clones of a client share.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub(super) struct Shared {
     pub(super) full_until: Mutex<Option<Instant>>,
     pub(super) closed: AtomicBool,
     pub(super) counters: CounterCells,
+    /// In a forked child no call is made, and no lock is taken: one that another thread held stays locked there.
+    pub(super) origin: Origin,
 }
 
 /// The counters themselves. The pool counts calls.
@@ -74,6 +77,7 @@ impl Shared {
             full_until: Mutex::default(),
             closed: AtomicBool::new(false),
             counters: CounterCells::default(),
+            origin: Origin::here(),
             config,
         }))
     }

@@ -91,7 +91,12 @@ impl Iterator for Stream {
     type Item = Result<Vec<u8>, CallError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let item = Self::item(self.channel.as_mut()?, &mut self.chunks, self.deadline);
+        let channel = self.channel.as_mut()?;
+        if let Err(error) = self.shared.origin.check() {
+            self.channel = None;
+            return Some(Err(error.into()));
+        }
+        let item = Self::item(channel, &mut self.chunks, self.deadline);
         match item {
             Ok(Item::Chunk(chunk)) => Some(Ok(chunk)),
             Ok(Item::End(end)) => {
@@ -109,7 +114,9 @@ impl Iterator for Stream {
             }
             Err(Failure::TimedOut) => {
                 self.cancel();
-                Some(Err(Error::new(ErrorKind::Timeout, "the stream did not go on by the deadline").into()))
+                Some(Err(
+                    Error::new(ErrorKind::Timeout, "the next chunk of the stream did not come by the deadline").into()
+                ))
             }
         }
     }

@@ -52,7 +52,9 @@ macro_rules! message {
             fn decode(
                 decoder: &mut $crate::rpc::codec::Decoder<'de>,
             ) -> ::std::result::Result<Self, $crate::rpc::codec::DecodeError> {
-                ::std::result::Result::Ok(Self { $($field: $crate::rpc::codec::Decode::decode(decoder)?),* })
+                decoder.nested(|decoder| {
+                    ::std::result::Result::Ok(Self { $($field: $crate::rpc::codec::Decode::decode(decoder)?),* })
+                })
             }
         }
         $crate::message!($($more)*);
@@ -73,7 +75,9 @@ macro_rules! message {
             fn decode(
                 decoder: &mut $crate::rpc::codec::Decoder<$life>,
             ) -> ::std::result::Result<Self, $crate::rpc::codec::DecodeError> {
-                ::std::result::Result::Ok(Self { $($field: $crate::rpc::codec::Decode::decode(decoder)?),* })
+                decoder.nested(|decoder| {
+                    ::std::result::Result::Ok(Self { $($field: $crate::rpc::codec::Decode::decode(decoder)?),* })
+                })
             }
         }
         $crate::message!($($more)*);

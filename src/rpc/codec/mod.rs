@@ -13,6 +13,15 @@
 //!
 //! A decoder checks every length against what is left before anything is allocated, and borrows where the type allows.
 //!
+//! What a peer's message can cost is bounded, whatever the type:
+//!
+//! - *Depth*: structs within each other, and lists within each other, go 64 deep at most ([`DecodeError::TooDeep`]). A type that can contain
+//!   itself cannot exhaust the stack; see [`Decoder::nested`] for one with an implementation by hand.
+//! - *Memory*: the value takes at most 16 times the bytes of its message, and 64 KiB ([`DecodeError::TooLarge`]): the items of lists,
+//!   the bytes of strings, and 32 bytes for each allocation are counted. Any list of numbers, strings, bytes or lists fits that. A
+//!   value of serde may take 32 times its bytes, because numbers and lengths of one byte are common there.
+//! - *Items that take no memory* count as if they took 16 bytes (with serde, 32): there are no more of them than bytes came, beyond those 64 KiB.
+//!
 //! ```
 //! use flipcall::rpc::codec::{from_bytes, to_bytes};
 //!
@@ -25,6 +34,10 @@
 
 mod decoder;
 mod encoder;
+mod error;
+#[cfg(feature = "postcard")]
+mod limited;
+mod limits;
 mod message;
 #[cfg(feature = "postcard")]
 mod postcard;
@@ -32,7 +45,8 @@ mod values;
 
 #[cfg(feature = "postcard")]
 pub use self::postcard::Postcard;
-pub use decoder::{Decode, DecodeError, DecodeOwned, Decoder, from_bytes};
+pub use decoder::{Decode, DecodeOwned, Decoder, from_bytes};
 pub(crate) use encoder::Sink;
 pub use encoder::{Encode, Encoder, to_bytes};
+pub use error::DecodeError;
 pub use values::{List, Raw};

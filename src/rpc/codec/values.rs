@@ -52,16 +52,28 @@ macro_rules! decode {
     )*};
 }
 
+/// A string of its own.
+#[inline]
+fn owned(decoder: &mut Decoder<'_>) -> Result<String, DecodeError> {
+    let text = decoder.str()?;
+    decoder.charge_copy(text.len())?;
+    Ok(text.to_owned())
+}
+
 /// Bytes of the length in front of a string.
 const STRING_LEAST: usize = 4;
 
 decode! {
     &'a str: decoder => decoder.str(),
-    String: decoder => decoder.str().map(str::to_owned),
+    String: decoder => owned(decoder),
     &'a [u8]: decoder => decoder.bytes(),
-    Vec<u8>: decoder => decoder.bytes().map(<[u8]>::to_vec),
+    Vec<u8>: decoder => {
+        let bytes = decoder.bytes()?;
+        decoder.charge_copy(bytes.len())?;
+        Ok(bytes.to_vec())
+    },
     Vec<&'a str>: decoder => decoder.items(STRING_LEAST, Decoder::str),
-    Vec<String>: decoder => decoder.items(STRING_LEAST, |decoder| decoder.str().map(str::to_owned))
+    Vec<String>: decoder => decoder.items(STRING_LEAST, owned)
 }
 
 /// A `u32` count and the items.

@@ -42,7 +42,7 @@ impl Whereabouts {
 }
 
 impl Arrival {
-    /// Bytes of a datagram that [`parse`](Self::parse) looks at, if it has as many.
+    /// Bytes of a datagram that [`parse`](Self::parse) reads, if it has as many.
     pub const FRONT: usize = FRAGMENT_HEAD;
 
     /// Takes the front of a datagram apart. `front` are its first bytes: 16 of them, or all if it has fewer. A message is refused if its
@@ -68,15 +68,24 @@ impl Arrival {
                 let length = front.first_chunk().and_then(number).ok_or(CallViolation::Fragment(0))?;
                 Whereabouts::Fragments(FragmentReceiver::begin(length, maximum, datagram)?)
             }
-            _ => {
-                let length = datagram - WINDOW_HEAD as u32;
-                if u64::from(length) > maximum {
-                    return Err(CallViolation::TooLarge(u64::from(length)));
-                }
-                Whereabouts::Here(length)
-            }
+            _ => Whereabouts::Here(Self::whole(datagram, maximum)?),
         };
         Ok(Self { tag, fds, payload })
+    }
+
+    /// Payload bytes of a message that is in its datagram whole.
+    ///
+    /// # Errors
+    /// They are over `maximum`.
+    pub fn whole(datagram: u32, maximum: u64) -> Result<u32, CallViolation> {
+        let length = datagram.checked_sub(WINDOW_HEAD as u32).ok_or(CallViolation::Datagram(datagram))?;
+        if u64::from(length) <= maximum { Ok(length) } else { Err(CallViolation::TooLarge(u64::from(length))) }
+    }
+
+    /// Whether the front of a datagram says that it is a fragment, by the rules or not: then the rest of it belongs elsewhere.
+    pub fn may_be_fragment(front: &[u8; FRAGMENT_HEAD]) -> bool {
+        let [_, _, _, flags, ..] = *front;
+        flags & FLAG_FRAGMENT != 0
     }
 }
 
@@ -184,6 +193,28 @@ mod tests {
             }
         }
         assert!(accepted > 10_000, "{accepted}");
+    }
+
+    #[test]
+    fn what_is_plain_and_may_be_no_fragment_is_whole() {
+        for flags in 0..=u8::MAX {
+            for (tag, fds) in [(1, 0), (RESPONSE, 0), (CHUNK, 0), (1, 3)] {
+                let head = WindowHead { tag, fds, flags };
+                for datagram in [4, 16, FRAGMENT - 1, FRAGMENT, 4080, 9000] {
+                    let parsed = parse(head, first(5000), datagram, 8000, true);
+                    let front = [&head.encode()[..], &[0; 12]].concat().try_into().unwrap();
+                    let whole = Arrival::whole(datagram, 8000);
+                    if head.is_plain() {
+                        let expected = whole.map(|length| Arrival { tag, fds: 0, payload: Whereabouts::Here(length) });
+                        assert_eq!(parsed, expected);
+                    }
+                    if matches!(parsed, Ok(Arrival { payload: Whereabouts::Fragments(_), .. })) {
+                        assert!(Arrival::may_be_fragment(&front));
+                    }
+                }
+            }
+        }
+        assert_eq!(Arrival::whole(3, 8000), Err(CallViolation::Datagram(3)));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A payload that does not fit the window and goes through it all the same, fragment by fragment. The extension is called `parts` on the
+//! A payload that does not fit the window and goes through it fragment by fragment. The extension is called `parts` on the
 //! wire.
 //!
 //! ```text
@@ -21,6 +21,8 @@ use crate::rpc::CallViolation;
 
 /// Fragments are of a size that is a multiple of this, so that they begin on a cache line of the receiver's copy.
 const ALIGNMENT: u64 = 64;
+/// Bytes of the shortest datagram that can be the first fragment of a payload.
+pub const LEAST_FRAGMENT_DATAGRAM: u32 = FRAGMENT_HEAD as u32 + LEAST_FRAGMENT;
 /// The capacity of a window of 64 KiB.
 const LARGE: u32 = (64 << 10) - 16;
 /// The capacity of a window of 16 KiB.
@@ -185,7 +187,7 @@ impl FragmentReceiver {
     /// # Errors
     /// The payload is empty or over the maximum, or the fragment too short or too long.
     pub fn begin(length: u64, maximum: u64, datagram: u32) -> Result<Self, CallViolation> {
-        if datagram < FRAGMENT_HEAD as u32 + LEAST_FRAGMENT {
+        if datagram < LEAST_FRAGMENT_DATAGRAM {
             return Err(CallViolation::Fragment(0));
         }
         let mut receiver = Self { length: within(length, maximum)?, current: 0..0 };

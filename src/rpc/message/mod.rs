@@ -1,7 +1,7 @@
 //! The protocol of typed calls without input and output: types that eat and produce bytes, and say what is to be done next.
 //!
 //! Nothing here knows a socket, a window, a clock or a thread; instants are passed in. So every rule can be tried by enumeration, and a
-//! fuzzer needs no second process. [`transport`](super) moves the bytes that these types ask for.
+//! fuzzer needs no second process. `transport` moves the bytes that these types ask for.
 //!
 //! | file | what it knows |
 //! |---|---|

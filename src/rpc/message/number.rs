@@ -79,3 +79,5 @@ const _: () = assert!(FRAGMENT_HEAD as u32 + LEAST_FRAGMENT <= 4096 - 16);
 // The longest message of the base protocol, an error without its texts, fits the least maximum.
 const _: () = assert!(LEAST_MAXIMUM > 13);
 const _: () = assert!(FLAG_BULK & FLAG_FRAGMENT == 0);
+// A datagram that is too short for a first fragment is within every maximum.
+const _: () = assert!(FRAGMENT_HEAD as u64 + LEAST_FRAGMENT as u64 <= LEAST_MAXIMUM);

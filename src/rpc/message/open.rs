@@ -29,7 +29,9 @@ impl Open {
     /// The answer to one that is malformed, or has descriptors.
     pub fn parse(payload: &[u8], has_fds: bool) -> Result<Self, Status> {
         let request = payload.get(PREFIX..).filter(|_| !has_fds).and_then(|open| from_bytes(open).ok());
-        request.ok_or_else(|| Status::invalid_argument("a malformed OPEN"))
+        request.ok_or_else(|| {
+            Status::invalid_argument("OPEN has 12 bytes, a deadline and the bytes of a window, and no descriptors")
+        })
     }
 
     /// The window that a client gets: whole pages, within the `most` that is configured.

@@ -18,7 +18,7 @@ pub fn check(tag: u16) -> Result<(), CallViolation> {
     if is_forbidden(tag) { Err(CallViolation::Unexpected(tag)) } else { Ok(()) }
 }
 
-/// Who answers a request.
+/// What answers a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Addressee {
     /// A method, if there is one of this type.
@@ -30,7 +30,7 @@ pub enum Addressee {
 }
 
 impl Addressee {
-    /// Who answers a request of this type, on a base connection or on a channel, with version 1 agreed on or not.
+    /// What answers a request of this type, on a base connection or on a channel, with version 1 agreed on or not.
     pub fn of(tag: u16, is_base: bool, is_version1: bool) -> Self {
         match tag {
             HELLO if is_base => Self::Hello,

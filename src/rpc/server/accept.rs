@@ -2,21 +2,25 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+use rustix::net::SendFlags;
 
 use super::ServerConfig;
 use super::base::Base;
 use super::closing::ServerHandle;
 use super::limits;
-use super::quota::Kind;
+use super::quota::{Holder, Kind};
 use super::serve::Service;
 use super::shared::{Connection, Shared, worth_telling};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::rpc::Router;
+use crate::rpc::codec::to_bytes;
+use crate::rpc::message::number::ERROR;
 use crate::rpc::transport::SocketTransport;
-use crate::stream::{FrameSocket, Listener, Peer};
+use crate::rpc::{Code, Router, Status};
+use crate::stream::{FrameSocket, Header, Listener, Peer};
 use crate::sys::foreign::Foreign;
 use crate::sys::lock::lock;
 use crate::sys::socket_kind::{check_stream, check_unix_stream};
@@ -75,6 +79,7 @@ impl Server {
     /// # Errors
     /// As [`Listener::bind`].
     pub fn bind(&self, path: impl AsRef<Path>) -> Result<Listener> {
+        self.shared.origin.check()?;
         Listener::bind(path, self.shared.config.access)
     }
 
@@ -84,20 +89,18 @@ impl Server {
     /// [`System`](crate::ErrorKind::System) if accepting fails for good. A process without descriptors left is no such failure: it accepts
     /// again when one is free.
     pub fn serve(&self, listener: Listener) -> Result<()> {
-        let listener = Arc::new(listener);
-        lock(&self.shared.listeners).push(Arc::clone(&listener));
-        let ended = loop {
+        self.shared.origin.check()?;
+        let listening = Listening::new(&self.shared, listener);
+        loop {
             if self.shared.is_closing() {
-                break Ok(());
+                return Ok(());
             }
-            match listener.accept_frames(Deadline::NEVER) {
-                Ok(_) | Err(_) if self.shared.is_closing() => break Ok(()),
+            match listening.listener.accept_frames(Deadline::NEVER) {
+                Ok(_) | Err(_) if self.shared.is_closing() => return Ok(()),
                 Ok(socket) => accepted(&self.shared, socket),
-                Err(error) => break Err(error),
+                Err(error) => return Err(error),
             }
-        };
-        lock(&self.shared.listeners).retain(|other| !Arc::ptr_eq(other, &listener));
-        ended
+        }
     }
 
     /// Serves one connected socket on this thread, until the client closes it or the server is closed. Its channels get threads of their
@@ -108,46 +111,143 @@ impl Server {
     /// error. [`InvalidInput`](crate::ErrorKind::InvalidInput) if it is no unix stream socket; for the base protocol
     /// ([`ServerConfig::base_protocol`]) any stream socket will do, TCP included.
     pub fn serve_one(&self, socket: impl Into<OwnedFd>) -> Result<()> {
+        self.shared.origin.check()?;
         let socket = Foreign::new(socket.into());
         match self.shared.config.version1 {
             true => check_unix_stream(socket.as_fd())?,
             false => check_stream(socket.as_fd())?,
         }
-        let (connection, socket) = admit(&self.shared, FrameSocket::new(socket.take()).end_at_drop())?;
-        serve_connection(&connection, socket)
+        let (admitted, socket) = admit(&self.shared, FrameSocket::new(socket.take()).end_at_drop())?;
+        admitted.serve(socket)
     }
 }
 
-/// A connection came: serves it on a thread of its own. One over the quota is closed.
+/// A connection came: serves it on a thread of its own. One over the quota is told so, and closed.
 fn accepted(shared: &Arc<Shared>, socket: FrameSocket) {
-    let Ok((connection, socket)) = admit(shared, socket) else {
-        shared.counters.refused.fetch_add(1, Ordering::Relaxed);
-        return;
+    let Ok((admitted, socket)) = admit(shared, socket) else { return };
+    let base = Arc::clone(&admitted.0.base);
+    // The thread takes it from here, or nobody does.
+    let admitted = Arc::new(Mutex::new(Some((admitted, socket))));
+    let of_thread = Arc::clone(&admitted);
+    let of_server = Arc::clone(shared);
+    let serve = move || {
+        let taken = lock(&of_thread).take();
+        if let Some((admitted, socket)) = taken {
+            of_server.note_end(admitted.serve(socket).err());
+        }
     };
-    let of_thread = Arc::clone(&connection);
-    let serve = move || of_thread.shared.note_end(serve_connection(&of_thread, socket).err());
-    if thread::spawn("flipcall-base", serve).is_err() {
-        shared.forget(&connection);
+    if let Err(error) = thread::spawn("flipcall-base", serve) {
+        refuse(shared, &base.socket(), &format!("this server cannot start a thread for the connection: {error}"));
     }
 }
 
-/// Finds out who connected and whether they may.
-fn admit(shared: &Arc<Shared>, mut socket: FrameSocket) -> Result<(Arc<Connection>, FrameSocket)> {
+/// Finds out which process connected, and whether it may.
+fn admit(shared: &Arc<Shared>, mut socket: FrameSocket) -> Result<(Admitted, FrameSocket)> {
     let peer = Peer::of(socket.as_fd())?;
-    let lease = shared.quotas.lease(peer.pid, &[(Kind::Connection, 1)]);
-    let lease = lease.map_err(|exhausted| Error::new(ErrorKind::Refused, exhausted.to_string()))?;
+    let lease = shared.quotas.lease(Holder::new(&peer), &[(Kind::Connection, 1)]).map_err(|exhausted| {
+        let text = exhausted.to_string();
+        refuse(shared, &socket, &text);
+        Error::new(ErrorKind::Refused, text)
+    })?;
     let connection = Connection::new(shared, &socket, peer, lease);
     connection.prepare(&mut socket, false)?;
-    lock(&shared.connections).push(Arc::clone(&connection));
-    shared.counters.connections.fetch_add(1, Ordering::Relaxed);
-    Ok((connection, socket))
+    Ok((Admitted::new(connection), socket))
 }
 
-fn serve_connection(connection: &Arc<Connection>, socket: FrameSocket) -> Result<()> {
-    let transport = SocketTransport::new(socket, &connection.shared.budget);
-    let ended = Service::new(transport, Base::new(), connection, &connection.base).serve();
-    connection.end_channels();
-    connection.join_channels();
-    connection.shared.forget(connection);
-    ended.err().and_then(worth_telling).map_or(Ok(()), Err)
+/// Tells a client why it is not served, as the answer to whatever it calls first. It has not read anything yet, so there is room.
+#[cold]
+fn refuse(shared: &Shared, socket: &impl AsFd, why: &str) {
+    shared.counters.refused.fetch_add(1, Ordering::Relaxed);
+    let status = Status::new(Code::NoResource, why).op("connect");
+    let payload = to_bytes(&status);
+    let Ok(header) = Header::of_payload(ERROR, payload.len()) else { return };
+    let frame = [&header.encode()[..], &payload].concat();
+    // A client that is gone already needs no answer.
+    let _ = rustix::net::send(socket, &frame, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+}
+
+/// A connection that is registered. However its thread ends, the client sees a hang-up, its channels end and are waited for, and its share
+/// of the quotas is returned.
+struct Admitted(Arc<Connection>);
+
+impl Admitted {
+    fn new(connection: Arc<Connection>) -> Self {
+        lock(&connection.shared.connections).push(Arc::clone(&connection));
+        connection.shared.counters.connections.fetch_add(1, Ordering::Relaxed);
+        Self(connection)
+    }
+
+    fn serve(self, socket: FrameSocket) -> Result<()> {
+        let connection = &self.0;
+        let transport = SocketTransport::new(socket, &connection.shared.budget);
+        let ended = Service::new(transport, Base::new(), connection, &connection.base).serve();
+        ended.err().and_then(worth_telling).map_or(Ok(()), Err)
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        let connection = &self.0;
+        // In a child that a handler forked there is nobody to wait for: the other threads are the parent's.
+        if !connection.shared.origin.is_here() {
+            return;
+        }
+        connection.shared.note_panic();
+        connection.base.kill();
+        connection.end_channels();
+        connection.join_channels();
+        connection.shared.forget(connection);
+    }
+}
+
+/// A listener that is accepted from, until dropped: then nobody shuts it down any more.
+struct Listening<'a> {
+    shared: &'a Shared,
+    listener: Arc<Listener>,
+}
+
+impl<'a> Listening<'a> {
+    fn new(shared: &'a Shared, listener: Listener) -> Self {
+        let listener = Arc::new(listener);
+        lock(&shared.listeners).push(Arc::clone(&listener));
+        Self { shared, listener }
+    }
+}
+
+impl Drop for Listening<'_> {
+    fn drop(&mut self) {
+        lock(&self.shared.listeners).retain(|other| !Arc::ptr_eq(other, &self.listener));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    /// Issue 13, A7: a client never waits for a thread that is gone, and its place is free again.
+    #[test]
+    fn a_connection_whose_thread_panics_hangs_up_and_gives_back_what_it_had() {
+        let config = ServerConfig::new().connections(4);
+        let shared = Arc::new(Shared::new(Router::new(), config));
+        let pair = || FrameSocket::pair().unwrap();
+        let (ours, mut theirs) = pair();
+        let (admitted, socket) = admit(&shared, ours).unwrap();
+        let (second, mut refused) = pair();
+        assert!(admit(&shared, second).is_err(), "one process has a quarter");
+        let mut sentence = Vec::new();
+        refused.read_to_end(&mut sentence).unwrap();
+        let sentence = String::from_utf8_lossy(&sentence);
+        assert!(sentence.contains("too many connections from this process (limit 1)"), "{sentence}");
+        let serve = move || {
+            let _served = (admitted, socket);
+            panic!("as asked")
+        };
+        assert!(thread::spawn("flipcall-test", serve).unwrap().join().is_err());
+        assert_eq!(theirs.read(&mut [0]).unwrap(), 0, "its client sees the end");
+        assert!(lock(&shared.connections).is_empty());
+        assert!(admit(&shared, pair().0).is_ok());
+        assert_eq!(shared.counters.broken.load(Ordering::Relaxed), 1);
+    }
 }

@@ -10,6 +10,7 @@ use crate::rpc::message::hello::Agreement;
 use crate::rpc::message::request;
 use crate::rpc::router::{Method, Route, Router};
 use crate::rpc::{Code, Status};
+use crate::sys::thread::forget_panic;
 
 /// What a call on a transport is limited to.
 #[derive(Debug, Clone, Copy)]
@@ -41,20 +42,26 @@ impl CallLimits {
     }
 }
 
+/// A request that is here.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Request<'a> {
+    pub(super) tag: u16,
+    pub(super) payload: &'a [u8],
+    /// When it came, if that is known.
+    pub(super) began: Option<Instant>,
+}
+
 /// Finds the method of a request and runs it. What it left behind is then in `outcome`.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "the parts of one call, each in another owner's hands")]
 pub(super) fn answer(
     router: &Router,
     limits: CallLimits,
-    tag: u16,
-    payload: &[u8],
-    began: Option<Instant>,
+    request: Request<'_>,
     context: &mut Context<'_>,
     way: Way<'_>,
     outcome: &mut Outcome,
 ) {
-    let prepared = prepare(router, limits.agreement, tag, payload, began, context);
+    let prepared = prepare(router, limits.agreement, request, context);
     let ran = prepared.and_then(|(route, request)| run(route, context, request, way, limits.answer(), outcome));
     if let Err(status) = ran {
         outcome.refuse(status);
@@ -66,9 +73,7 @@ pub(super) fn answer(
 fn prepare<'a>(
     router: &'a Router,
     agreement: Agreement,
-    tag: u16,
-    payload: &'a [u8],
-    began: Option<Instant>,
+    Request { tag, payload, began }: Request<'a>,
     context: &mut Context<'_>,
 ) -> Result<(&'a Route, &'a [u8]), Box<Status>> {
     if context.received.as_ref().is_some_and(|fds| fds.lost()) {
@@ -101,7 +106,10 @@ fn run(
             boxed(method(context, request, chunks))
         }
     });
-    catch_unwind(method).unwrap_or_else(|_| Err(Box::new(panicked(route))))
+    catch_unwind(method).unwrap_or_else(|thrown| {
+        forget_panic(thrown);
+        Err(Box::new(panicked(route)))
+    })
 }
 
 #[inline(always)]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::config::LAST_ANSWER;
-use super::counters::ServerCounters;
+use super::counters::{CounterCells, ServerCounters};
 use super::shared::{Connection, Shared};
 use super::worker::Worker;
 use crate::deadline::Deadline;
@@ -16,11 +16,14 @@ const POLL: Duration = Duration::from_millis(2);
 
 /// Closes a [`Server`](super::Server) and reads its counters, from any thread. It does not keep the server alive.
 #[derive(Debug, Clone)]
-pub struct ServerHandle(Weak<Shared>);
+pub struct ServerHandle {
+    shared: Weak<Shared>,
+    counters: Arc<CounterCells>,
+}
 
 impl ServerHandle {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
-        Self(Arc::downgrade(shared))
+        Self { shared: Arc::downgrade(shared), counters: Arc::clone(&shared.counters) }
     }
 
     /// Closes the server. It accepts no connection and begins no call any more. Calls that run may finish until the deadline, and clients
@@ -28,13 +31,17 @@ impl ServerHandle {
     /// that ran was answered.
     ///
     /// A handler that runs on past the deadline finds its caller gone. Its thread ends when it returns.
+    ///
+    /// In a child that was forked since it does nothing and returns `false`: the server is the parent's.
     pub fn close(&self, deadline: impl Into<Deadline>) -> bool {
-        let Some(shared) = self.0.upgrade() else { return true };
+        let Some(shared) = self.shared.upgrade() else { return true };
+        if !shared.origin.is_here() {
+            return false;
+        }
         let until = deadline.into().resolve();
         shared.closing.store(true, Ordering::SeqCst);
         for listener in &*lock(&shared.listeners) {
-            // A listening socket that is shut down wakes the thread that accepts on it; it cannot fail.
-            let _ = rustix::net::shutdown(&**listener, rustix::net::Shutdown::Both);
+            listener.wake();
         }
         let marked = Instant::now();
         let expired = || until.is_some_and(|until| Instant::now() >= until);
@@ -56,12 +63,12 @@ impl ServerHandle {
         all_done
     }
 
-    /// What the server did so far.
+    /// What the server did so far; once it was dropped, and all of its connections have ended, what it did in its life.
     #[must_use]
     pub fn counters(&self) -> ServerCounters {
-        let Some(shared) = self.0.upgrade() else { return ServerCounters::default() };
-        let running: u64 = workers(&shared).iter().map(|worker| worker.calls()).sum();
-        let counters = &shared.counters;
+        let calls = |shared: Arc<Shared>| workers(&shared).iter().map(|worker| worker.calls()).sum();
+        let running: u64 = self.shared.upgrade().filter(|shared| shared.origin.is_here()).map_or(0, calls);
+        let counters = &self.counters;
         ServerCounters {
             connections: counters.connections.load(Ordering::Relaxed),
             refused: counters.refused.load(Ordering::Relaxed),

@@ -10,8 +10,9 @@ use crate::stream::Access;
 /// front of its name reads the choice.
 ///
 /// What is limited in total is shared out: one connecting process gets at most a quarter of each total, rounded down, but one connection
-/// or channel at least. So a server with [`channels_total`](Self::channels_total) 512 gives one process 128. Processes that the server
-/// cannot see, because they are in another PID namespace, count as one.
+/// or channel at least; and all processes of one user get at most half, since a program that forks has as many processes as it likes. So a
+/// server with [`channels_total`](Self::channels_total) 512 gives one process 128 and one user 256. Processes that the server cannot see,
+/// because they are in another PID namespace, have their users' shares alone. A client past a limit of connections is told so.
 ///
 /// ```
 /// use flipcall::rpc::ServerConfig;
@@ -93,7 +94,7 @@ impl ServerConfig {
         self.window
     }
 
-    /// The most connections at a time, in all. The next one is closed as soon as it is accepted.
+    /// The most connections at a time, in all. The next one is told so, and closed, as soon as it is accepted.
     pub fn connections(mut self, count: u32) -> Self {
         self.connections = count;
         self
@@ -142,7 +143,7 @@ impl ServerConfig {
         self.window_bytes
     }
 
-    /// The most bytes of windows at a time, in all. Under four times the size of a window, no process gets a window: use
+    /// The most bytes of windows at a time, in all. Under four times the size of a window no process gets a window: use
     /// [`max_window(0)`](Self::max_window) if that is meant.
     pub fn window_bytes_total(mut self, bytes: u64) -> Self {
         self.window_bytes_total = bytes;

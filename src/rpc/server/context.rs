@@ -8,6 +8,7 @@ use rustix::event::PollFlags;
 
 use crate::rpc::{Code, Status};
 use crate::stream::{Attachments, MAX_ATTACHMENTS, Peer};
+use crate::sys::fork::Origin;
 use crate::sys::peer_socket::PeerSocket;
 use crate::sys::poll;
 
@@ -54,7 +55,7 @@ impl Context<'_> {
     /// A token that tells whether the caller is gone, for other threads too.
     #[must_use]
     pub fn cancel_token(&self) -> CancelToken {
-        CancelToken(Arc::clone(self.socket))
+        CancelToken(Arc::clone(self.socket), Origin::here())
     }
 
     /// The process that connected, as the kernel recorded it then.
@@ -80,8 +81,12 @@ impl Context<'_> {
     /// # Errors
     /// [`Code::NoResource`] for more than 16 descriptors, or for a client of the base protocol, which takes none.
     pub fn attach(&mut self, fd: impl Into<OwnedFd>) -> Result<(), Status> {
-        if !self.may_attach || self.answer_fds.len() == MAX_ATTACHMENTS {
-            return Err(Status::new(Code::NoResource, "the answer cannot carry this descriptor"));
+        if !self.may_attach {
+            return Err(Status::new(Code::NoResource, "a client of the base protocol takes no descriptors"));
+        }
+        if self.answer_fds.len() == MAX_ATTACHMENTS {
+            let what = format!("an answer carries no more descriptors (limit {MAX_ATTACHMENTS})");
+            return Err(Status::new(Code::NoResource, what));
         }
         self.answer_fds.push(fd.into());
         Ok(())
@@ -100,7 +105,7 @@ pub(super) fn timed_out() -> Status {
 
 /// Tells whether the caller is gone: it died, closed its socket, or shut its channel down.
 #[derive(Debug, Clone)]
-pub struct CancelToken(Arc<PeerSocket>);
+pub struct CancelToken(Arc<PeerSocket>, Origin);
 
 impl CancelToken {
     /// Whether the caller is gone. One system call.
@@ -109,11 +114,17 @@ impl CancelToken {
         self.wait(Duration::ZERO)
     }
 
-    /// Sleeps for `time`, or until the caller is gone. `true`: it is gone.
+    /// Sleeps for `time`, or until the caller is gone. `true`: it is gone, or this is a child that was forked since, which has no caller.
     pub fn wait(&self, time: Duration) -> bool {
+        if !self.1.is_here() {
+            return true;
+        }
         let until = Instant::now().checked_add(time);
-        // A socket that cannot be polled brings no answer to anybody.
-        poll::wait(&self.0, PollFlags::empty(), until).unwrap_or(true)
+        poll::wait(&self.0, PollFlags::empty(), until).unwrap_or_else(|_| {
+            // A filter refuses to say. Nobody is taken for gone who may be there.
+            std::thread::sleep(time);
+            false
+        })
     }
 }
 

@@ -30,6 +30,7 @@ pub struct ServerCounters {
     pub errors: u64,
     /// Calls whose handler panicked or did not answer.
     pub panics: u64,
-    /// Channels and connections that ended because their client broke the protocol, or by a failed system call.
+    /// Channels and connections that ended because their client broke the protocol, by a failed system call, or because its thread
+    /// panicked.
     pub broken: u64,
 }

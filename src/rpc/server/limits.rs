@@ -1,9 +1,10 @@
 //! Limits that fit the descriptors which this process may have.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::config::ServerConfig;
 use crate::error::{Error, Result};
+use crate::sys::limits;
 
 /// Descriptors of a connection: its socket and its client's pidfd.
 const PER_CONNECTION: u64 = 2;
@@ -13,6 +14,9 @@ const PER_CHANNEL: u64 = 2;
 
 /// Descriptors left to everything else: the program's own files, attachments under way, the watchdog.
 const RESERVED: u64 = 128;
+
+/// Descriptors that a process may have where its limit cannot be read: the soft limit that most systems start programs with.
+const USUAL: u64 = 1024;
 
 /// Raises this process's soft limit of open descriptors (`RLIMIT_NOFILE`) to its hard limit, and returns the limit that now holds:
 /// `u64::MAX` if there is none.
@@ -35,7 +39,8 @@ const RESERVED: u64 = 128;
 /// # Ok::<(), flipcall::Error>(())
 /// ```
 pub fn raise_descriptor_limit() -> Result<u64> {
-    let limit = getrlimit(Resource::Nofile);
+    let limit = limits::get(Resource::Nofile)
+        .map_err(|error| Error::system("cannot read the limit of open descriptors", error))?;
     if limit.current != limit.maximum {
         let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
         setrlimit(Resource::Nofile, raised).map_err(|errno| Error::system(refused(limit), errno))?;
@@ -51,7 +56,8 @@ fn refused(limit: Rlimit) -> String {
 
 /// Lowers the limits of `config` in proportion to what fits the descriptors that this process may have.
 pub(super) fn fit(config: &mut ServerConfig) {
-    if let Some(descriptors) = getrlimit(Resource::Nofile).current {
+    let descriptors = limits::get(Resource::Nofile).map_or(Some(USUAL), |limits| limits.current);
+    if let Some(descriptors) = descriptors {
         lower(config, descriptors);
     }
 }

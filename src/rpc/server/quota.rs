@@ -3,16 +3,20 @@
 //! Everything a client can make the server keep is counted before it is made: connections, channels, bytes of windows, bytes of large
 //! messages. A count goes down when the thing is gone, not when its end was asked for.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::config::ServerConfig;
 use crate::rpc::status::{Code, Status};
+use crate::stream::Peer;
 use crate::sys::lock::lock;
 
 /// One process gets at most this fraction (one quarter) of each total, so that one client cannot starve the others.
-const SHARES: u64 = 4;
+const PROCESS_SHARES: u64 = 4;
+
+/// All processes of one user get at most this fraction (one half): a program that forks has as many processes as it likes.
+const USER_SHARES: u64 = 2;
 
 /// Messages over this many bytes draw on the budget of large messages.
 pub(super) const LARGE: u64 = 1 << 20;
@@ -38,6 +42,8 @@ pub(super) enum Scope {
     Connection,
     /// All connections of one process.
     Process,
+    /// All connections of all processes of one user.
+    User,
     /// All of the server.
     Server,
 }
@@ -62,6 +68,7 @@ impl fmt::Display for Exhausted {
         let scope = match self.scope {
             Scope::Connection => "on this connection",
             Scope::Process => "from this process",
+            Scope::User => "from this user",
             Scope::Server => "at this server",
         };
         let limit = Amount { kind: self.kind, number: self.limit };
@@ -103,14 +110,29 @@ pub(super) struct Quotas {
 #[derive(Debug, Default)]
 struct Used {
     all: Usage,
-    by_process: HashMap<u32, Usage>,
+    by_process: BTreeMap<u32, Usage>,
+    by_user: BTreeMap<u32, Usage>,
+}
+
+/// Whose share something counts against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Holder {
+    /// `None`: a process that is not visible from here. All such processes are anybody, and have their users' shares alone.
+    process: Option<u32>,
+    user: u32,
+}
+
+impl Holder {
+    pub(super) fn new(peer: &Peer) -> Self {
+        Self { process: (peer.pid != 0).then_some(peer.pid), user: peer.uid }
+    }
 }
 
 /// A share of the quotas, given back when dropped.
 #[derive(Debug)]
 pub(super) struct Lease {
     quotas: Arc<Quotas>,
-    process: u32,
+    holder: Holder,
     taken: Usage,
 }
 
@@ -125,28 +147,33 @@ impl Quotas {
         Arc::new(Self { totals, used: Mutex::default() })
     }
 
-    /// Takes all of `wanted` for `process` (0: one that is not visible from here, all of which share), or nothing and says what there is
-    /// too little of.
-    pub(super) fn lease(self: &Arc<Self>, process: u32, wanted: &[(Kind, u64)]) -> Result<Lease, Exhausted> {
+    /// Takes all of `wanted` for `holder`, or nothing and says what there is too little of.
+    pub(super) fn lease(self: &Arc<Self>, holder: Holder, wanted: &[(Kind, u64)]) -> Result<Lease, Exhausted> {
         let mut used = self.lock();
+        let of_process = holder.process.and_then(|process| used.by_process.get(&process)).copied().unwrap_or_default();
+        let of_user = used.by_user.get(&holder.user).copied().unwrap_or_default();
         let mut taken = [0; KINDS];
-        let mine = used.by_process.get(&process).copied().unwrap_or_default();
         for &(kind, amount) in wanted {
             let (index, total) = (kind as usize, self.totals[kind as usize]);
-            let share = (total / SHARES).max(1);
-            let fits = |used: u64, limit: u64| used.checked_add(amount).is_some_and(|sum| sum <= limit);
-            if !fits(used.all[index], total) {
-                return Err(Exhausted { kind, scope: Scope::Server, limit: total });
-            }
-            if !fits(mine[index], share) {
-                return Err(Exhausted { kind, scope: Scope::Process, limit: share });
+            let share = |shares: u64| (total / shares).max(1);
+            let within = |scope, used: u64, limit: u64| match used.checked_add(amount) {
+                Some(sum) if sum <= limit => Ok(()),
+                _ => Err(Exhausted { kind, scope, limit }),
+            };
+            within(Scope::Server, used.all[index], total)?;
+            within(Scope::User, of_user[index], share(USER_SHARES))?;
+            if holder.process.is_some() {
+                within(Scope::Process, of_process[index], share(PROCESS_SHARES))?;
             }
             taken[index] += amount;
         }
         add(&mut used.all, &taken);
-        add(used.by_process.entry(process).or_default(), &taken);
+        add(used.by_user.entry(holder.user).or_default(), &taken);
+        if let Some(process) = holder.process {
+            add(used.by_process.entry(process).or_default(), &taken);
+        }
         drop(used);
-        Ok(Lease { quotas: Arc::clone(self), process, taken })
+        Ok(Lease { quotas: Arc::clone(self), holder, taken })
     }
 
     fn lock(&self) -> MutexGuard<'_, Used> {
@@ -156,19 +183,28 @@ impl Quotas {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let mut used = self.quotas.lock();
-        let subtract = |usage: &mut Usage| {
-            for (used, taken) in usage.iter_mut().zip(&self.taken) {
-                *used -= taken;
-            }
-        };
-        subtract(&mut used.all);
-        if let Some(mine) = used.by_process.get_mut(&self.process) {
-            subtract(mine);
-            if *mine == [0; KINDS] {
-                used.by_process.remove(&self.process);
-            }
+        let used = &mut *self.quotas.lock();
+        subtract(&mut used.all, &self.taken);
+        give_back(&mut used.by_user, self.holder.user, &self.taken);
+        if let Some(process) = self.holder.process {
+            give_back(&mut used.by_process, process, &self.taken);
         }
+    }
+}
+
+/// Takes `taken` off what `key` has, which is forgotten once it has nothing.
+fn give_back(usages: &mut BTreeMap<u32, Usage>, key: u32, taken: &Usage) {
+    if let Some(usage) = usages.get_mut(&key) {
+        subtract(usage, taken);
+        if *usage == [0; KINDS] {
+            usages.remove(&key);
+        }
+    }
+}
+
+fn subtract(usage: &mut Usage, taken: &Usage) {
+    for (used, taken) in usage.iter_mut().zip(taken) {
+        *used -= taken;
     }
 }
 
@@ -182,30 +218,57 @@ fn add(usage: &mut Usage, taken: &Usage) {
 mod tests {
     use super::*;
 
+    fn holder(process: u32, user: u32) -> Holder {
+        Holder { process: (process != 0).then_some(process), user }
+    }
+
     #[test]
     fn one_process_gets_a_quarter_and_gives_it_back() {
         let quotas = Quotas::new(&ServerConfig::new().channels_total(8));
         let two = [(Kind::Channel, 2)];
-        let first = quotas.lease(1, &two).unwrap();
-        let refused = quotas.lease(1, &[(Kind::Channel, 1)]).unwrap_err();
+        let first = quotas.lease(holder(1, 1), &two).unwrap();
+        let refused = quotas.lease(holder(1, 1), &[(Kind::Channel, 1)]).unwrap_err();
         assert_eq!(refused, Exhausted { kind: Kind::Channel, scope: Scope::Process, limit: 2 });
-        let others: Vec<_> = (2..5).map(|process| quotas.lease(process, &two).unwrap()).collect();
-        let refused = quotas.lease(9, &[(Kind::Channel, 1)]).unwrap_err();
+        let others: Vec<_> = (2..5).map(|process| quotas.lease(holder(process, process), &two).unwrap()).collect();
+        let refused = quotas.lease(holder(9, 9), &[(Kind::Channel, 1)]).unwrap_err();
         assert_eq!(refused, Exhausted { kind: Kind::Channel, scope: Scope::Server, limit: 8 }, "the total is used up");
         drop(first);
-        assert!(quotas.lease(9, &two).is_ok());
+        assert!(quotas.lease(holder(9, 9), &two).is_ok());
         drop(others);
-        assert!(quotas.lock().by_process.is_empty());
+        assert!(quotas.lock().by_process.is_empty() && quotas.lock().by_user.is_empty());
         assert_eq!(quotas.lock().all, [0; KINDS]);
+    }
+
+    /// Issue 13, B14: a program that forks has many processes and is one user.
+    #[test]
+    fn one_user_gets_a_half_however_many_processes_it_has() {
+        let quotas = Quotas::new(&ServerConfig::new().connections(8));
+        let one = [(Kind::Connection, 1)];
+        let _held: Vec<_> = (1..5).map(|process| quotas.lease(holder(process, 7), &one).unwrap()).collect();
+        let refused = quotas.lease(holder(5, 7), &one).unwrap_err();
+        assert_eq!(refused, Exhausted { kind: Kind::Connection, scope: Scope::User, limit: 4 });
+        assert!(quotas.lease(holder(5, 8), &one).is_ok(), "another user has a share of its own");
+    }
+
+    /// Issue 13, B14: process 0 is every process of another PID namespace.
+    #[test]
+    fn processes_that_cannot_be_seen_do_not_share_the_quarter_of_one_process() {
+        let quotas = Quotas::new(&ServerConfig::new().connections(8));
+        let one = [(Kind::Connection, 1)];
+        let _first: Vec<_> = (0..4).map(|_| quotas.lease(holder(0, 7), &one).unwrap()).collect();
+        assert_eq!(quotas.lease(holder(0, 7), &one).unwrap_err().scope, Scope::User);
+        assert!(quotas.lease(holder(0, 8), &one).is_ok());
+        assert!(quotas.lock().by_process.is_empty());
     }
 
     #[test]
     fn what_does_not_fit_whole_takes_nothing() {
         let quotas = Quotas::new(&ServerConfig::new().window_bytes_total(100));
-        assert!(quotas.lease(1, &[(Kind::Channel, 1), (Kind::WindowBytes, 26)]).is_err());
-        assert!(quotas.lease(1, &[(Kind::Channel, u64::MAX)]).is_err());
+        assert!(quotas.lease(holder(1, 1), &[(Kind::Channel, 1), (Kind::WindowBytes, 26)]).is_err());
+        assert!(quotas.lease(holder(1, 1), &[(Kind::Channel, u64::MAX)]).is_err());
         assert_eq!(quotas.lock().all, [0; KINDS]);
     }
+
     #[test]
     fn a_refusal_names_the_limit_and_its_value() {
         let text = |kind, scope, limit| Exhausted { kind, scope, limit }.to_string();

@@ -1,10 +1,10 @@
-//! Serves the calls of a connection or channel, one after the other: the same for every transport.
+//! Serves the calls of a connection or channel, one after the other, alike for every transport.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::call::{self, CallLimits};
+use super::call::{self, CallLimits, Request};
 use super::context::Context;
 use super::outcome::{Outcome, Ready};
 use super::quota::{Exhausted, Kind, LARGE, Lease};
@@ -74,14 +74,27 @@ impl<T: Served, R: Role<T>> Service<T, R> {
         let mut inline = InlineMessage::new();
         match self.transport.take_inline(signal, &mut inline) {
             Some(tag) if !request::is_forbidden(tag) => self.respond(tag, inline.payload(), None, None, None),
-            _ => self.serve_slowly(signal, &inline),
+            _ => self.serve_plain(signal, &inline),
         }
     }
 
-    /// Serves a request that is not inline, or of which more than a payload belongs to it.
+    /// Serves a request that is not inline.
     #[inline(never)]
-    fn serve_slowly(&mut self, signal: T::Signal, inline: &InlineMessage) -> Result<Sent> {
-        let arrival = self.transport.arrived(signal, inline, u64::from(self.connection.shared.config.maximum))?;
+    fn serve_plain(&mut self, signal: T::Signal, inline: &InlineMessage) -> Result<Sent> {
+        let maximum = u64::from(self.connection.shared.config.maximum);
+        let Some((tag, payload)) = self.transport.take_plain(signal, inline, maximum)? else {
+            return self.serve_slowly(signal, maximum);
+        };
+        request::check(tag)?;
+        let sent = self.respond(tag, &payload, None, None, None)?;
+        self.transport.take_back(payload);
+        Ok(sent)
+    }
+
+    /// Serves a request that is more than a payload in a window.
+    #[inline(never)]
+    fn serve_slowly(&mut self, signal: T::Signal, maximum: u64) -> Result<Sent> {
+        let arrival = self.transport.arrived(signal, maximum)?;
         request::check(arrival.tag)?;
         // The clock is only worth reading where the rest of the request may take long.
         let to_come = self.transport.to_come(&arrival);
@@ -115,7 +128,7 @@ impl<T: Served, R: Role<T>> Service<T, R> {
             return Ok(None);
         }
         let connection = &self.connection;
-        connection.shared.quotas.lease(connection.peer.pid, &[(Kind::LargeBytes, bytes)]).map(Some)
+        connection.shared.quotas.lease(connection.holder, &[(Kind::LargeBytes, bytes)]).map(Some)
     }
 
     /// Runs the method of a request and has its answer staged, or sends what cannot wait for the next flip.
@@ -139,16 +152,8 @@ impl<T: Served, R: Role<T>> Service<T, R> {
             max_chunk: limits.max_chunk(),
         };
         let mut outcome = Outcome::default();
-        call::answer(
-            &connection.shared.router,
-            *limits,
-            tag,
-            request,
-            began,
-            &mut context,
-            transport.way(),
-            &mut outcome,
-        );
+        let request = Request { tag, payload: request, began };
+        call::answer(&connection.shared.router, *limits, request, &mut context, transport.way(), &mut outcome);
         drop(lease);
         if let Outcome::Ready(Ready::Staged(staged), 0) = outcome {
             return Ok(Sent::Staged(staged));

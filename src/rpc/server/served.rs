@@ -50,8 +50,17 @@ pub(super) trait Served {
     /// The request, if it is inline and nothing but its payload belongs to it: its type. Anything else is for the functions below.
     fn take_inline(&mut self, signal: Self::Signal, inline: &mut InlineMessage) -> Option<u16>;
 
-    /// What came, after `take_inline` with the same `inline`.
-    fn arrived(&mut self, signal: Self::Signal, inline: &InlineMessage, maximum: u64) -> Result<Arrival>;
+    /// The request, after `take_inline` with the same `inline`, if it is for a method, is here, and nothing but its payload belongs to it:
+    /// its type and payload. Anything else is for the functions below.
+    fn take_plain(
+        &mut self,
+        signal: Self::Signal,
+        inline: &InlineMessage,
+        maximum: u64,
+    ) -> Result<Option<(u16, Payload)>>;
+
+    /// What came, after `take_plain`.
+    fn arrived(&mut self, signal: Self::Signal, maximum: u64) -> Result<Arrival>;
 
     /// Bytes of a request that are still to come and may take long, 0 if there are none.
     fn to_come(&self, arrival: &Arrival) -> u64;

@@ -6,12 +6,13 @@ use std::thread::JoinHandle;
 
 use super::config::ServerConfig;
 use super::counters::CounterCells;
-use super::quota::{Exhausted, Kind, Lease, Quotas, Scope};
+use super::quota::{Exhausted, Holder, Kind, Lease, Quotas, Scope};
 use super::worker::Worker;
 use crate::error::{Error, Result};
 use crate::rpc::transport::Budget;
 use crate::rpc::{Code, Router, Status, trace};
 use crate::stream::{FrameSocket, Listener, Peer};
+use crate::sys::fork::Origin;
 use crate::sys::lock::lock;
 
 /// What all threads of a server know.
@@ -24,9 +25,12 @@ pub(super) struct Shared {
     pub(super) connections: Mutex<Vec<Arc<Connection>>>,
     /// The sockets that are accepted from.
     pub(super) listeners: Mutex<Vec<Arc<Listener>>>,
-    pub(super) counters: CounterCells,
+    /// Handles keep them beyond the server.
+    pub(super) counters: Arc<CounterCells>,
     /// What its transports may retain of large messages.
     pub(super) budget: Arc<Budget>,
+    /// In a forked child nothing is served or closed.
+    pub(super) origin: Origin,
 }
 
 impl Shared {
@@ -38,8 +42,9 @@ impl Shared {
             closing: AtomicBool::new(false),
             connections: Mutex::default(),
             listeners: Mutex::default(),
-            counters: CounterCells::default(),
+            counters: Arc::default(),
             budget: Arc::default(),
+            origin: Origin::here(),
         }
     }
 
@@ -63,6 +68,13 @@ impl Shared {
         }
     }
 
+    /// A connection or channel ends, perhaps because its thread panics.
+    pub(super) fn note_panic(&self) {
+        if std::thread::panicking() {
+            self.counters.broken.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// A connection or channel ended; an error means that its client broke the protocol, or that the system failed.
     pub(super) fn note_end(&self, error: Option<Error>) {
         if let Some(error) = error {
@@ -77,6 +89,8 @@ impl Shared {
 pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
     pub(super) peer: Peer,
+    /// Whose share of the quotas it takes.
+    pub(super) holder: Holder,
     /// The base connection's own worker.
     pub(super) base: Arc<Worker>,
     channels: Mutex<Vec<Arc<Worker>>>,
@@ -90,6 +104,7 @@ impl Connection {
         let base = Arc::new(Worker::new(None, socket.shared(), 0));
         Arc::new(Self {
             shared: Arc::clone(shared),
+            holder: Holder::new(&peer),
             peer,
             base,
             channels: Mutex::default(),

@@ -49,7 +49,12 @@ impl Served for SocketTransport {
         None
     }
 
-    fn arrived(&mut self, header: Header, _: &InlineMessage, _: u64) -> Result<Arrival> {
+    #[inline(always)]
+    fn take_plain(&mut self, _: Header, _: &InlineMessage, _: u64) -> Result<Option<(u16, Payload)>> {
+        Ok(None)
+    }
+
+    fn arrived(&mut self, header: Header, _: u64) -> Result<Arrival> {
         // The socket refuses a frame over the maximum. Descriptors are known once the frame is here.
         Ok(Arrival { tag: header.tag, fds: 0, payload: Whereabouts::Here(header.length) })
     }

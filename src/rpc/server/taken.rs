@@ -17,7 +17,10 @@ pub(super) fn wait_until_taken(socket: &impl AsFd, is_taken: impl Fn() -> Result
     let mut pause = Duration::from_micros(10);
     while !is_taken()? {
         if poll::wait(socket, PollFlags::empty(), Some(Instant::now() + pause)).is_ok_and(|has_ended| has_ended) {
-            return Err(Error::new(ErrorKind::PeerGone, "the peer closed the socket"));
+            return Err(Error::new(
+                ErrorKind::PeerGone,
+                "the client closed the socket before it took the descriptors of an answer",
+            ));
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }

@@ -52,8 +52,13 @@ impl Served for WindowTransport {
         self.take_inline(datagram, inline)
     }
 
-    fn arrived(&mut self, datagram: u32, inline: &InlineMessage, maximum: u64) -> Result<Arrival> {
-        self.arrive(datagram, inline, maximum)
+    #[inline(always)]
+    fn take_plain(&mut self, datagram: u32, inline: &InlineMessage, maximum: u64) -> Result<Option<(u16, Payload)>> {
+        self.take_plain(datagram, inline, maximum)
+    }
+
+    fn arrived(&mut self, datagram: u32, maximum: u64) -> Result<Arrival> {
+        self.arrive(datagram, maximum)
     }
 
     fn to_come(&self, arrival: &Arrival) -> u64 {
@@ -71,6 +76,7 @@ impl Served for WindowTransport {
         self.discard(arrival, due(began))
     }
 
+    #[inline(always)]
     fn take_back(&mut self, request: Payload) {
         self.restore(request);
     }

@@ -7,6 +7,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::endpoint::ShutdownHandle;
 use crate::rpc::transport::hang_up;
+use crate::sys::fork::Origin;
 use crate::sys::peer_socket::PeerSocket;
 
 const IDLE: u8 = 0;
@@ -21,13 +22,15 @@ pub(super) struct Worker {
     calls: AtomicU64,
     window: Option<ShutdownHandle>,
     socket: Arc<PeerSocket>,
+    origin: Origin,
     /// Bytes of the window.
     pub(super) window_bytes: u64,
 }
 
 impl Worker {
     pub(super) fn new(window: Option<ShutdownHandle>, socket: Arc<PeerSocket>, window_bytes: u64) -> Self {
-        Self { state: CachePadded::new(AtomicU8::new(IDLE)), calls: AtomicU64::new(0), window, socket, window_bytes }
+        let (state, calls) = (CachePadded::new(AtomicU8::new(IDLE)), AtomicU64::new(0));
+        Self { state, calls, window, socket, origin: Origin::here(), window_bytes }
     }
 
     /// The transport's socket.
@@ -68,6 +71,6 @@ impl Worker {
         if let Some(window) = &self.window {
             window.shut_down();
         }
-        hang_up(&self.socket);
+        hang_up(&self.socket, self.origin);
     }
 }

@@ -7,6 +7,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::rpc::message::outgoing::{TooLarge, Uneven};
 use crate::rpc::message::transfer::TransferDue;
+use crate::sys::fork::Origin;
 use crate::sys::peer_socket::PeerSocket;
 
 /// How long one transfer over the socket waits before the window is polled: a peer that shut it down without its socket is noticed.
@@ -15,7 +16,10 @@ pub(super) const SLICE: Duration = Duration::from_millis(100);
 /// An error once either side shut the window down.
 pub(super) fn check_window(endpoint: &Endpoint) -> Result<()> {
     if endpoint.is_shut_down() {
-        return Err(Error::new(ErrorKind::PeerShutdown, "the window was shut down inside a transfer"));
+        return Err(Error::new(
+            ErrorKind::PeerShutdown,
+            "the window was shut down before all of a payload was through",
+        ));
     }
     Ok(())
 }
@@ -27,7 +31,7 @@ pub(super) fn check_time(due: &TransferDue) -> Result<()> {
 
 #[cold]
 fn overdue() -> Error {
-    Error::new(ErrorKind::Timeout, "the deadline passed before the peer took all of a payload")
+    Error::new(ErrorKind::Timeout, "the deadline passed before all of a payload was through")
 }
 
 impl From<Uneven> for Error {
@@ -44,8 +48,10 @@ impl From<TooLarge> for Error {
     }
 }
 
-/// Ends a transport's socket from anywhere. A window has a handle of its own for that.
-pub(crate) fn hang_up(socket: &Arc<PeerSocket>) {
-    // The only failure is that the connection is over already.
-    let _ = rustix::net::shutdown(&**socket, rustix::net::Shutdown::Both);
+/// Ends a transport's socket from anywhere in the process that made it. A window has a handle of its own for that.
+pub(crate) fn hang_up(socket: &Arc<PeerSocket>, origin: Origin) {
+    if origin.is_here() {
+        // The only failure is that the connection is over already.
+        let _ = rustix::net::shutdown(&**socket, rustix::net::Shutdown::Both);
+    }
 }

@@ -83,7 +83,7 @@ impl Sink for FragmentSink<'_> {
     }
 }
 
-/// Has `expect` look at the front of a datagram that should be CONTINUE.
+/// Has `expect` validate the front of a datagram that should be CONTINUE.
 pub(super) fn take_continue(
     endpoint: &Endpoint,
     datagram: u32,

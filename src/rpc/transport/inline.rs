@@ -1,8 +1,9 @@
 //! A message that fits the first cache line of a window, header of the window included.
 
 use crate::endpoint::{Endpoint, INLINE, INLINE_BYTES, INLINE_HEAD};
+use crate::rpc::message::fragment::LEAST_FRAGMENT_DATAGRAM;
 use crate::rpc::message::head::WindowHead;
-use crate::rpc::message::number::{FRAGMENT_HEAD, LEAST_FRAGMENT, WINDOW_HEAD};
+use crate::rpc::message::number::WINDOW_HEAD;
 
 /// The private copy of an inline message: on the stack of the function that takes it.
 #[repr(align(16))]
@@ -15,7 +16,7 @@ pub(crate) struct InlineMessage {
 
 const _: () = assert!(INLINE_HEAD == WINDOW_HEAD);
 // What is inline is never a fragment of a longer message.
-const _: () = assert!(FRAGMENT_HEAD as u32 + LEAST_FRAGMENT > INLINE);
+const _: () = assert!(LEAST_FRAGMENT_DATAGRAM > INLINE);
 
 impl InlineMessage {
     const ELSEWHERE: usize = usize::MAX;

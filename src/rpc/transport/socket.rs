@@ -4,7 +4,6 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use super::fault::hang_up;
 use super::payload::{Buffer, Payload, Received};
 use super::retention::{Budget, RETAINED, Retention};
 use crate::deadline::Deadline;
@@ -12,8 +11,7 @@ use crate::error::Result;
 use crate::rpc::codec::Encode;
 use crate::rpc::message::number::{ATTACH, MOST_DESCRIPTORS};
 use crate::rpc::message::outgoing::{Outgoing, TooLarge};
-use crate::stream::{FrameSocket, Header};
-use crate::sys::peer_socket::PeerSocket;
+use crate::stream::{Attachments, FrameSocket, Header};
 
 const _: () = assert!(ATTACH == crate::stream::ATTACH && MOST_DESCRIPTORS as usize == crate::stream::MAX_ATTACHMENTS);
 
@@ -71,11 +69,22 @@ impl SocketTransport {
         }
         let Some(message) = self.socket.receive(deadline)? else { return Ok(None) };
         let (tag, length, fds) = (message.tag, message.payload.len(), message.attachments);
+        Ok(Some(self.hand_over(tag, length, fds)))
+    }
+
+    /// What the peer said before a write to it failed.
+    pub(crate) fn last_words(&mut self) -> Option<Received> {
+        let message = self.socket.last_words()?;
+        let (tag, length, fds) = (message.tag, message.payload.len(), message.attachments);
+        Some(self.hand_over(tag, length, fds))
+    }
+
+    /// The message that came last stays in the buffer that it came in, which goes back with the payload.
+    fn hand_over(&mut self, tag: u16, length: usize, fds: Attachments) -> Received {
         let fds = (!fds.is_empty() || fds.lost()).then(|| Box::new(fds));
-        // It stays in the buffer that it came in, which goes back with the payload.
         let mut bytes = Vec::new();
         let range = self.socket.swap_buffer(length, &mut bytes);
-        Ok(Some(Received { tag, fds, payload: Payload { bytes, range, from: Buffer::Message } }))
+        Received { tag, fds, payload: Payload { bytes, range, from: Buffer::Message } }
     }
 
     /// Takes the memory of a payload back.
@@ -129,12 +138,7 @@ impl SocketTransport {
 
     /// Ends the transport from this side.
     pub(crate) fn shut_down(&self) {
-        hang_up(&self.shared());
-    }
-
-    /// The socket, to be watched or shut down elsewhere.
-    pub(crate) fn shared(&self) -> Arc<PeerSocket> {
-        self.socket.shared()
+        self.socket.shutdown_handle().shutdown();
     }
 }
 

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_send_buffer_size;
 
-use super::fault::hang_up;
 use super::fragments::take_continue;
 use super::inline::InlineMessage;
 use super::retention::{Budget, RETAINED, Retention};
@@ -115,7 +114,7 @@ impl WindowTransport {
             if full {
                 return Err(Unstaged::Long(Long { head: message.head(), length }));
             }
-            // If the connection is gone, the flip says so; the same holds below.
+            // If the connection is gone, the flip says so; below as well.
             let _ = self.endpoint.write_at(0, &message.head().encode());
             return Ok(Staged { datagram });
         };
@@ -198,7 +197,7 @@ impl WindowTransport {
     /// Ends the transport from this side.
     pub(crate) fn shut_down(&self) {
         self.endpoint.shutdown_handle().shut_down();
-        hang_up(&self.socket.shared());
+        self.socket.shutdown_handle().shutdown();
     }
 
     /// Whether it is known already that no call can succeed any more. Costs a load.
@@ -216,7 +215,7 @@ impl WindowTransport {
 impl Drop for WindowTransport {
     /// The endpoint shuts the window down by itself. Others that hold the socket, such as a cancel token, must see its end too.
     fn drop(&mut self) {
-        hang_up(&self.socket.shared());
+        self.socket.shutdown_handle().shutdown();
     }
 }
 

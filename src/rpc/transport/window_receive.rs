@@ -12,32 +12,64 @@ use crate::error::{ErrorKind, Result};
 use crate::rpc::CallViolation;
 use crate::rpc::message::arrival::{Arrival, Whereabouts};
 use crate::rpc::message::bulk::BulkReceiver;
+use crate::rpc::message::fragment::LEAST_FRAGMENT_DATAGRAM;
+use crate::rpc::message::head::WindowHead;
 use crate::rpc::message::number::WINDOW_HEAD;
 use crate::rpc::message::transfer::TransferDue;
 use crate::stream::Attachments;
 
 impl WindowTransport {
-    /// Looks at the message that came with control, after [`take_inline`](Self::take_inline) with the same `inline`. Then
-    /// [`receive`](Self::receive) or [`discard`](Self::discard) has to follow.
+    /// Takes the message that came with control, after [`take_inline`](Self::take_inline) with the same `inline`, if nothing but a payload
+    /// belongs to it and all of that is in the window: its type and payload. `None`: [`arrive`](Self::arrive) has to follow.
     ///
     /// # Errors
     /// The peer broke the protocol, and the transport must be shut down.
-    pub(crate) fn arrive(&mut self, datagram: u32, inline: &InlineMessage, maximum: u64) -> Result<Arrival> {
-        let mut front = [0; Arrival::FRONT];
-        let front = &mut front[..Arrival::FRONT.min(datagram as usize)];
-        if !inline.copy_to(front) {
-            self.endpoint.read_at(0, front)?;
-        }
-        let arrival = Arrival::parse(front, datagram, maximum, self.fragments)?;
-        if let Whereabouts::Here(_) = arrival.payload {
+    #[inline(always)]
+    pub(crate) fn take_plain(
+        &mut self,
+        datagram: u32,
+        inline: &InlineMessage,
+        maximum: u64,
+    ) -> Result<Option<(u16, Payload)>> {
+        let copy = if datagram < LEAST_FRAGMENT_DATAGRAM {
             let copy = copy_of(&mut self.message, datagram);
             if !inline.copy_to(copy) {
-                let (head, rest) = copy.split_at_mut(front.len());
-                head.copy_from_slice(front);
-                self.endpoint.read_at(head.len() as u32, rest)?;
+                self.endpoint.read_at(0, copy)?;
             }
+            copy
+        } else {
+            self.copy_long(datagram, maximum)?
+        };
+        match copy.first_chunk().map(|head| WindowHead::parse(*head)) {
+            Some(head) if head.is_plain() => Ok(Some((head.tag, self.take_message(datagram - WINDOW_HEAD as u32)))),
+            _ => Ok(None),
         }
-        Ok(arrival)
+    }
+
+    /// Copies a message that may be the first fragment of a payload. Such a one stays where it is but for its front, to be copied to its
+    /// place.
+    fn copy_long(&mut self, datagram: u32, maximum: u64) -> Result<&[u8]> {
+        let mut front = [0; Arrival::FRONT];
+        self.endpoint.read_at(0, &mut front)?;
+        let length = match Arrival::may_be_fragment(&front) {
+            true => Arrival::FRONT as u32,
+            false => Arrival::whole(datagram, maximum).map(|_| datagram)?,
+        };
+        let copy = copy_of(&mut self.message, length);
+        let (head, rest) = copy.split_at_mut(front.len());
+        head.copy_from_slice(&front);
+        self.endpoint.read_at(front.len() as u32, rest)?;
+        Ok(copy)
+    }
+
+    /// Validates a message that is more than a payload in the window, after [`take_plain`](Self::take_plain). Then
+    /// [`receive`](Self::receive) or [`discard`](Self::discard) has to follow.
+    ///
+    /// # Errors
+    /// As [`take_plain`](Self::take_plain).
+    pub(crate) fn arrive(&mut self, datagram: u32, maximum: u64) -> Result<Arrival> {
+        let front = &self.message[..Arrival::FRONT.min(datagram as usize)];
+        Ok(Arrival::parse(front, datagram, maximum, self.fragments)?)
     }
 
     /// Receives the rest of a message that arrived: its descriptors, and the payload that does not fit the window. Memory grows with
@@ -48,10 +80,7 @@ impl WindowTransport {
     pub(crate) fn receive(&mut self, arrival: Arrival, due: impl FnOnce() -> TransferDue) -> Result<Received> {
         let fds = self.take_fds(arrival.fds)?;
         let payload = match arrival.payload {
-            Whereabouts::Here(length) => {
-                let range = WINDOW_HEAD..WINDOW_HEAD + length as usize;
-                Payload { bytes: std::mem::take(&mut self.message), range, from: Buffer::Message }
-            }
+            Whereabouts::Here(length) => self.take_message(length),
             Whereabouts::Fragments(fragments) => {
                 let length = fragments.length();
                 let keep = Keep::In(&mut self.long, &mut self.retention);
@@ -85,11 +114,19 @@ impl WindowTransport {
     }
 
     /// Takes the memory of a payload back.
+    #[inline(always)]
     pub(crate) fn restore(&mut self, payload: Payload) {
         match payload.from {
             Buffer::Message => self.message = payload.bytes,
             Buffer::Long => self.long = payload.bytes,
         }
+    }
+
+    /// The payload of a message in the window, whose copy is in its buffer.
+    #[inline(always)]
+    fn take_message(&mut self, length: u32) -> Payload {
+        let range = WINDOW_HEAD..WINDOW_HEAD + length as usize;
+        Payload { bytes: std::mem::take(&mut self.message), range, from: Buffer::Message }
     }
 
     fn take_long(&mut self, range: Range<usize>) -> Payload {
@@ -136,6 +173,7 @@ impl WindowTransport {
 }
 
 /// Room in a buffer for the copy of a datagram. The buffer only grows.
+#[inline(always)]
 fn copy_of(buffer: &mut Vec<u8>, datagram: u32) -> &mut [u8] {
     let length = datagram as usize;
     if buffer.len() < length {

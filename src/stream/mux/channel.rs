@@ -73,7 +73,7 @@ impl ChannelSender {
     /// # Errors
     /// As [`send`](Self::send).
     pub fn check(&self) -> Result<()> {
-        self.mux.0.lock().check(self.key)
+        self.mux.0.enter()?.check(self.key)
     }
 
     /// Ends this direction. The peer receives what was sent before, and then the end.
@@ -88,7 +88,7 @@ impl ChannelSender {
 impl Drop for ChannelSender {
     fn drop(&mut self) {
         let shared = &self.mux.0;
-        let mut inner = shared.lock();
+        let Ok(mut inner) = shared.enter() else { return };
         inner.table.end(self.key);
         if let Some(slot) = inner.slots.get_mut(&self.key) {
             slot.sender_gone = true;
@@ -125,7 +125,7 @@ impl ChannelReceiver {
     /// As [`receive`](Self::receive).
     pub fn receive_into(&mut self, message: &mut Vec<u8>, deadline: impl Into<Deadline>) -> Result<bool> {
         let (shared, mut deadline) = (&self.mux.0, deadline.into());
-        let mut inner = shared.lock();
+        let mut inner = shared.enter()?;
         loop {
             let Some(slot) = inner.slots.get_mut(&self.key) else {
                 return Err(Error::new(ErrorKind::LocalShutdown, "this side gave the channel up"));
@@ -152,7 +152,7 @@ impl ChannelReceiver {
     /// As [`receive`](Self::receive).
     pub fn wait_end(&mut self, deadline: impl Into<Deadline>) -> Result<()> {
         let (shared, mut deadline) = (&self.mux.0, deadline.into());
-        let mut inner = shared.lock();
+        let mut inner = shared.enter()?;
         while !inner.slots.get(&self.key).is_some_and(|slot| slot.peer_ended) {
             inner.check(self.key)?;
             inner = shared.wait(
@@ -174,7 +174,7 @@ impl ChannelReceiver {
 impl Drop for ChannelReceiver {
     fn drop(&mut self) {
         let shared = &self.mux.0;
-        let mut inner = shared.lock();
+        let Ok(mut inner) = shared.enter() else { return };
         let Some(slot) = inner.slots.get_mut(&self.key) else { return };
         slot.receiver_gone = true;
         let (unread, alone) = (std::mem::take(&mut slot.queue), slot.sender_gone);
@@ -196,7 +196,7 @@ fn release(inner: &mut Inner, key: Key) {
 
 fn reset(mux: &Owner, key: Key, reason: Reason) {
     let shared = &mux.0;
-    let mut inner = shared.lock();
+    let Ok(mut inner) = shared.enter() else { return };
     inner.table.reset(key, reason);
     inner.fail_channel(key, Error::new(ErrorKind::LocalShutdown, "this side gave the channel up"));
     shared.nudge_leader(&inner);

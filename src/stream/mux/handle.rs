@@ -69,7 +69,7 @@ impl Mux {
         if name.is_empty() || name.len() > MAX_TEXT {
             return Err(Error::invalid(format!("the name of a channel has 1 to {MAX_TEXT} bytes, not {}", name.len())));
         }
-        let mut inner = shared.lock();
+        let mut inner = shared.enter()?;
         while inner.table.peer_max_frame().is_none() {
             inner.error.clone().map_or(Ok(()), Err)?;
             inner = shared.wait(
@@ -117,7 +117,7 @@ impl Mux {
     /// that closed in order is [`ErrorKind::PeerShutdown`] with [`Ended::Goodbye`](super::Ended::Goodbye): the usual end of a loop.
     pub fn accept(&self, deadline: impl Into<Deadline>) -> Result<Offer> {
         let (shared, mut deadline) = (&self.0.0, deadline.into());
-        let mut inner = shared.lock();
+        let mut inner = shared.enter()?;
         loop {
             inner.error.clone().map_or(Ok(()), Err)?;
             if let Some((key, name)) = inner.offers.pop_front() {
@@ -140,7 +140,7 @@ impl Mux {
     /// ended it before.
     pub fn close(&self, reason: Reason, deadline: impl Into<Deadline>) -> Result<()> {
         let (shared, mut deadline) = (&self.0.0, deadline.into());
-        let mut inner = shared.lock();
+        let mut inner = shared.enter()?;
         inner.closing.get_or_insert(reason);
         shared.wake_reader();
         loop {
@@ -162,7 +162,7 @@ impl Mux {
     /// Why the mux ended, `None` while it lives.
     #[must_use]
     pub fn error(&self) -> Option<Error> {
-        self.0.0.lock().error.clone()
+        self.0.0.enter().map_or_else(Some, |inner| inner.error.clone())
     }
 }
 
@@ -203,7 +203,7 @@ impl Offer {
     pub fn accept(mut self) -> Result<Channel> {
         self.answered = true;
         let shared = &self.mux.0.0;
-        let mut inner = shared.lock();
+        let mut inner = shared.enter()?;
         inner.check(self.key)?;
         inner.table.accept(self.key);
         shared.flush_or_wake(&mut inner);
@@ -219,7 +219,7 @@ impl Offer {
     fn answer_no(&mut self, reason: Reason) {
         self.answered = true;
         let shared = &self.mux.0.0;
-        let mut inner = shared.lock();
+        let Ok(mut inner) = shared.enter() else { return };
         inner.slots.remove(&self.key);
         inner.table.refuse(self.key, reason);
         shared.flush_or_wake(&mut inner);

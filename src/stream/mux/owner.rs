@@ -10,7 +10,7 @@ pub(super) struct Owner(pub(super) Arc<Shared>);
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        let mut inner = self.0.lock();
+        let Ok(mut inner) = self.0.enter() else { return };
         inner.closing.get_or_insert(Reason::CLOSING);
         self.0.wake_reader();
     }

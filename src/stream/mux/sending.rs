@@ -20,7 +20,7 @@ impl Shared {
         deadline: &mut Deadline,
     ) -> Result<()> {
         let cost = FRAME_COST + payload.len() as u64;
-        let mut inner = self.lock();
+        let mut inner = self.enter()?;
         loop {
             inner.check(key)?;
             match inner.table.credit(key) {

@@ -17,6 +17,7 @@ use super::signal::Signal;
 use super::write_queue::WriteQueue;
 use crate::error::{Error, Result};
 use crate::stream::socket::outbox;
+use crate::sys::fork::Origin;
 use crate::sys::lock::lock;
 use crate::sys::peer_socket::PeerSocket;
 
@@ -108,6 +109,8 @@ pub(super) struct Shared {
     /// The reader thread has ended the mux in order.
     pub(super) ended: Signal,
     inner: Mutex<Inner>,
+    /// In a forked child nothing is sent or received, and no lock is taken: one that another thread held stays locked there.
+    origin: Origin,
 }
 
 impl Shared {
@@ -132,11 +135,28 @@ impl Shared {
         };
         let (offered, greeted, ended) = (Signal::default(), Signal::default(), Signal::default());
         let failing = AtomicBool::new(false);
-        Self { socket, wake, nudge, patience, failing, offered, greeted, ended, inner: Mutex::new(inner) }
+        Self {
+            socket,
+            wake,
+            nudge,
+            patience,
+            failing,
+            offered,
+            greeted,
+            ended,
+            inner: Mutex::new(inner),
+            origin: Origin::here(),
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         lock(&self.inner)
+    }
+
+    /// As [`lock`](Self::lock), in the process that made the mux.
+    pub(super) fn enter(&self) -> Result<MutexGuard<'_, Inner>> {
+        self.origin.check()?;
+        Ok(self.lock())
     }
 
     /// Wakes the reader thread.

@@ -27,6 +27,7 @@ use rustix::net::Shutdown;
 
 use super::inbox::Inbox;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::fork::Origin;
 use crate::sys::peer_socket::PeerSocket;
 use crate::sys::socket_kind::check_stream;
 
@@ -46,6 +47,8 @@ pub struct FrameSocket {
     pub(super) inbox: Inbox,
     pub(super) patience: Duration,
     poison: Option<Error>,
+    /// The process that made it: in a forked child it is used for nothing.
+    pub(super) origin: Origin,
     /// Our direction was ended.
     pub(super) finished: bool,
     /// Nobody else holds our open file description.
@@ -69,6 +72,7 @@ impl FrameSocket {
             inbox,
             patience: DEFAULT_PATIENCE,
             poison,
+            origin: Origin::here(),
             finished: false,
             unshared: false,
             linger: Duration::ZERO,
@@ -121,6 +125,7 @@ impl FrameSocket {
     /// # Errors
     /// [`ErrorKind::System`] if the socket refuses the option, or the error that poisoned it.
     pub fn set_attachments(&mut self, allowed: bool) -> Result<()> {
+        self.origin.check()?;
         self.check()?;
         self.inbox.set_attachments(self.socket.as_fd(), allowed)
     }
@@ -134,17 +139,18 @@ impl FrameSocket {
     /// Whether the socket can still be used: `false` once an error has poisoned it.
     #[must_use]
     pub fn is_usable(&self) -> bool {
-        self.poison.is_none()
+        self.poison.is_none() && self.origin.is_here()
     }
 
     pub(super) fn check(&self) -> Result<()> {
+        self.origin.check()?;
         self.poison.clone().map_or(Ok(()), Err)
     }
 
     /// Ends the socket for `error`, which every later call returns.
     #[cold]
     pub(super) fn poison(&mut self, error: Error) -> Error {
-        if self.poison.is_none() {
+        if self.poison.is_none() && self.origin.is_here() {
             self.poison = Some(error.clone());
             // The only failure is that the connection is over already.
             let _ = rustix::net::shutdown(&*self.socket, Shutdown::Both);

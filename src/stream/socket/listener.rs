@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFlags;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, bind, connect, listen, socket_with};
+use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, accept_with, bind, connect, listen, socket_with};
 
 use super::access::Access;
 use super::frame_socket::FrameSocket;
@@ -33,6 +33,7 @@ use super::unshared::address;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::foreign;
+use crate::sys::fork::Origin;
 use crate::sys::peer_socket::PeerSocket;
 use crate::sys::socket::set_pass_rights;
 
@@ -55,6 +56,7 @@ pub struct Listener {
     path: PathBuf,
     /// Device and inode of the file that this listener made.
     identity: (u64, u64),
+    origin: Origin,
 }
 
 impl Listener {
@@ -83,7 +85,7 @@ impl Listener {
         listen(&socket, BACKLOG)?;
         // What clients sent before they were accepted lies in its queue.
         let socket = PeerSocket::new(socket);
-        Ok(Self { socket, path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) })
+        Ok(Self { socket, path: path.to_owned(), identity: (metadata.dev(), metadata.ino()), origin: Origin::here() })
     }
 
     /// Waits for a connection. Without a free descriptor it pauses and tries again.
@@ -92,6 +94,7 @@ impl Listener {
     /// [`ErrorKind::Timeout`], [`ErrorKind::LocalShutdown`] once somebody shut the socket down, or [`ErrorKind::System`] if accepting
     /// fails for good.
     pub fn accept(&self, deadline: impl Into<Deadline>) -> Result<UnixStream> {
+        self.origin.check()?;
         let mut deadline = deadline.into();
         loop {
             match self.try_accept() {
@@ -136,6 +139,15 @@ impl Listener {
         self.accept(deadline).map(FrameSocket::from_unshared)
     }
 
+    /// Wakes the thread that accepts, for good: nobody can connect any more. Where a filter refuses that, by a last connection.
+    pub(crate) fn wake(&self) {
+        if rustix::net::shutdown(&self.socket, Shutdown::Both).is_err() {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            let knock = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+            let _ = knock.and_then(|knock| connect(&knock, &address(&self.path).map_err(|_| Errno::INVAL)?));
+        }
+    }
+
     /// The path of the socket file.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -151,6 +163,10 @@ impl AsFd for Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
+        // A copy that a forked child has is not the end of its parent's listener.
+        if !self.origin.is_here() {
+            return;
+        }
         let Ok(_lock) = lock(&self.path) else { return };
         let ours =
             fs::symlink_metadata(&self.path).is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity);

@@ -34,6 +34,7 @@ use super::readiness;
 use crate::error::{Error, Result};
 use crate::stream::frame::header::Header;
 use crate::stream::frame::violation::FrameViolation;
+use crate::sys::fork::Origin;
 use crate::sys::socket_kind::check_stream;
 
 /// What one poll of a socket brought. A loop must do something in each case, so there will be no other.
@@ -47,19 +48,21 @@ pub enum Step<'a> {
     Closed,
 }
 
-/// Keeps the state of a partial frame across readiness events. It does not own the socket: pass the same one each time.
+/// Keeps the state of a partial frame across readiness events. It does not own the socket: pass one and the same socket each time.
 pub struct NonBlockingReader {
     inbox: Inbox,
     poison: Option<Error>,
     /// The kind of the socket was looked at.
     checked: bool,
+    origin: Origin,
 }
 
 impl NonBlockingReader {
     /// A reader that refuses payloads over `maximum` bytes and takes no attachments.
     #[must_use]
     pub fn new(maximum: u32) -> Self {
-        Self { inbox: Inbox::new(maximum, DEFAULT_PATIENCE), poison: None, checked: false }
+        let inbox = Inbox::new(maximum, DEFAULT_PATIENCE);
+        Self { inbox, poison: None, checked: false, origin: Origin::here() }
     }
 
     /// Changes how long a frame that has begun may take; 30 s unless told otherwise.
@@ -90,6 +93,7 @@ impl NonBlockingReader {
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if it is not a stream socket. After an error the connection is over; every later
     /// call returns it again.
     pub fn read(&mut self, socket: impl AsFd) -> Result<Step<'_>> {
+        self.origin.check()?;
         if let Some(error) = &self.poison {
             return Err(error.clone());
         }
@@ -116,6 +120,7 @@ impl NonBlockingReader {
 
     /// `Fill::Bytes`: a message can be taken.
     fn advance(&mut self, socket: impl AsFd) -> Result<Fill> {
+        self.origin.check()?;
         if self.inbox.ready()? {
             return Ok(Fill::Bytes);
         }
@@ -159,7 +164,7 @@ impl std::fmt::Debug for NonBlockingReader {
     }
 }
 
-/// Frames on their way to a socket that may be full. It does not own the socket: pass the same one each time.
+/// Frames on their way to a socket that may be full. It does not own the socket: pass one and the same socket each time.
 pub struct BufferedWriter {
     waiting: Vec<u8>,
     at: usize,
@@ -168,6 +173,7 @@ pub struct BufferedWriter {
     progress: Progress,
     /// The kind of the socket was looked at.
     checked: bool,
+    origin: Origin,
 }
 
 impl std::fmt::Debug for BufferedWriter {
@@ -191,6 +197,7 @@ impl BufferedWriter {
             patience: DEFAULT_PATIENCE,
             progress: Progress::default(),
             checked: false,
+            origin: Origin::here(),
         }
     }
 
@@ -220,6 +227,7 @@ impl BufferedWriter {
     /// kept. [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a payload of 4 GiB or more, or if it is not a stream socket;
     /// [`ErrorKind::PeerGone`](crate::ErrorKind::PeerGone).
     pub fn push(&mut self, socket: impl AsFd, tag: u16, slices: &[&[u8]]) -> Result<()> {
+        self.origin.check()?;
         let length: usize = slices.iter().map(|slice| slice.len()).sum();
         let header = Header::of_payload(tag, length)?;
         if self.backlog() > 0 && self.backlog() + Header::SIZE + length > self.bound {
@@ -241,6 +249,7 @@ impl BufferedWriter {
     /// [`ErrorKind::PeerGone`](crate::ErrorKind::PeerGone) if the connection is over,
     /// [`ErrorKind::Violation`](crate::ErrorKind::Violation) if the peer takes less than 64 KiB in the time allowed.
     pub fn flush(&mut self, socket: impl AsFd) -> Result<()> {
+        self.origin.check()?;
         while self.backlog() > 0 {
             match try_send(&socket, &self.waiting[self.at..]) {
                 Ok(count) => {

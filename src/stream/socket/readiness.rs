@@ -25,7 +25,7 @@ pub(in crate::stream) fn wait_any(fds: &mut [PollFd<'_>], until: Option<Instant>
 
 #[cold]
 fn waiting_failed(error: std::io::Error) -> Error {
-    Error::system("cannot wait for the socket", error)
+    Error::system("cannot wait for the socket: poll failed", error)
 }
 
 /// When a wait ends: at the deadline of the caller, or at a limit of ours that comes before it.
@@ -69,7 +69,7 @@ pub(in crate::stream) fn lingers(budget: Duration, since: &mut Option<Instant>) 
     let now = Instant::now();
     match now.duration_since(*since.get_or_insert(now)) {
         idle if idle >= budget => return false,
-        idle if idle >= AT_ONCE => rustix::thread::sched_yield(),
+        idle if idle >= AT_ONCE => std::thread::yield_now(),
         _ => {}
     }
     true

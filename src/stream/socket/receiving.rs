@@ -36,6 +36,19 @@ impl FrameSocket {
         self.inbox.take()
     }
 
+    /// What the peer said before a write to it failed. The socket is poisoned by then, but what came still lies there.
+    pub(crate) fn last_words(&mut self) -> Option<Message<'_>> {
+        loop {
+            if self.inbox.ready().ok()? {
+                return self.inbox.take().ok()?;
+            }
+            match self.inbox.fill(self.socket.as_fd(), Wait::No) {
+                Ok(Fill::Bytes) => {}
+                _ => return None,
+            }
+        }
+    }
+
     /// Waits for the header of the next message and leaves the message where it is: for a receiver that decides by the length whether
     /// it wants to take it ([`receive`](Self::receive)) or not ([`discard`](Self::discard)).
     ///

@@ -9,19 +9,22 @@ use super::frame_socket::FrameSocket;
 use super::peer::Peer;
 use super::readiness;
 use crate::error::{Error, Result};
+use crate::sys::fork::Origin;
 use crate::sys::peer_socket::PeerSocket;
 use crate::sys::socket::unreceived;
 
 /// Shuts a [`FrameSocket`] down from any thread: a thread that waits in it returns at once.
 #[derive(Debug, Clone)]
 #[must_use = "the socket is shut down only when it is told to"]
-pub struct SocketShutdown(Arc<PeerSocket>);
+pub struct SocketShutdown(Arc<PeerSocket>, Origin);
 
 impl SocketShutdown {
-    /// Ends both directions. Idempotent.
+    /// Ends both directions. Idempotent. In a child that was forked since it does nothing: the connection is the parent's.
     pub fn shutdown(&self) {
-        // The only failure is that the connection is over already.
-        let _ = rustix::net::shutdown(&*self.0, Shutdown::Both);
+        if self.1.is_here() {
+            // The only failure is that the connection is over already.
+            let _ = rustix::net::shutdown(&*self.0, Shutdown::Both);
+        }
     }
 }
 
@@ -31,6 +34,7 @@ impl FrameSocket {
     /// # Errors
     /// [`ErrorKind::PeerGone`](crate::ErrorKind::PeerGone) if the connection is over already.
     pub fn finish(&mut self) -> Result<()> {
+        self.origin.check()?;
         rustix::net::shutdown(&*self.socket, Shutdown::Write)
             .map_err(|error| readiness::transfer_error("cannot end this direction of the socket", error))?;
         self.finished = true;
@@ -39,7 +43,7 @@ impl FrameSocket {
 
     /// A handle that can shut the socket down from another thread.
     pub fn shutdown_handle(&self) -> SocketShutdown {
-        SocketShutdown(Arc::clone(&self.socket))
+        SocketShutdown(Arc::clone(&self.socket), self.origin)
     }
 
     /// Whether the peer is gone: both directions have hung up. A peer that only ended its own direction is not.
@@ -47,6 +51,7 @@ impl FrameSocket {
     /// # Errors
     /// [`ErrorKind::System`](crate::ErrorKind::System) if the socket cannot be polled.
     pub fn has_hung_up(&self) -> Result<bool> {
+        self.origin.check()?;
         readiness::has_hung_up(self.socket.as_fd())
     }
 
@@ -60,8 +65,10 @@ impl FrameSocket {
     /// # Errors
     /// [`ErrorKind::System`](crate::ErrorKind::System) if the socket cannot tell.
     pub fn is_drained(&self) -> Result<bool> {
+        self.origin.check()?;
         let left = unreceived(self.socket.as_fd());
-        left.map(|left| left == 0).map_err(|error| Error::system("cannot ask what the peer has not received", error))
+        left.map(|left| left == 0)
+            .map_err(|error| Error::system("cannot ask what the peer has not received (ioctl SIOCOUTQ)", error))
     }
 
     /// The process at the other end.
@@ -69,6 +76,7 @@ impl FrameSocket {
     /// # Errors
     /// As [`Peer::of`].
     pub fn peer(&self) -> Result<Peer> {
+        self.origin.check()?;
         Peer::of(&*self.socket)
     }
 }

@@ -103,6 +103,7 @@ impl FrameSocket {
     /// # Errors
     /// [`ErrorKind::System`] if the socket's options cannot be set, or the error that poisoned it.
     pub fn assume_unshared(&mut self) -> Result<()> {
+        self.origin.check()?;
         self.check()?;
         for (timeout, what) in [(Timeout::Recv, "SO_RCVTIMEO"), (Timeout::Send, "SO_SNDTIMEO")] {
             set_socket_timeout(self.as_fd(), timeout, Some(SLICE))

@@ -110,7 +110,7 @@ fn answerer(link: &str, memory: &std::os::fd::OwnedFd, payload: u32) -> Fallible
 fn end_with(control: UnixStream) {
     std::thread::spawn(move || {
         wait_for_hang_up(&control);
-        // Only a spinner gets here: whoever reads the socket sees its end and returns.
+        // Only a spinner gets here: a peer that reads the socket sees its end and returns.
         std::thread::sleep(Duration::from_millis(100));
         std::process::exit(1)
     });

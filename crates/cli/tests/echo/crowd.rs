@@ -167,8 +167,8 @@ impl Drop for Members {
 fn many_idle_connections_of_four_processes_cost_little_and_all_are_served() {
     let each = if is_full() { 64 } else { 16 };
     let count = PROCESSES * each;
-    // A process gets a quarter of each total: four of them fill it, with room for the warm one.
-    let most = (4 * (each + 1)).to_string();
+    // A user gets half of each total: four processes fill that, with room for the warm one.
+    let most = (8 * (each + 1)).to_string();
     let echo = Echo::start(&["--connections", &most, "--channels", &most, "--window-bytes", "1073741824"]);
     let warm = echo.client(ClientConfig::new().window(4096));
     assert_eq!(warm.call::<_, u64>(2, &(1u64, 1u64), PATIENCE).unwrap(), 2);

@@ -199,12 +199,14 @@ fn eight_threads_share_a_client() {
 }
 
 #[test]
-fn the_caller_is_known_and_quotas_fall_back_to_the_base_connection() {
+fn both_sides_know_each_other_and_quotas_fall_back_to_the_base_connection() {
     let echo = Echo::start(&["--channels", "4"]);
     let clients: Vec<Client> = (0..3).map(|_| echo.client(ClientConfig::new())).collect();
     for client in &clients {
         let (pid, uid, _gid): (u32, u32, u32) = client.call(7, &(), PATIENCE).unwrap();
         assert_eq!((pid, uid), (std::process::id(), rustix::process::getuid().as_raw()));
+        let server = client.peer().unwrap();
+        assert_eq!((server.pid, server.uid), (echo.id(), uid));
         let raw = client.call_raw(1, &[0, 0, 0, 1, 9], PATIENCE).unwrap();
         assert_eq!(raw, [0, 0, 0, 1, 9]);
         let with = client.call_with(1, &Raw(&[0, 0, 0, 2, 7, 8]), PATIENCE, |answer| Ok(answer.len())).unwrap();

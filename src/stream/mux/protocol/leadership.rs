@@ -5,8 +5,8 @@
 //! tell the reader thread, because waking that for each message would cost the switch that was saved. A lease makes this safe:
 //!
 //! - while there is no leader, the reader thread looks after the socket: it takes over once no program has been leader for [`LEASE`];
-//! - a program that waits beside a leader is a follower; while there is one the lease is [`SHORT_LEASE`], so that nobody who waits does
-//!   so for long because the leader went away to compute;
+//! - a program that waits beside a leader is a follower; while there is one the lease is [`SHORT_LEASE`], so that no follower
+//!   waits long because the leader went away to compute;
 //! - a leader that wakes a follower with what came for that one steps down and becomes a follower: a stream is read by the thread that
 //!   it is for, and not by one that waits for something rare;
 //! - the reader thread sleeps without an end only while a program is the leader, and that one calls it when it steps down.

@@ -1,4 +1,4 @@
-"""A mux client that knows the wire format and nothing else. Usage: mux_client.py SOCKET [plain]"""
+"""A mux client that knows the wire format and nothing else. Usage: stream_mux_client.py SOCKET [plain]"""
 import socket
 import struct
 import sys

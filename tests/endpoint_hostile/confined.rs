@@ -1,18 +1,18 @@
-//! Our own process in conditions that it did not choose: a filter that denies `futex_waitv`, and a fork.
+//! Our own process in conditions that it did not choose: a filter that denies `futex_waitv`.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use flipcall::ErrorKind;
 use flipcall::endpoint::Interrupted;
 use flipcall::endpoint::{Acceptor, Connector, Options, WaitPolicy};
 use flipcall::window::{Seals, Window};
-use flipcall::{Deadline, ErrorKind};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use crate::attacker::raw::{deny_futex_waitv, fork, reap};
+use crate::attacker::raw::deny_futex_waitv;
 use crate::attacker::{AGES, PAGE, Peer, Role, Stage, alone, arena, next_window, promised_once};
 
-pub const ROLES: &[Role] = &[("calls under a filter", calls_under_a_filter), ("calls from a fork", calls_from_a_fork)];
+pub const ROLES: &[Role] = &[("calls under a filter", calls_under_a_filter)];
 
 /// Calls of each policy.
 const CALLS: u32 = 500;
@@ -103,47 +103,4 @@ fn without_futex_waitv_everything_works_in_slices() {
         promised_once(&format!("{name}: death noticed after"), start.elapsed(), NOTICED);
         drop(ready);
     }
-}
-
-/// Connects with a watched socket, forks, and lets the child call. The thread that watches did not survive the fork.
-fn calls_from_a_fork(mut stage: Stage) {
-    let window = Window::receive(stage.fds.remove(0), 0, PAGE, Seals::Strict).expect("an honest window");
-    let options = Options::new().policy(WaitPolicy::Park).watch_socket(stage.fds.remove(0));
-    let client = Connector::new(window, options).expect("it can be watched");
-    let mut endpoint = client.connect(AGES).expect("a server");
-    assert_eq!(endpoint.send_recv(0, AGES).expect("an answer"), 0);
-    let child = fork(|| {
-        assert_eq!(endpoint.send_recv(0, AGES).expect("an answer in the fork"), 0);
-        stage.control.say("calling");
-        match endpoint.send_recv(0, AGES).expect_err("its socket is closed").kind() {
-            ErrorKind::PeerGone => 0,
-            other => {
-                eprintln!("in the fork: {other}");
-                1
-            }
-        }
-    });
-    let status = reap(child);
-    stage.control.say(&format!("status {status}"));
-}
-
-#[test]
-fn a_forked_process_watches_by_itself() {
-    let _alone = alone();
-    let arena = arena(1);
-    let window = next_window(&arena);
-    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
-    let peer = Peer::start("calls from a fork", "", &[arena.fd(), theirs.as_fd()]);
-    drop(theirs);
-    let server = Acceptor::new(window, Options::new()).unwrap();
-    let (mut endpoint, _) = server.recv_first(AGES).expect("a client");
-    endpoint.send_recv(0, AGES).expect("the call of the fork");
-    let kept = std::thread::spawn(move || endpoint.send_recv(0, Deadline::NEVER).map(|_| endpoint));
-    peer.control.expect("calling");
-    let kept = kept.join().expect("no panic").expect("the last call");
-    let start = Instant::now();
-    drop(ours);
-    peer.control.expect("status 0");
-    promised_once("in a fork: death noticed after", start.elapsed(), NOTICED);
-    drop(kept);
 }

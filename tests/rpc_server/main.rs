@@ -1,0 +1,14 @@
+//! A server of typed calls under bad luck and malice: clients in processes of their own, or the server in one.
+
+#[path = "../attacker/mod.rs"]
+mod attacker;
+
+mod ends;
+mod quotas;
+mod serving;
+
+/// Not a test: the entry of the second process.
+#[test]
+fn second_process() {
+    attacker::play(&[ends::ROLES, quotas::ROLES]);
+}
