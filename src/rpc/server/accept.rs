@@ -23,6 +23,7 @@ use crate::rpc::{Code, Router, Status};
 use crate::stream::{FrameSocket, Header, Listener, Peer};
 use crate::sys::foreign::Foreign;
 use crate::sys::lock::lock;
+use crate::sys::memory;
 use crate::sys::socket_kind::{check_stream, check_unix_stream};
 use crate::sys::thread;
 
@@ -149,6 +150,8 @@ fn admit(shared: &Arc<Shared>, mut socket: FrameSocket) -> Result<(Admitted, Fra
         refuse(shared, &socket, &text);
         Error::new(ErrorKind::Refused, text)
     })?;
+    let peer = Arc::new(if shared.config.end_with_process { peer.watched(&socket) } else { peer });
+    socket.end_with(&peer);
     let connection = Connection::new(shared, &socket, peer, lease);
     connection.prepare(&mut socket, false)?;
     Ok((Admitted::new(connection), socket))
@@ -197,6 +200,7 @@ impl Drop for Admitted {
         connection.end_channels();
         connection.join_channels();
         connection.shared.forget(connection);
+        memory::give_back();
     }
 }
 

@@ -16,6 +16,7 @@ use crate::rpc::message::number::ERROR;
 use crate::rpc::message::outgoing::{Outgoing, fitting};
 use crate::rpc::message::prefix::Prefix;
 use crate::rpc::message::request;
+use crate::rpc::nesting::Serving;
 use crate::rpc::transport::{InlineMessage, Received};
 use crate::rpc::{Code, Status};
 use crate::stream::Attachments;
@@ -41,6 +42,7 @@ impl<T: Served, R: Role<T>> Service<T, R> {
 
     /// Serves calls until the client closes.
     pub(super) fn serve(mut self) -> Result<()> {
+        let _serving = Serving::begin();
         let ended = self.serve_calls();
         self.transport.end();
         ended
@@ -99,6 +101,11 @@ impl<T: Served, R: Role<T>> Service<T, R> {
         // The clock is only worth reading where the rest of the request may take long.
         let to_come = self.transport.to_come(&arrival);
         let began = (to_come > 0).then(Instant::now);
+        if let Some(status) = self.role.unworthy(&arrival) {
+            self.role.missed();
+            self.transport.discard_request(arrival, began)?;
+            return self.refuse(status);
+        }
         let lease = match self.lease(to_come) {
             Ok(lease) => lease,
             Err(exhausted) => {

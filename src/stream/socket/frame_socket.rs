@@ -26,6 +26,7 @@ use std::time::Duration;
 use rustix::net::Shutdown;
 
 use super::inbox::Inbox;
+use super::peer::Peer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::fork::Origin;
 use crate::sys::peer_socket::PeerSocket;
@@ -55,6 +56,8 @@ pub struct FrameSocket {
     pub(super) unshared: bool,
     /// How long a transfer is tried again before it sleeps.
     pub(super) linger: Duration,
+    /// The process whose end is the end of the connection.
+    pub(super) peer: Option<Arc<Peer>>,
 }
 
 impl FrameSocket {
@@ -76,6 +79,7 @@ impl FrameSocket {
             finished: false,
             unshared: false,
             linger: Duration::ZERO,
+            peer: None,
         }
     }
 
@@ -100,15 +104,26 @@ impl FrameSocket {
     /// Changes how long a frame that has begun may take to come in, and 64 KiB of a write to go out.
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.set_patience(patience);
+        self
+    }
+
+    /// [`with_patience`](Self::with_patience) in place.
+    pub(crate) fn set_patience(&mut self, patience: Duration) {
         self.patience = patience;
         self.inbox.set_patience(patience);
-        self
     }
 
     /// How long a frame that has begun may take to come in, and 64 KiB of a write to go out.
     #[must_use]
     pub fn patience(&self) -> Duration {
         self.patience
+    }
+
+    /// Ends waits for messages with [`ErrorKind::PeerGone`] once the process of `peer` has ended, even if the socket does not hang up:
+    /// somebody else may hold its other end, or that may lie in a queue that nobody reads.
+    pub(crate) fn end_with(&mut self, peer: &Arc<Peer>) {
+        self.peer = peer.process().is_some().then(|| Arc::clone(peer));
     }
 
     /// Sets how long a transfer that has to wait is tried again before it sleeps: where the peer is known to be at the other half of it, a
