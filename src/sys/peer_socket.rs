@@ -103,9 +103,7 @@ mod tests {
     fn what_lies_in_the_queue_is_closed_by_the_closer() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.write_all(b"x").unwrap();
-        let socket = PeerSocket::new(ours.into());
-        socket.set_end_at_drop(true);
-        drop(socket);
+        drop(PeerSocket::new(ours.into()));
         // Unread bytes reset the connection once it is closed.
         assert_eq!(theirs.read(&mut [0]).map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
     }
