@@ -34,6 +34,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::foreign;
 use crate::sys::fork::Origin;
+use crate::sys::lift::lift;
 use crate::sys::peer_socket::PeerSocket;
 use crate::sys::socket::set_pass_rights;
 
@@ -76,7 +77,7 @@ impl Listener {
         let _lock = lock(path)?;
         remove_stale(path)?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        let socket = lift(socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?)?;
         set_pass_rights(socket.as_fd(), false)?;
         bind(&socket, &address(path)?)?;
         let metadata = fs::symlink_metadata(path)?;
@@ -98,7 +99,10 @@ impl Listener {
         let mut deadline = deadline.into();
         loop {
             match self.try_accept() {
-                Ok(connection) => return Ok(connection.into()),
+                Ok(connection) => {
+                    let lifted = lift(connection).map_err(|error| Error::system("cannot keep a connection", error));
+                    return Ok(lifted?.into());
+                }
                 Err(Errno::AGAIN) => {
                     if !readiness::wait(&self.socket, PollFlags::IN, deadline.resolve())? {
                         return Err(readiness::timeout("the deadline passed before anybody connected"));
@@ -115,6 +119,10 @@ impl Listener {
                             ErrorKind::Timeout,
                             "the deadline passed while no file descriptor was left for a connection",
                         ));
+                    }
+                    // The kernel asks for a descriptor before it looks at the socket.
+                    if readiness::has_hung_up(self.socket.as_fd())? {
+                        return Err(Error::new(ErrorKind::LocalShutdown, "the listening socket was shut down"));
                     }
                     std::thread::sleep(left.map_or(PAUSE, |left| left.min(PAUSE)));
                 }
