@@ -5,7 +5,7 @@ use rustix::io::Errno;
 use rustix::process::PidfdFlags;
 use rustix::thread::futex::{self, ClockId, Timespec, Wait, WaitFlags, WaitPtr, WaitvFlags};
 
-use super::{Finding, finding, found};
+use super::finding::{Finding, finding, found};
 use crate::sys::probe;
 
 pub(super) fn waitv() -> Finding {

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 
-use super::{Finding, finding, found};
+use super::finding::{Finding, finding, found};
 use crate::sys::probe;
 
 fn sealed_memfd(flags: MemfdFlags) -> Result<OwnedFd, Errno> {

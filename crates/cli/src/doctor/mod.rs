@@ -1,13 +1,13 @@
 //! `flipcall doctor`: what this kernel and machine offer, one line each, and what follows from it.
 
 mod calls;
+mod finding;
 mod memory;
 mod sockets;
 
 use std::time::Instant;
 
-use rustix::io::Errno;
-
+use self::finding::{Finding, finding};
 use crate::bench::first_line;
 use crate::cpus::usable_cpus;
 use crate::outcome::Outcome;
@@ -38,24 +38,6 @@ const CHECKS: [(&str, Check); 21] = [
     ("CPUs", cpus),
     ("spinning", spinning),
 ];
-
-/// What is there, and what follows from it.
-struct Finding {
-    found: String,
-    follows: &'static str,
-}
-
-/// `yes`, or `no` with the system's reason.
-fn found(what: Result<(), Errno>, yes: &'static str, no: &'static str) -> Finding {
-    match what {
-        Ok(()) => finding("yes", yes),
-        Err(errno) => finding(format!("no ({errno})"), no),
-    }
-}
-
-fn finding(found: impl Into<String>, follows: &'static str) -> Finding {
-    Finding { found: found.into(), follows }
-}
 
 /// Prints the lines. What is missing is no error: each line says what the library does without it.
 pub(crate) fn run() -> Outcome {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use super::{Finding, found};
+use super::finding::{Finding, found};
 use crate::sys::probe;
 
 fn socket() -> Result<OwnedFd, Errno> {
