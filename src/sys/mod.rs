@@ -17,6 +17,7 @@
 //! - [`poll`] waits for descriptors until a point in time
 //! - [`foreign`] closes descriptors that a peer sent, which may block
 //! - [`try_lock`] a lock that nobody waits for
+//! - [`umask`] a umask for one thread
 //! - [`inherit`] descriptors that a child inherits under chosen numbers, and how it comes to own them
 //! - [`child`] what a child does between fork and exec
 
@@ -37,3 +38,4 @@ pub(crate) mod stack;
 pub(crate) mod sync;
 pub(crate) mod thread;
 pub(crate) mod try_lock;
+pub(crate) mod umask;

@@ -176,7 +176,7 @@ impl Shared {
             return Err(self.gone());
         };
         let until = deadline.capped(HANDSHAKE);
-        let socket = FrameSocket::connect(path, until)?;
+        let socket = FrameSocket::connect_resolved(path, until)?;
         *current = Session::begin(socket, &self.config, until)?;
         self.counters.reconnects.fetch_add(1, Ordering::Relaxed);
         *lock(&self.full_until) = None;
