@@ -83,11 +83,11 @@ impl Spawned {
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
                 .map_err(|errno| Error::system("cannot make a socket pair for a child", errno))?;
-        let file = Handover::new(&mut command, descriptor.fd())?;
-        let socket = Handover::new(&mut command, &theirs)?;
+        let (file, kept_file) = Handover::new(descriptor.fd())?;
+        let (socket, kept_socket) = Handover::new(&theirs)?;
         drop(theirs);
         command.env(VARIABLE, format!("{file},{},{},{socket}", descriptor.offset(), descriptor.length()));
-        let process = ChildProcess::start(command)?;
+        let process = ChildProcess::start_with(command, vec![kept_file, kept_socket])?;
         let watched = process.as_fd().try_clone_to_owned();
         let watched = watched.map_err(|error| Error::system("cannot duplicate the pidfd of a child", error))?;
         let client = Connector::new(window, options.watch_process(watched))?;

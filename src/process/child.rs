@@ -1,6 +1,5 @@
 //! A child process and its end.
 
-use std::io::PipeWriter;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
@@ -9,10 +8,10 @@ use std::time::Duration;
 use rustix::event::PollFlags;
 use rustix::process::{Pid, PidfdFlags};
 
-use super::tail::Tail;
+use super::tail::{Tail, pipe};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys::child::{kill_at_hang_up, let_live};
+use crate::sys::child::{self, Launch, let_live};
 use crate::sys::fork::Origin;
 use crate::sys::{poll, thread};
 
@@ -40,7 +39,7 @@ pub struct ChildProcess {
     is_settled: bool,
     /// What the child inherited of the pipe whose other end closes with this process.
     lifeline: Arc<OwnedFd>,
-    _end: PipeWriter,
+    _end: OwnedFd,
     /// A forked child has nothing to wait for, and ends nothing.
     origin: Origin,
 }
@@ -50,15 +49,18 @@ impl ChildProcess {
     ///
     /// # Errors
     /// [`System`](ErrorKind::System) if it cannot be started, or the system lacks descriptors, memory or threads.
-    pub fn start(mut command: Command) -> Result<Self> {
+    pub fn start(command: Command) -> Result<Self> {
+        Self::start_with(command, Vec::new())
+    }
+
+    /// Starts `command` with descriptors that the child inherits under the numbers that they have here. They are the child's alone then:
+    /// their closing shows its death.
+    pub(crate) fn start_with(command: Command, kept: Vec<Arc<OwnedFd>>) -> Result<Self> {
         let program = command.get_program().display().to_string();
-        let (reader, end) = std::io::pipe().map_err(|error| Error::system("cannot make a pipe for a child", error))?;
-        let lifeline = Arc::new(OwnedFd::from(reader));
-        kill_at_hang_up(&mut command, Arc::clone(&lifeline));
-        let tail = Tail::listen(&mut command)?;
-        let started = command.spawn();
-        // The command holds what the child inherits, and that has to be the child's alone: its closing shows the child's death.
-        drop(command);
+        let (reader, end) = pipe()?;
+        let lifeline = Arc::new(reader);
+        let (tail, stderr) = Tail::listen()?;
+        let started = child::start(Launch { command, kept, stderr, lifeline: Arc::clone(&lifeline) });
         let mut child = started.map_err(|error| Error::system(format!("cannot start {program}"), error))?;
         match rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
             Ok(pidfd) => Ok(Self {

@@ -8,6 +8,7 @@
 //! - [`mapping`] a mapped window: bounds-checked bytes and four header words
 //! - [`inline`] copies of a datagram that lies in the first cache line
 //! - [`memfd`] sealed shared-memory files
+//! - [`memory`] freed memory back to the kernel
 //! - [`fork`] tells whether this process was forked since
 //! - [`stack`] how deep the stack is
 //! - [`socket`] the socket options and requests that no safe wrapper has
@@ -19,19 +20,24 @@
 //! - [`try_lock`] a lock that nobody waits for
 //! - [`umask`] a umask for one thread
 //! - [`inherit`] descriptors that a child inherits under chosen numbers, and how it comes to own them
-//! - [`child`] what a child does between fork and exec
+//! - [`child`] starts children, without a fork where the kernel can
+//! - [`carry`] carries the pipes of a new child between two descriptor tables
+//! - [`lift`] keeps descriptors away from the numbers of the standard streams
 
 pub(crate) mod bytes;
 pub(crate) mod cancel;
+mod carry;
 pub(crate) mod child;
 pub(crate) mod foreign;
 pub(crate) mod fork;
 pub(crate) mod inherit;
 pub(crate) mod inline;
+pub(crate) mod lift;
 pub(crate) mod limits;
 pub(crate) mod lock;
 pub(crate) mod mapping;
 pub(crate) mod memfd;
+pub(crate) mod memory;
 pub(crate) mod poll;
 pub(crate) mod socket;
 pub(crate) mod stack;

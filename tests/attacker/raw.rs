@@ -270,3 +270,37 @@ impl Tracer {
         Ok(status)
     }
 }
+
+/// Private memory of which every small page was touched, kept until the process ends.
+pub fn touch_memory(bytes: usize) {
+    let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new mapping at an address of the kernel's choice, and writes inside it.
+    unsafe {
+        let base = libc::mmap(std::ptr::null_mut(), bytes, access, flags, -1, 0);
+        assert_ne!(base, libc::MAP_FAILED, "mmap: {}", io::Error::last_os_error());
+        libc::madvise(base, bytes, libc::MADV_NOHUGEPAGE);
+        (0..bytes).step_by(4096).for_each(|at| base.cast::<u8>().add(at).write_volatile(1));
+    }
+}
+
+/// Has the processes that `command` starts be killed when the thread ends that starts them.
+pub fn die_with_thread(command: &mut std::process::Command) {
+    let ask = || {
+        // SAFETY: a system call with numbers.
+        result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }.into()).map(drop)
+    };
+    // SAFETY: the closure makes one system call.
+    unsafe { std::os::unix::process::CommandExt::pre_exec(command, ask) };
+}
+
+/// Closes a standard stream of this process, or any other descriptor that nobody owns.
+pub fn close_number(number: i32) {
+    // SAFETY: the caller says that nobody owns it.
+    unsafe { libc::close(number) };
+}
+
+/// Whether a descriptor of that number is open.
+pub fn is_open(number: i32) -> bool {
+    // SAFETY: it asks for flags and changes nothing.
+    unsafe { libc::fcntl(number, libc::F_GETFD) != -1 }
+}

@@ -3,12 +3,14 @@
 #[path = "../attacker/mod.rs"]
 mod attacker;
 
+mod costs;
 mod ends;
 mod quotas;
 mod serving;
+mod streams;
 
 /// Not a test: the entry of the second process.
 #[test]
 fn second_process() {
-    attacker::play(&[ends::ROLES, quotas::ROLES]);
+    attacker::play(&[costs::ROLES, ends::ROLES, quotas::ROLES, serving::ROLES]);
 }

@@ -11,7 +11,7 @@ use flipcall::stream::{Access, Listener};
 use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::fs::{FileType, Mode};
 
-use super::{PATIENCE, Place, says};
+use super::{PATIENCE, Place, again, has_passed, place_of_child, says};
 
 /// Binds on a thread of its own: what waits for ever fails the test, and does not hang it.
 fn bind(path: &Path) -> flipcall::Result<Listener> {
@@ -138,4 +138,39 @@ fn binds_that_race_leave_one_listener() {
         assert_eq!(bound.len(), 1);
         assert!(path.exists());
     }
+}
+
+/// Issue 13, B13: a filter refuses a thread of its own what sets the umask, as containers do. Then the mode may be set afterwards, where
+/// nobody else can put another file into the place of the socket.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn where_a_thread_gets_no_umask_of_its_own_the_mode_is_set_in_a_safe_directory_only() {
+    let place = Place::new("filter");
+    for call in ["unshare", "fchmod", "umask"] {
+        has_passed(again("files::as_one_under_a_filter", &place.0).env("STREAM_NAMES_CALL", call).status().unwrap());
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+#[ignore = "the child of another test"]
+fn as_one_under_a_filter() {
+    let (place, call) = (place_of_child(), std::env::var("STREAM_NAMES_CALL").unwrap());
+    rustix::process::umask(Mode::from_raw_mode(0o027));
+    super::filter::refuse(&call, libc::EPERM);
+    let path = place.join("a.sock");
+    for (access, mode) in [(Access::Owner, 0o600), (Access::Everyone, 0o666), (Access::Mode(0o660), 0o660)] {
+        let listener = Listener::bind(&path, access).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o7777, mode, "{call}");
+        drop(listener);
+    }
+    std::fs::set_permissions(&place, PermissionsExt::from_mode(0o777)).unwrap();
+    drop(Listener::bind(&path, Access::Owner).unwrap());
+    let everyone = Listener::bind(&path, Access::Everyone);
+    std::fs::set_permissions(&place, PermissionsExt::from_mode(0o700)).unwrap();
+    if call == "fchmod" {
+        return drop(everyone.unwrap());
+    }
+    says(everyone.unwrap_err(), &["a.sock", "mode 0666", "others can write to"]);
+    assert!(!path.exists());
 }

@@ -9,6 +9,7 @@ use super::session::{BaseGuard, Session};
 use crate::deadline::Deadline;
 use crate::endpoint::Halted;
 use crate::error::{Error, ErrorKind, Result};
+use crate::rpc::Status;
 use crate::rpc::codec::{DecodeError, Encode};
 use crate::rpc::message::answer;
 use crate::rpc::message::number::{CONTINUE, MOST_DESCRIPTORS};
@@ -254,6 +255,15 @@ impl Channel {
         let message = Outgoing { tag: CONTINUE, prefix: Prefix::None, value: &(), fds: 0 };
         let staged = window.stage(&message, 0).map_err(|_| Failure::Lost(TooLarge.into()))?;
         window.flip(staged).map_err(Failure::Lost)
+    }
+
+    /// What the server said when it ended the channel.
+    #[cold]
+    pub(super) fn last_words(&mut self) -> Option<Status> {
+        match &mut self.transport {
+            Transport::Window(window) => window.last_words(),
+            Transport::Socket(_) => None,
+        }
     }
 
     /// Ends the channel if a call left it unusable.

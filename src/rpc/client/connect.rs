@@ -55,11 +55,11 @@ impl Client {
         deadline: impl Into<Deadline>,
     ) -> Result<(Self, ChildProcess)> {
         let (ours, theirs) = FrameSocket::pair()?;
-        let handover = Handover::new(&mut command, &theirs)?;
+        let (handover, kept) = Handover::new(&theirs)?;
         // Its end has to be the server's alone, or a dead server would not hang up.
         drop(theirs);
         command.env(VARIABLE, handover.to_string());
-        let mut process = ChildProcess::start(command)?;
+        let mut process = ChildProcess::start_with(command, vec![kept])?;
         match Shared::begin(ours, None, config, deadline.into()) {
             Ok(shared) => Ok((Self { shared }, process)),
             Err(error) => Err(process.explain(error)),

@@ -10,6 +10,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::rpc::message::answer::NoValue;
 use crate::rpc::message::hello::{Agreement, Hello};
+use crate::rpc::message::number::{MOST_HELLO, PREFIX};
 use crate::rpc::trace;
 use crate::rpc::transport::{Budget, SocketTransport, hang_up};
 use crate::stream::{FrameSocket, Peer};
@@ -36,7 +37,9 @@ pub(super) struct Session {
 impl Session {
     /// Agrees on a version with the server at the other end of a socket.
     pub(super) fn begin(mut socket: FrameSocket, config: &ClientConfig, deadline: Deadline) -> Result<Arc<Self>> {
-        socket.set_max_frame(config.maximum);
+        // The answer to a HELLO is short; a server that says more has not been agreed with on anything.
+        let first = if config.base_only { config.maximum } else { MOST_HELLO + PREFIX as u32 };
+        socket.set_max_frame(first);
         socket.set_attachments(false)?;
         let shared = socket.shared();
         let budget = Arc::default();
@@ -45,6 +48,7 @@ impl Session {
             true => Agreement::Base,
             false => greet(&mut transport, config, deadline)?,
         };
+        transport.socket.set_max_frame(config.maximum);
         if agreement.is_version1() {
             transport.socket.set_attachments(true)?;
         }

@@ -22,6 +22,7 @@ use crate::rpc::transport::SocketTransport;
 use crate::rpc::{Code, Router, Status};
 use crate::stream::{FrameSocket, Header, Listener, Peer};
 use crate::sys::lock::lock;
+use crate::sys::memory;
 use crate::sys::thread;
 
 /// Serves the methods of a [`Router`].
@@ -189,6 +190,7 @@ impl Drop for Admitted {
         connection.end_channels();
         connection.join_channels();
         connection.shared.forget(connection);
+        memory::give_back();
     }
 }
 

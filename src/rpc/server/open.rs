@@ -69,7 +69,8 @@ fn window_channel(connection: &Arc<Connection>, agreement: Agreement, length: u3
         seal_after_map::seal(&shared)?;
         drop(shared);
         let budget = &connection_of_thread.shared.budget;
-        let transport = WindowTransport::new(endpoint, ours, agreement.fragments(), budget);
+        let mut transport = WindowTransport::new(endpoint, ours, agreement.fragments(), budget);
+        transport.set_patience(connection_of_thread.shared.config.patience);
         Service::new(transport, agreement, &connection_of_thread, &worker_of_thread).serve()
     })?;
     Ok(Channel { opened: Opened { offset: 0, length }, fds: vec![file, theirs], worker })

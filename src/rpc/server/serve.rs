@@ -98,6 +98,11 @@ impl<T: Served, R: Role<T>> Service<T, R> {
         // The clock is only worth reading where the rest of the request may take long.
         let to_come = self.transport.to_come(&arrival);
         let began = (to_come > 0).then(Instant::now);
+        if let Some(status) = self.role.unworthy(&arrival) {
+            self.role.missed();
+            self.transport.discard_request(arrival, began)?;
+            return self.refuse(status);
+        }
         let lease = match self.lease(to_come) {
             Ok(lease) => lease,
             Err(exhausted) => {

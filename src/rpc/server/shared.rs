@@ -166,6 +166,7 @@ impl Connection {
     /// Prepares a socket that this server made or accepted for the messages of a client.
     pub(super) fn prepare(&self, socket: &mut FrameSocket, attachments: bool) -> Result<()> {
         socket.set_max_frame(self.shared.config.maximum);
+        socket.set_patience(self.shared.config.patience);
         socket.set_attachments(attachments)
     }
 }

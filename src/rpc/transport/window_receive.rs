@@ -6,7 +6,7 @@ use super::bulk::receive_frame;
 use super::fragments::{self, Keep};
 use super::inline::InlineMessage;
 use super::payload::{Buffer, Payload, Received};
-use super::retention::RETAINED;
+use super::retention::{FREE, RETAINED};
 use super::window::WindowTransport;
 use crate::error::{ErrorKind, Result};
 use crate::rpc::CallViolation;
@@ -126,6 +126,9 @@ impl WindowTransport {
     #[inline(always)]
     fn take_message(&mut self, length: u32) -> Payload {
         let range = WINDOW_HEAD..WINDOW_HEAD + length as usize;
+        if range.end > FREE {
+            self.retention.record(range.end);
+        }
         Payload { bytes: std::mem::take(&mut self.message), range, from: Buffer::Message }
     }
 
@@ -160,6 +163,7 @@ impl WindowTransport {
                 socket.swap_buffer(0, long);
             }
             receive_frame(socket, endpoint, &mut frames, &due, &mut |_| {})?;
+            retention.record(length);
             return Ok(socket.swap_buffer(length, long));
         }
         long.clear();

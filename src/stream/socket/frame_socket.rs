@@ -94,9 +94,14 @@ impl FrameSocket {
     /// Changes how long a frame that has begun may take to come in, and 64 KiB of a write to go out.
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.set_patience(patience);
+        self
+    }
+
+    /// [`with_patience`](Self::with_patience) in place.
+    pub(crate) fn set_patience(&mut self, patience: Duration) {
         self.patience = patience;
         self.inbox.set_patience(patience);
-        self
     }
 
     /// How long a frame that has begun may take to come in, and 64 KiB of a write to go out.
