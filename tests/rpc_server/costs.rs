@@ -1,6 +1,6 @@
 //! Issue 13, B11: what costs a client little costs its server little.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
@@ -10,42 +10,14 @@ use flipcall::rpc::{Client, ClientConfig};
 
 use crate::attacker::account::{Holdings, cpu_time};
 use crate::attacker::{Role, Stage, alone, command, measured, promised_share};
+use crate::frames::{ERROR, HELLO, OPEN, RESPONSE, answer, ask, frame, hello};
 use crate::serving::{ADD, ECHO, PATIENCE, Served, eventually, memory, peak};
 
 pub const ROLES: &[Role] = &[("greets a hostile server", greets_a_hostile_server)];
 
-const HELLO: u16 = 0xFFF1;
-const OPEN: u16 = 0xFFF0;
-const RESPONSE: u16 = 0xFF00;
-const ERROR: u16 = 0xFF01;
-
 /// Connections of the attacks, within the quarter of one process.
 const CROWD: usize = 120;
 const MIB: u64 = 1 << 20;
-
-fn frame(tag: u16, payload: &[u8]) -> Vec<u8> {
-    [&tag.to_be_bytes()[..], &(payload.len() as u32).to_be_bytes(), payload].concat()
-}
-
-fn answer(mut socket: &UnixStream) -> (u16, Vec<u8>) {
-    let mut header = [0; 6];
-    socket.read_exact(&mut header).expect("an answer");
-    let mut payload = vec![0; u32::from_be_bytes([header[2], header[3], header[4], header[5]]) as usize];
-    socket.read_exact(&mut payload).expect("all of an answer");
-    (u16::from_be_bytes([header[0], header[1]]), payload)
-}
-
-fn ask(mut socket: &UnixStream, tag: u16, payload: &[u8]) -> (u16, Vec<u8>) {
-    socket.write_all(&frame(tag, payload)).expect("room for a request");
-    answer(socket)
-}
-
-/// A HELLO of so many empty extensions.
-fn hello(extensions: u32) -> Vec<u8> {
-    let mut hello = [&1u32.to_be_bytes()[..], &MIB.to_be_bytes(), &extensions.to_be_bytes()].concat();
-    hello.resize(hello.len() + 4 * extensions as usize, 0);
-    hello
-}
 
 #[test]
 fn a_hello_of_many_extensions_costs_a_server_nothing() {

@@ -5,12 +5,14 @@ mod attacker;
 
 mod costs;
 mod ends;
+mod frames;
 mod quotas;
 mod serving;
 mod streams;
+mod undead;
 
 /// Not a test: the entry of the second process.
 #[test]
 fn second_process() {
-    attacker::play(&[costs::ROLES, ends::ROLES, quotas::ROLES, serving::ROLES]);
+    attacker::play(&[costs::ROLES, ends::ROLES, quotas::ROLES, serving::ROLES, undead::ROLES]);
 }

@@ -142,6 +142,8 @@ fn admit(shared: &Arc<Shared>, mut socket: FrameSocket) -> Result<(Admitted, Fra
         refuse(shared, &socket, &text);
         Error::new(ErrorKind::Refused, text)
     })?;
+    let peer = Arc::new(if shared.config.end_with_process { peer.watched(&socket) } else { peer });
+    socket.end_with(&peer);
     let connection = Connection::new(shared, &socket, peer, lease);
     connection.prepare(&mut socket, false)?;
     Ok((Admitted::new(connection), socket))

@@ -36,6 +36,7 @@ pub struct ServerConfig {
     pub(super) extensions: bool,
     pub(super) access: Access,
     pub(super) patience: Duration,
+    pub(super) end_with_process: bool,
 }
 
 impl Default for ServerConfig {
@@ -56,6 +57,7 @@ impl Default for ServerConfig {
             extensions: true,
             access: Access::Owner,
             patience: number::TRANSFER,
+            end_with_process: true,
         }
     }
 }
@@ -224,6 +226,20 @@ impl ServerConfig {
     #[must_use]
     pub fn get_patience(&self) -> Duration {
         self.patience
+    }
+
+    /// Whether a connection to a socket file ends with the process that connected, as it does by default, even if another process holds the
+    /// socket. `false` is for clients that hand their connections on and end. Then a client may leave connections behind that do not hang
+    /// up, in a queue that nobody reads, until they fill their share of the server.
+    pub fn end_with_process(mut self, end: bool) -> Self {
+        self.end_with_process = end;
+        self
+    }
+
+    /// Whether a connection ends with the process that connected.
+    #[must_use]
+    pub fn get_end_with_process(&self) -> bool {
+        self.end_with_process
     }
 
     /// Who may connect to the socket file that [`Server::bind`](super::Server::bind) makes: by default this user alone.

@@ -142,7 +142,7 @@ mod tests {
         let (socket, _client) = FrameSocket::pair().unwrap();
         let peer = Peer::of(&socket).unwrap();
         let holder = Holder::new(&peer);
-        let connection = Connection::new(&shared, &socket, peer, shared.quotas.lease(holder, &[]).unwrap());
+        let connection = Connection::new(&shared, &socket, Arc::new(peer), shared.quotas.lease(holder, &[]).unwrap());
         let (ours, mut theirs) = FrameSocket::pair().unwrap();
         let worker = Arc::new(Worker::new(None, ours.shared(), 0));
         let lease = shared.quotas.lease(holder, &one).unwrap();

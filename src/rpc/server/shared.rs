@@ -88,7 +88,7 @@ impl Shared {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
-    pub(super) peer: Peer,
+    pub(super) peer: Arc<Peer>,
     /// Whose share of the quotas it takes.
     pub(super) holder: Holder,
     /// The base connection's own worker.
@@ -100,7 +100,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(shared: &Arc<Shared>, socket: &FrameSocket, peer: Peer, lease: Lease) -> Arc<Self> {
+    pub(super) fn new(shared: &Arc<Shared>, socket: &FrameSocket, peer: Arc<Peer>, lease: Lease) -> Arc<Self> {
         let base = Arc::new(Worker::new(None, socket.shared(), 0));
         Arc::new(Self {
             shared: Arc::clone(shared),

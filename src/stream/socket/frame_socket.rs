@@ -26,6 +26,7 @@ use std::time::Duration;
 use rustix::net::Shutdown;
 
 use super::inbox::Inbox;
+use super::peer::Peer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::fork::Origin;
 
@@ -53,6 +54,8 @@ pub struct FrameSocket {
     pub(super) unshared: bool,
     /// How long a transfer is tried again before it sleeps.
     pub(super) linger: Duration,
+    /// The process whose end is the end of the connection.
+    pub(super) peer: Option<Arc<Peer>>,
 }
 
 impl FrameSocket {
@@ -70,6 +73,7 @@ impl FrameSocket {
             finished: false,
             unshared: false,
             linger: Duration::ZERO,
+            peer: None,
         }
     }
 
@@ -108,6 +112,12 @@ impl FrameSocket {
     #[must_use]
     pub fn patience(&self) -> Duration {
         self.patience
+    }
+
+    /// Ends waits for messages with [`ErrorKind::PeerGone`] once the process of `peer` has ended, even if the socket does not hang up:
+    /// somebody else may hold its other end, or that may lie in a queue that nobody reads.
+    pub(crate) fn end_with(&mut self, peer: &Arc<Peer>) {
+        self.peer = peer.process().is_some().then(|| Arc::clone(peer));
     }
 
     /// Sets how long a transfer that has to wait is tried again before it sleeps: where the peer is known to be at the other half of it, a

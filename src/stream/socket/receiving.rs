@@ -3,16 +3,26 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use rustix::event::PollFlags;
+use rustix::event::{PollFd, PollFlags};
 
 use super::frame_socket::FrameSocket;
 use super::inbox::{Fill, Message, Wait};
 use super::readiness::{self, WaitEnd};
 use crate::deadline::Deadline;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::stream::frame::decoder;
 use crate::stream::frame::header::Header;
 use crate::sys::foreign::STUCK_AFTER;
+
+/// What a wait for bytes ended with.
+enum Awaited {
+    /// There is something to receive, or the socket has hung up.
+    Bytes,
+    /// The time is up.
+    Nothing,
+    /// The process that ends the connection has ended, and everything that it sent was received.
+    EndOfProcess,
+}
 
 impl FrameSocket {
     /// Receives the next message, `None` once the peer has closed between frames. Descriptors that come with it are in its
@@ -104,10 +114,31 @@ impl FrameSocket {
             wait = Wait::No;
             let closing = self.inbox.is_closing().then(|| Instant::now() + STUCK_AFTER);
             let end = WaitEnd::earliest(deadline, [self.inbox.frame_due(), closing]);
-            if !readiness::wait(&*self.socket, PollFlags::IN, end.at())? && end.is_deadline() {
-                return Err(readiness::timeout("the deadline passed before a whole message came"));
+            match self.wait_for_bytes(end.at())? {
+                Awaited::Bytes => {}
+                Awaited::Nothing if !end.is_deadline() => {}
+                Awaited::Nothing => return Err(readiness::timeout("the deadline passed before a whole message came")),
+                Awaited::EndOfProcess => {
+                    return Err(self.poison(Error::new(ErrorKind::PeerGone, "the process that connected has ended")));
+                }
             }
         }
+    }
+
+    /// Waits until there is something to receive, or the process that ends the connection has ended.
+    fn wait_for_bytes(&self, until: Option<Instant>) -> Result<Awaited> {
+        let Some(process) = self.peer.as_ref().and_then(|peer| peer.process()) else {
+            let came = readiness::wait(&*self.socket, PollFlags::IN, until)?;
+            return Ok(if came { Awaited::Bytes } else { Awaited::Nothing });
+        };
+        let socket = PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::IN);
+        let mut fds = [socket, PollFd::from_borrowed_fd(process, PollFlags::IN)];
+        let ready = readiness::wait_any(&mut fds, until)?;
+        Ok(match fds[0].revents().is_empty() {
+            false => Awaited::Bytes,
+            true if ready > 0 => Awaited::EndOfProcess,
+            true => Awaited::Nothing,
+        })
     }
 
     /// How the first receive of a wait may sleep itself, instead of trying first and leaving the sleep to a `poll`.
@@ -123,7 +154,7 @@ impl FrameSocket {
         }
         // A process that shares the socket can make a receive return early or late. Early is no harm, and late is none if nothing is to be kept:
         // neither a deadline of the caller nor that of a frame that has begun.
-        let free = deadline.is_beyond(Duration::MAX) && !inside && !self.inbox.is_closing();
+        let free = deadline.is_beyond(Duration::MAX) && !inside && !self.inbox.is_closing() && self.peer.is_none();
         if free { Wait::FirstByte } else { Wait::No }
     }
 }
