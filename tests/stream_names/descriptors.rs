@@ -45,7 +45,10 @@ fn as_the_service() {
     let (ended, end) = std::sync::mpsc::channel();
     let mut router = Router::new();
     router.unary(1, |_, number: u64| Ok(number + 1));
-    router.unary(2, move |_, ()| Ok(ended.send(()).unwrap_or(())));
+    router.unary(2, move |_, ()| {
+        let _ = ended.send(());
+        Ok(())
+    });
     let server = Server::new(router, Default::default());
     let handle = server.handle();
     let serving = std::thread::spawn(move || server.serve(listener));

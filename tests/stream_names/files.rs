@@ -74,12 +74,15 @@ fn a_symbolic_link_in_the_place_of_the_socket_changes_nothing_elsewhere() {
     assert_eq!(std::fs::metadata(&victim).unwrap().mode() & 0o7777, 0o600);
 }
 
+/// Puts something where the lock belongs.
+type Make = fn(&Path);
+
 /// Issue 13, B13. `O_NOFOLLOW` of the lock is D's: without it the link is followed and the bind succeeds.
 #[test]
 fn a_lock_that_is_no_regular_file_is_an_error_at_once() {
     let place = Place::new("lock");
     let (path, lock) = (place.join("a.sock"), place.join("a.sock.lock"));
-    let make: [(&str, fn(&Path)); 4] = [
+    let make: [(&str, Make); 4] = [
         ("fifo", |lock| {
             rustix::fs::mknodat(rustix::fs::CWD, lock, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap()
         }),
