@@ -27,10 +27,9 @@ impl Client {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if no socket can have that name; or [`System`](crate::ErrorKind::System).
     pub fn connect(path: impl AsRef<Path>, config: ClientConfig, deadline: impl Into<Deadline>) -> Result<Self> {
         let (path, mut deadline) = (resolve(path.as_ref())?, deadline.into());
-        let until = deadline.resolve();
-        let until = until.map_or(Deadline::NEVER, Deadline::at);
-        let socket = FrameSocket::connect_resolved(&path, until)?;
-        Ok(Self { shared: Shared::begin(socket, Some(path), config, until)? })
+        let _ = deadline.resolve();
+        let socket = FrameSocket::connect_resolved(&path, deadline)?;
+        Ok(Self { shared: Shared::begin(socket, Some(path), config, deadline)? })
     }
 
     /// A client on a connected socket, such as one end of a pair or an inherited descriptor. It waits at most 10 s for the handshake.
@@ -54,13 +53,15 @@ impl Client {
         config: ClientConfig,
         deadline: impl Into<Deadline>,
     ) -> Result<(Self, ChildProcess)> {
+        let mut deadline = deadline.into();
+        let _ = deadline.resolve();
         let (ours, theirs) = FrameSocket::pair()?;
         let (handover, kept) = Handover::new(&theirs)?;
         // Its end has to be the server's alone, or a dead server would not hang up.
         drop(theirs);
         command.env(VARIABLE, handover.to_string());
         let mut process = ChildProcess::start_with(command, vec![kept])?;
-        match Shared::begin(ours, None, config, deadline.into()) {
+        match Shared::begin(ours, None, config, deadline) {
             Ok(shared) => Ok((Self { shared }, process)),
             Err(error) => Err(process.explain(error)),
         }

@@ -2,10 +2,9 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::calls::unanswered;
-use super::channel::Request;
+use super::request::Request;
 use super::shared::{ClientCounters, Shared};
 use super::stream::Stream;
 use crate::deadline::Deadline;
@@ -14,7 +13,6 @@ use crate::rpc::CallError;
 use crate::rpc::codec::{DecodeError, DecodeOwned, Encode, Raw, from_bytes};
 use crate::rpc::message::number::SERVICE_TYPES;
 use crate::stream::{Attachments, Peer};
-use crate::sys::lock::lock;
 
 /// Calls the methods of a server. Clones share one connection, cloning is cheap, and any number of threads may call at the same time.
 ///
@@ -34,8 +32,11 @@ impl Client {
     ///
     /// [`CallError::Failed`] if there is no answer. Its [kind](crate::ErrorKind) is
     /// - [`Timeout`](crate::ErrorKind::Timeout) if the deadline passed; a deadline without any time left fails at once;
+    /// - [`NoResource`](crate::ErrorKind::NoResource) if there was no channel for the call until the deadline, or for 30 s with a call that
+    ///   has none. A call from inside a handler waits for 1 s in which no channel gets free: calls that nest need a channel for each level;
     /// - [`PeerGone`](crate::ErrorKind::PeerGone) or [`PeerShutdown`](crate::ErrorKind::PeerShutdown) if the server is gone, or its end of
-    ///   the channel, or this client was [closed](Self::close);
+    ///   the channel;
+    /// - [`LocalShutdown`](crate::ErrorKind::LocalShutdown) if this client was [closed](Self::close);
     /// - [`Violation`](crate::ErrorKind::Violation) if the server broke the protocol, or its answer is no `R`;
     /// - [`InvalidInput`](crate::ErrorKind::InvalidInput) if the request is larger than the server takes, or no method can have this number.
     #[inline]
@@ -122,20 +123,18 @@ impl Client {
         Ok(Stream::new(&self.shared, channel, deadline))
     }
 
-    /// Whether the server still holds its end of the connection. Reads no byte and waits for nothing.
+    /// Whether the server still holds its end of the connection. Reads no byte and waits for nothing, also while a call connects anew.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        self.shared.origin.is_here() && !self.shared.is_closed() && lock(&self.shared.session).is_alive()
+        self.shared.origin.is_here() && !self.shared.is_closed() && self.shared.current().is_alive()
     }
 
-    /// Ends the connection and all its channels, for all clones of this client: running calls fail, and every later call does.
+    /// Ends the connection and all its channels, for all clones of this client: running calls fail with
+    /// [`LocalShutdown`](crate::ErrorKind::LocalShutdown) at once, whatever they wait for, and so does every later call. Waits for nothing.
     pub fn close(&self) {
-        if !self.shared.origin.is_here() {
-            return;
+        if self.shared.origin.is_here() {
+            self.shared.close();
         }
-        self.shared.closed.store(true, Ordering::Relaxed);
-        lock(&self.shared.session).end();
-        self.shared.pool.clear();
     }
 
     /// The process at the other end of the connection, which answers the calls, as the kernel recorded it when the connection was made. Of
@@ -145,7 +144,7 @@ impl Client {
     /// [`System`](crate::ErrorKind::System) if the kernel does not say, or this process has no descriptors left for a handle on the other.
     pub fn peer(&self) -> Result<Peer> {
         self.shared.origin.check()?;
-        lock(&self.shared.session).peer()
+        self.shared.current().peer()
     }
 
     /// What the client did so far.

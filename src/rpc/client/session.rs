@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex};
 use rustix::event::PollFlags;
 
 use super::config::ClientConfig;
+use super::register::{End, Register, Registered};
+use super::windows::Windows;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::rpc::message::answer::NoValue;
@@ -32,16 +34,28 @@ pub(super) struct Session {
     pub(super) own_maximum: u32,
     /// What its transports may retain of large messages.
     pub(super) budget: Arc<Budget>,
+    /// Whether its channels can have windows.
+    pub(super) windows: Windows,
+    _registered: Registered,
 }
 
 impl Session {
     /// Agrees on a version with the server at the other end of a socket.
-    pub(super) fn begin(mut socket: FrameSocket, config: &ClientConfig, deadline: Deadline) -> Result<Arc<Self>> {
+    pub(super) fn begin(
+        mut socket: FrameSocket,
+        config: &ClientConfig,
+        register: &Arc<Register>,
+        mut deadline: Deadline,
+    ) -> Result<Arc<Self>> {
+        // It covers two waits.
+        deadline.resolve();
         // The answer to a HELLO is short; a server that says more has not been agreed with on anything.
         let first = if config.base_only { config.maximum } else { MOST_HELLO + PREFIX as u32 };
         socket.set_max_frame(first);
         socket.set_attachments(false)?;
         let shared = socket.shared();
+        let registered = register.uncounted();
+        registered.ends_by(End::of_socket(&shared))?;
         let budget = Arc::default();
         let mut transport = SocketTransport::new(socket, &budget);
         let agreement = match config.base_only {
@@ -61,6 +75,8 @@ impl Session {
             maximum: agreement.maximum().unwrap_or(u64::from(u32::MAX)),
             own_maximum: config.maximum,
             budget,
+            windows: Windows::default(),
+            _registered: registered,
         }))
     }
 

@@ -124,12 +124,12 @@ impl Iterator for Stream {
             }
             Err(Failure::Call(error)) => {
                 self.finish();
-                Some(Err(error))
+                Some(Err(self.shared.explained(error)))
             }
             Err(Failure::Unsent(error) | Failure::Lost(error)) => {
                 let why = self.why_lost(error);
                 self.cancel();
-                Some(Err(why))
+                Some(Err(self.shared.explained(why)))
             }
             Err(Failure::TimedOut) => {
                 self.cancel();

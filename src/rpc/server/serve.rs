@@ -16,6 +16,7 @@ use crate::rpc::message::number::ERROR;
 use crate::rpc::message::outgoing::{Outgoing, fitting};
 use crate::rpc::message::prefix::Prefix;
 use crate::rpc::message::request;
+use crate::rpc::nesting::Serving;
 use crate::rpc::transport::{InlineMessage, Received};
 use crate::rpc::{Code, Status};
 use crate::stream::Attachments;
@@ -40,6 +41,7 @@ impl<T: Served, R: Role<T>> Service<T, R> {
 
     /// Serves calls until the client closes.
     pub(super) fn serve(mut self) -> Result<()> {
+        let _serving = Serving::begin();
         let ended = self.serve_calls();
         self.transport.end();
         ended

@@ -72,6 +72,20 @@ impl WindowTransport {
         Ok(Arrival::parse(front, datagram, maximum, self.fragments)?)
     }
 
+    /// The type of a message that is here whole, which is thrown away; `None`: it is not, or breaks the protocol. Waits for nothing.
+    pub(crate) fn take_whole(&mut self, datagram: u32, inline: &InlineMessage, maximum: u64) -> Option<u16> {
+        if let Some((tag, payload)) = self.take_plain(datagram, inline, maximum).ok()? {
+            self.restore(payload);
+            return Some(tag);
+        }
+        let arrival = self.arrive(datagram, maximum).ok()?;
+        if !matches!(arrival.payload, Whereabouts::Here(_)) {
+            return None;
+        }
+        drop(self.take_fds(arrival.fds).ok()?);
+        Some(arrival.tag)
+    }
+
     /// Receives the rest of a message that arrived: its descriptors, and the payload that does not fit the window. Memory grows with
     /// what came.
     ///

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
 use rustix::io::Errno;
 
 /// How long another process may hold the lock beside the socket file, which it does for a bind or a removal only.
@@ -76,7 +76,7 @@ fn is_named(file: &File, name: &Path) -> bool {
 /// Opens the file, or makes it. Whatever somebody has put there, this neither waits for it nor follows it.
 fn open_file(name: &Path) -> Result<(File, bool), Failure> {
     let careful = OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let open_as = |flags| open(name, careful | flags, Mode::from_raw_mode(0o600)).map(File::from);
+    let open_as = |flags| openat(CWD, name, careful | flags, Mode::from_raw_mode(0o600)).map(File::from);
     let opened = match open_as(OFlags::RDWR) {
         // To make it is another request: in a sticky directory that would be refused if the file is another user's.
         Err(Errno::NOENT) => match open_as(OFlags::RDWR | OFlags::CREATE | OFlags::EXCL) {

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket_with};
 
@@ -67,12 +67,14 @@ impl SocketFile {
         if let Some(found) = stale_candidate(path)? {
             remove_stale(path, &found)?;
         }
-        let socket =
-            unbound().and_then(|socket| bind_with_mode(socket, path, mode)).map_err(cannot_listen(path, ""))?;
+        let bound = unbound().and_then(|socket| bind_with_mode(socket, path, mode));
+        let (socket, listens) = bound.map_err(cannot_listen(path, ""))?;
         let found = fs::symlink_metadata(path).map_err(cannot_listen(path, "its file is gone already"))?;
         let file = Self { path: path.to_owned(), identity: identity(&found) };
         let corrected = if found.mode() & MODE == mode { Ok(()) } else { file.correct_mode(mode) };
-        match corrected.and_then(|()| begin_listening(&socket).map_err(cannot_listen(path, ""))) {
+        let listening = corrected
+            .and_then(|()| if listens { Ok(()) } else { begin_listening(&socket).map_err(cannot_listen(path, "")) });
+        match listening {
             Ok(()) => Ok((socket, file)),
             Err(error) => {
                 file.remove_if_ours();
@@ -87,7 +89,7 @@ impl SocketFile {
         let failed = || cannot_listen(&self.path, &what);
         let directory = self.path.parent().unwrap_or(Path::new("/"));
         let around = fs::metadata(directory).map_err(failed())?;
-        let file = open(&self.path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+        let file = openat(CWD, &self.path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
         let file = file.map_err(|errno| failed()(errno.into()))?;
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let us = rustix::process::geteuid().as_raw();
@@ -121,22 +123,24 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-/// Binds with the mode in place when the name appears: on a thread with a umask of its own. Where that is refused, the mode has less than
-/// it should for a moment, never more.
-fn bind_with_mode(socket: OwnedFd, path: &Path, mode: u32) -> io::Result<OwnedFd> {
+/// Binds with the mode in place when the name appears: on a thread with a umask of its own, which makes the socket listen as well (`true`).
+/// Where that is refused, the mode has less than it should until it is corrected, never more.
+fn bind_with_mode(socket: OwnedFd, path: &Path, mode: u32) -> io::Result<(OwnedFd, bool)> {
     // The kernel gives the file what its socket has, less the umask.
     let _ = rustix::fs::fchmod(&socket, Mode::from_raw_mode(mode));
     let to = address(path)?;
     let again = socket.try_clone()?;
     let own = thread::spawn("flipcall-bind", move || {
         umask::set_for_this_thread(!mode & 0o777).ok()?;
-        Some(bind(&again, &to.address))
+        Some(bind(&again, &to.address).map(|()| begin_listening(&again).is_ok()))
     });
     match own.ok().and_then(|thread| thread.join().ok().flatten()) {
-        Some(bound) => bound?,
-        None => bind(&socket, &address(path)?.address)?,
+        Some(bound) => Ok((socket, bound?)),
+        None => {
+            bind(&socket, &address(path)?.address)?;
+            Ok((socket, false))
+        }
     }
-    Ok(socket)
 }
 
 /// A socket file that is there already.
