@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::PollFlags;
-use rustix::process::{Pid, PidfdFlags};
+use rustix::process::Pid;
 
+use super::pidfd;
 use super::tail::{Tail, pipe};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
@@ -27,7 +28,8 @@ const AFTERMATH: Duration = Duration::from_millis(200);
 /// A child that inherits our standard error is listened to: what it says goes there, and the last 4 KiB are kept for the error that tells
 /// of its end. One that the command gave another keeps that.
 ///
-/// As a descriptor it is a pidfd, which becomes readable when the process ends.
+/// As a descriptor it is a pidfd, which becomes readable when the process ends. Where no pidfd can be had (Linux before 5.3, a system call
+/// filter) it is a pipe that hangs up then.
 #[derive(Debug)]
 pub struct ChildProcess {
     program: String,
@@ -62,7 +64,7 @@ impl ChildProcess {
         let (tail, stderr) = Tail::listen()?;
         let started = child::start(Launch { command, kept, stderr, lifeline: Arc::clone(&lifeline) });
         let mut child = started.map_err(|error| Error::system(format!("cannot start {program}"), error))?;
-        match rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
+        match pidfd::of_child(Pid::from_child(&child)) {
             Ok(pidfd) => Ok(Self {
                 program,
                 child: Some(child),
@@ -73,10 +75,10 @@ impl ChildProcess {
                 _end: end,
                 origin: Origin::here(),
             }),
-            Err(errno) => {
+            Err(error) => {
                 // The child is ours and not reaped yet, so neither call can hit another process.
                 let _ = child.kill().and_then(|()| child.wait());
-                Err(Error::system(format!("cannot watch {program}"), errno))
+                Err(Error::system(format!("cannot watch {program}"), error))
             }
         }
     }

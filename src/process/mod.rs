@@ -6,6 +6,7 @@
 
 mod child;
 mod handover;
+mod pidfd;
 mod tail;
 
 pub use crate::sys::inherit::InheritedFds;

@@ -87,3 +87,25 @@ fn overcommit_is_strict() -> Result<bool> {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Issue 13, D: a peer that could make our memory executable would have a place for its code that no filter of files sees.
+    #[test]
+    fn no_file_of_ours_can_be_executed() {
+        // Linux 6.3 has it.
+        const SEAL_EXEC: u32 = 0x20;
+        if matches!(rustix::fs::memfd_create("probe", MemfdFlags::NOEXEC_SEAL), Err(Errno::INVAL)) {
+            return;
+        }
+        for file in [create("test", 4096), create_open("test", 4096)] {
+            let file = file.unwrap();
+            assert!(rustix::fs::fcntl_get_seals(&file).unwrap().bits() & SEAL_EXEC != 0, "F_SEAL_EXEC");
+            assert_eq!(rustix::fs::fstat(&file).unwrap().st_mode & 0o111, 0, "no execute bit");
+            let executable = rustix::fs::Mode::from_raw_mode(0o777);
+            assert_eq!(rustix::fs::fchmod(&file, executable), Err(Errno::PERM));
+        }
+    }
+}

@@ -20,6 +20,8 @@ numbers! {
     clone = SYS_clone,
     clone3 = SYS_clone3,
     close = SYS_close,
+    close_range = SYS_close_range,
+    dup2 = SYS_dup2,
     epoll_create1 = SYS_epoll_create1,
     epoll_ctl = SYS_epoll_ctl,
     epoll_pwait = SYS_epoll_pwait,
@@ -78,6 +80,7 @@ numbers! {
     unlink = SYS_unlink,
     unshare = SYS_unshare,
     wait4 = SYS_wait4,
+    waitid = SYS_waitid,
     write = SYS_write,
     writev = SYS_writev,
 }
@@ -106,6 +109,22 @@ pub fn refuse(name: &str, errno: i32) {
     let mut rules = if_it_is(name, libc::SECCOMP_RET_ERRNO | errno as u32).to_vec();
     rules.push(statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW));
     install(rules);
+}
+
+/// From now on the system call `name` fails with `errno` in any thread where its argument `at` has all of `bits`, or is `bits` if `exactly`.
+pub fn refuse_where(name: &str, (at, bits, exactly): (u32, u32, bool), errno: i32) {
+    let number = number(name).unwrap_or_else(|| panic!("{name} is no known system call"));
+    // The arguments follow the number, the architecture and the instruction pointer; the low half comes first.
+    let argument = 16 + 8 * at;
+    let mask = if exactly { u32::MAX } else { bits };
+    install(vec![
+        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 4, number as u32),
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, argument),
+        statement(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, mask),
+        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, bits),
+        statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
+        statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ]);
 }
 
 /// What the filter answers for the system call `name`.

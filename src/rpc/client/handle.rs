@@ -8,7 +8,7 @@ use super::request::Request;
 use super::shared::{ClientCounters, Shared};
 use super::stream::Stream;
 use crate::deadline::Deadline;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::rpc::CallError;
 use crate::rpc::codec::{DecodeError, DecodeOwned, Encode, Raw, from_bytes};
 use crate::rpc::message::number::SERVICE_TYPES;
@@ -79,7 +79,8 @@ impl Client {
     ///
     /// # Errors
     /// As [`call`](Self::call). [`InvalidInput`](crate::ErrorKind::InvalidInput) also for more than 16 descriptors, or for any to a
-    /// server of the base protocol.
+    /// server of the base protocol; [`System`](crate::ErrorKind::System) also if this process had no descriptor left for those of the
+    /// answer: the method ran, and the connection is as good as before.
     pub fn call_with_fds<Q: Encode + ?Sized, R: DecodeOwned>(
         &self,
         tag: u16,
@@ -91,10 +92,13 @@ impl Client {
         check_tag(tag)?;
         let request = Request { tag, value: request, fds };
         self.shared.exchange(&request, deadline.into(), &mut |fields: &[u8], fds: Option<Box<Attachments>>| {
-            answer = Some((from_bytes(fields)?, fds.map(|mut fds| fds.take_all()).unwrap_or_default()));
+            answer = Some((from_bytes(fields)?, fds));
             Ok(())
         })?;
-        answer.ok_or_else(unanswered)
+        match answer.ok_or_else(unanswered)? {
+            (_, Some(fds)) if fds.lost() => Err(lost_descriptors().into()),
+            (value, fds) => Ok((value, fds.map(|mut fds| fds.take_all()).unwrap_or_default())),
+        }
     }
 
     /// Calls a method with the bytes of a request and returns the bytes of its answer, for a program that does not know the types.
@@ -163,4 +167,9 @@ fn check_tag(tag: u16) -> Result<(), CallError> {
 #[cold]
 fn no_method(tag: u16) -> CallError {
     Error::invalid(format!("no method can have the number {tag:#06x}: methods go from 0x0001 to 0xfeff")).into()
+}
+
+#[cold]
+fn lost_descriptors() -> Error {
+    Error::new(ErrorKind::System, "this process has no descriptors left for those of the answer")
 }

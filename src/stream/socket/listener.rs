@@ -152,6 +152,10 @@ impl Listener {
                             "the deadline passed while no file descriptor was left for a connection",
                         ));
                     }
+                    // The kernel asks for a descriptor before it looks at the socket.
+                    if readiness::has_hung_up(self.socket.as_fd())? {
+                        return Err(Error::new(ErrorKind::LocalShutdown, "the listening socket was shut down"));
+                    }
                     std::thread::sleep(left.map_or(PAUSE, |left| left.min(PAUSE)));
                 }
                 Err(errno) => {

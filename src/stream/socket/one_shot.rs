@@ -25,7 +25,7 @@
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
@@ -122,6 +122,10 @@ pub fn receive_with_fd(
                     }
                     None if missing == MissingFd::Refuse => {
                         return Err(Error::new(ErrorKind::Refused, "the peer's message came without a descriptor"));
+                    }
+                    // A peer that sends such messages without end does not put the deadline off.
+                    None if deadline.resolve().is_some_and(|until| Instant::now() >= until) => {
+                        return Err(readiness::timeout("the deadline passed before a message with a descriptor came"));
                     }
                     None => {}
                 }
