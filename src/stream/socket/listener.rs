@@ -38,6 +38,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::foreign;
 use crate::sys::fork::Origin;
+use crate::sys::lift::lift;
 use crate::sys::socket::{peer_credentials, set_pass_rights};
 
 /// How long accepting pauses when this process or the system has no descriptor left: the connection stays in the backlog.
@@ -111,11 +112,14 @@ impl Listener {
         if let Some(what) = not_listening(&socket) {
             return Err(Error::invalid(format!("the descriptor is no listening socket: {what}")));
         }
-        let failed = |errno| Error::system("cannot prepare a listening socket", errno);
-        ioctl_fionbio(&socket, true).map_err(failed)?;
-        fcntl_setfd(&socket, FdFlags::CLOEXEC).map_err(failed)?;
-        set_pass_rights(socket.as_fd(), false)
-            .map_err(|error| Error::system("cannot prepare a listening socket", error))?;
+        let prepared = || {
+            let socket = lift(socket)?;
+            ioctl_fionbio(&socket, true)?;
+            fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
+            set_pass_rights(socket.as_fd(), false)?;
+            Ok::<_, std::io::Error>(socket)
+        };
+        let socket = prepared().map_err(|error| Error::system("cannot prepare a listening socket", error))?;
         let name = getsockname(&socket).ok().and_then(|name| SocketAddrUnix::try_from(name).ok()).map(name_of);
         let mut listener = Self::new(socket, name.unwrap_or_default());
         listener.is_shared = true;
@@ -138,7 +142,8 @@ impl Listener {
         loop {
             match accept_with(&self.socket, SocketFlags::CLOEXEC) {
                 Ok(connection) => {
-                    if let Some(connection) = self.admit(connection) {
+                    let lifted = lift(connection).map_err(|error| Error::system("cannot keep a connection", error))?;
+                    if let Some(connection) = self.admit(lifted) {
                         return Ok(connection.into());
                     }
                 }

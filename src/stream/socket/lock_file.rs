@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
 use rustix::io::Errno;
 
+use crate::sys::lift::lift;
+
 /// How long another process may hold the lock beside the socket file, which it does for a bind or a removal only.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -76,7 +78,10 @@ fn is_named(file: &File, name: &Path) -> bool {
 /// Opens the file, or makes it. Whatever somebody has put there, this neither waits for it nor follows it.
 fn open_file(name: &Path) -> Result<(File, bool), Failure> {
     let careful = OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let open_as = |flags| openat(CWD, name, careful | flags, Mode::from_raw_mode(0o600)).map(File::from);
+    let open_as = |flags| {
+        let file = openat(CWD, name, careful | flags, Mode::from_raw_mode(0o600))?;
+        lift(file).map(File::from).map_err(|_| Errno::MFILE)
+    };
     let opened = match open_as(OFlags::RDWR) {
         // To make it is another request: in a sticky directory that would be refused if the file is another user's.
         Err(Errno::NOENT) => match open_as(OFlags::RDWR | OFlags::CREATE | OFlags::EXCL) {

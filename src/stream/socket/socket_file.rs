@@ -14,6 +14,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen,
 use super::address::address;
 use super::lock_file::Lock;
 use crate::error::{Error, Result};
+use crate::sys::lift::lift;
 use crate::sys::socket::set_pass_rights;
 use crate::sys::{thread, umask};
 
@@ -40,7 +41,7 @@ pub(super) fn cannot_listen(path: &Path, what: &str) -> impl FnOnce(io::Error) -
 /// A socket that can be bound.
 pub(super) fn unbound() -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let socket = lift(socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?)?;
     set_pass_rights(socket.as_fd(), false)?;
     Ok(socket)
 }
@@ -161,9 +162,7 @@ fn stale_candidate(path: &Path) -> Result<Option<Metadata>> {
 
 /// Removes a socket file that nobody listens on.
 fn remove_stale(path: &Path, found: &Metadata) -> Result<()> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let probe = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
-    let probe = probe.map_err(|errno| cannot_listen(path, "")(errno.into()))?;
+    let probe = unbound().map_err(cannot_listen(path, ""))?;
     let to = address(path).map_err(cannot_listen(path, ""))?;
     match connect(&probe, &to.address) {
         Err(Errno::NOENT) => Ok(()),
