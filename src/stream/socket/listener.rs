@@ -39,6 +39,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sys::foreign;
 use crate::sys::fork::Origin;
 use crate::sys::lift::lift;
+use crate::sys::peer_socket::PeerSocket;
 use crate::sys::socket::{peer_credentials, set_pass_rights};
 
 /// How long accepting pauses when this process or the system has no descriptor left: the connection stays in the backlog.
@@ -53,7 +54,8 @@ const SLICE: Duration = Duration::from_millis(50);
 /// listener is dropped the file is removed, if it is still the one that it made. Both happen under a lock on `PATH.lock`, which stays.
 #[derive(Debug)]
 pub struct Listener {
-    socket: OwnedFd,
+    /// What clients sent before they were accepted lies in its queue.
+    socket: PeerSocket,
     name: PathBuf,
     /// The file, if this listener made one.
     file: Option<SocketFile>,
@@ -128,6 +130,7 @@ impl Listener {
 
     fn new(socket: OwnedFd, name: PathBuf) -> Self {
         let (file, access, is_shared, ends) = (None, None, false, AtomicBool::new(false));
+        let socket = PeerSocket::new(socket);
         Self { socket, name, file, access, is_shared, ends, origin: Origin::here() }
     }
 
@@ -140,7 +143,7 @@ impl Listener {
         self.origin.check()?;
         let mut deadline = deadline.into();
         loop {
-            match accept_with(&self.socket, SocketFlags::CLOEXEC) {
+            match self.try_accept() {
                 Ok(connection) => {
                     let lifted = lift(connection).map_err(|error| Error::system("cannot keep a connection", error))?;
                     if let Some(connection) = self.admit(lifted) {
@@ -195,6 +198,11 @@ impl Listener {
         // It may have sent descriptors already, where the kernel cannot forbid it.
         foreign::close([connection]);
         None
+    }
+
+    /// While too many descriptors wait for their close, no connection comes that might have to wait there as well.
+    fn try_accept(&self) -> Result<OwnedFd, Errno> {
+        if foreign::is_full() { Err(Errno::MFILE) } else { accept_with(&self.socket, SocketFlags::CLOEXEC) }
     }
 
     /// Waits for a connection as [`accept`](Self::accept) does, and takes it for [ours alone](FrameSocket::assume_unshared).
