@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use crate::error::{Error, Result};
 use crate::sys::cancel::{Cancel, CancelWord};
 use crate::sys::fork::PerProcess;
+use crate::sys::lift::lift;
 use crate::sys::lock::lock;
 use crate::sys::{poll, thread};
 
@@ -112,7 +113,7 @@ impl Watchdog {
         let watchdog = WATCHDOG.get_or_try_init(|| {
             let epoll = match epoll::create(CreateFlags::CLOEXEC) {
                 Err(errno) if is_refused(errno) => None,
-                made => Some(made?),
+                made => Some(lift(made?)?),
             };
             Ok(Self { epoll, next: AtomicU64::new(0), table: Mutex::default() })
         });

@@ -45,6 +45,7 @@ use super::options::Options;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::{ChildProcess, Handover, InheritedFds};
+use crate::sys::lift;
 use crate::window::{Allocator, Seals, Window};
 use std::os::fd::AsFd;
 
@@ -82,7 +83,9 @@ impl Spawned {
         let window = Window::map(&descriptor)?;
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-                .map_err(|errno| Error::system("cannot make a socket pair for a child", errno))?;
+                .map_err(std::io::Error::from)
+                .and_then(|(ours, theirs)| Ok((lift::lift(ours)?, theirs)))
+                .map_err(|error| Error::system("cannot make a socket pair for a child", error))?;
         let (file, kept_file) = Handover::new(descriptor.fd())?;
         let (socket, kept_socket) = Handover::new(&theirs)?;
         drop(theirs);

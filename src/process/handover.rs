@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::sys::inherit::{InheritedFds, inherit};
-use crate::sys::lift;
 
 /// Makes every process that `command` starts inherit `fd`, under the number that is returned. In this process it stays close-on-exec.
 /// The command keeps a copy open until it is dropped, and starts its processes by fork, whose time grows with the memory of this one.
@@ -36,7 +35,8 @@ pub(crate) struct Handover {
 impl Handover {
     /// A copy of `fd` that a child is to inherit, above the standard streams.
     pub(crate) fn new(fd: impl AsFd) -> Result<(Self, Arc<OwnedFd>)> {
-        let copy = lift::copy(fd);
+        // Its number is above the standard streams: the standard library duplicates to no other.
+        let copy = fd.as_fd().try_clone_to_owned();
         let copy = copy.map_err(|error| Error::system("cannot duplicate a descriptor for a child", error))?;
         let handover = Self { number: copy.as_raw_fd(), file: Some(identity(&copy)?) };
         Ok((handover, Arc::new(copy)))

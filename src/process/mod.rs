@@ -7,6 +7,7 @@
 mod child;
 mod handover;
 mod pidfd;
+mod reaper;
 mod tail;
 
 pub use crate::sys::inherit::InheritedFds;

@@ -10,25 +10,28 @@ use rustix::net::{
     SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 
+use super::lift::lift;
+
 /// The two ends of the carrier. Each message is one byte: which pipes it carries.
 pub(super) fn pair() -> io::Result<[OwnedFd; 2]> {
     let (near, far) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    Ok([near, far])
+    Ok([lift(near)?, lift(far)?])
 }
 
-/// Sends the child's pipes, which are closed here and gone from the child.
-pub(super) fn send_streams(carrier: BorrowedFd<'_>, child: &mut Child) -> io::Result<()> {
+/// Sends the child's pipes, which are closed here and gone from the child. `false`: it has none, and nothing was sent.
+pub(super) fn send_streams(carrier: BorrowedFd<'_>, child: &mut Child) -> io::Result<bool> {
     let streams: [Option<OwnedFd>; 3] =
         [child.stdin.take().map(Into::into), child.stdout.take().map(Into::into), child.stderr.take().map(Into::into)];
     let which = streams.iter().enumerate().fold(0, |bits, (n, stream)| bits | (u8::from(stream.is_some()) << n));
     let fds: Vec<_> = streams.iter().flatten().map(AsFd::as_fd).collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !fds.is_empty() {
-        ancillary.push(SendAncillaryMessage::ScmRights(&fds));
+    if fds.is_empty() {
+        return Ok(false);
     }
+    ancillary.push(SendAncillaryMessage::ScmRights(&fds));
     sendmsg(carrier, &[IoSlice::new(&[which])], &mut ancillary, SendFlags::NOSIGNAL)?;
-    Ok(())
+    Ok(true)
 }
 
 /// Receives the pipes into the child. They were sent before.
@@ -42,11 +45,11 @@ pub(super) fn receive_streams(carrier: BorrowedFd<'_>, child: &mut Child) -> io:
         RecvAncillaryMessage::ScmRights(rights) => Some(rights),
         _ => None,
     };
-    let mut fds = ancillary.drain().filter_map(rights).flatten();
+    let mut fds = ancillary.drain().filter_map(rights).flatten().map(lift);
     let mut next = |bit: u8| match which[0] & (1 << bit) {
         0 => Ok(None),
         // The kernel drops what our table has no room for.
-        _ => fds.next().map(Some).ok_or(io::Error::from(rustix::io::Errno::MFILE)),
+        _ => fds.next().transpose()?.map(Some).ok_or(io::Error::from(rustix::io::Errno::MFILE)),
     };
     let (stdin, stdout, stderr) = (next(0)?, next(1)?, next(2)?);
     (child.stdin, child.stdout, child.stderr) = (stdin.map(Into::into), stdout.map(Into::into), stderr.map(Into::into));

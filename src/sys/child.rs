@@ -14,8 +14,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
@@ -39,6 +39,8 @@ struct Spawned {
     launch: Launch,
     /// `None`: it could not have a table of its own.
     child: Option<io::Result<Child>>,
+    /// Whether the child's pipes were sent.
+    carries: bool,
     carriers: [OwnedFd; 2],
 }
 
@@ -48,13 +50,13 @@ pub(crate) fn start(mut launch: Launch) -> io::Result<Child> {
     let carriers = carry::pair()?;
     let (done, spawned) = sync_channel(1);
     thread::spawn("flipcall-spawn", move || spawn_aside(launch, carriers, &done))?;
-    let Spawned { launch, child, carriers } =
+    let Spawned { launch, child, carries, carriers } =
         spawned.recv().map_err(|_| io::Error::other("the thread that starts a child panicked"))?;
     match child {
         Some(child) => {
             let mut child = child?;
             let [_, carrier] = &carriers;
-            if let Err(error) = carry::receive_streams(carrier.as_fd(), &mut child) {
+            if carries && let Err(error) = carry::receive_streams(carrier.as_fd(), &mut child) {
                 // It is ours and not reaped yet, so neither call can hit another process.
                 let _ = child.kill().and_then(|()| child.wait());
                 return Err(error);
@@ -68,13 +70,17 @@ pub(crate) fn start(mut launch: Launch) -> io::Result<Child> {
 /// The thread that spawns. It owns nothing: what it drops would be closed in its own table and stay open in the program's.
 fn spawn_aside(mut launch: Launch, carriers: [OwnedFd; 2], done: &SyncSender<Spawned>) {
     let has_own_table = close_range(RawFd::MAX.cast_unsigned(), CLOSE_RANGE_UNSHARE);
+    let mut carries = false;
     let child = has_own_table.then(|| {
         prepare_table(&launch)?;
         let mut child = launch.command.spawn()?;
         let armed = arm(&launch.lifeline, child.id());
         let [carrier, _] = &carriers;
         match armed.and_then(|()| carry::send_streams(carrier.as_fd(), &mut child)) {
-            Ok(()) => Ok(child),
+            Ok(sent) => {
+                carries = sent;
+                Ok(child)
+            }
             Err(error) => {
                 let _ = child.kill().and_then(|()| child.wait());
                 Err(error)
@@ -83,7 +89,7 @@ fn spawn_aside(mut launch: Launch, carriers: [OwnedFd; 2], done: &SyncSender<Spa
     });
     let process = child.as_ref().and_then(|child| child.as_ref().ok()).map(Child::id);
     // The other side waits for it.
-    let _ = done.send(Spawned { launch, child, carriers });
+    let _ = done.send(Spawned { launch, child, carries, carriers });
     if has_own_table {
         // Copies of everything that the program has open: an end that it closes has to be seen.
         close_range(0, 0);
@@ -141,6 +147,27 @@ fn wait_for_end(process: u32) {
     }
 }
 
+/// How a process ended that somebody else reaped: what the kernel remembers, or else exit status 255.
+pub(crate) fn exit_status(pidfd: &OwnedFd) -> ExitStatus {
+    let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
+    // SAFETY: the request carries the size of the structure, which is the kernel's first version of it, and the pointer is to a live one.
+    let asked = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO as _, &raw mut info) } == 0;
+    let is_known = asked && info.mask & PIDFD_INFO_EXIT != 0;
+    ExitStatus::from_raw(if is_known { info.exit_code } else { 255 << 8 })
+}
+
+/// The kernel's `struct pidfd_info`.
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+const _: () = assert!(size_of::<PidfdInfo>() == 64);
+
 /// Closes every descriptor from `first` on, in this thread's own table or, with [`CLOSE_RANGE_UNSHARE`], after making one.
 fn close_range(first: libc::c_uint, flags: libc::c_uint) -> bool {
     // SAFETY: with CLOSE_RANGE_UNSHARE it closes nothing that this process owns; without, it is called in a table of which nobody owns
@@ -172,6 +199,9 @@ fn fork(launch: Launch) -> io::Result<Child> {
     command.spawn()
 }
 
+/// Asks for a [`PidfdInfo`] (Linux 6.13); with this bit for the end of the process, too (Linux 6.15).
+const PIDFD_GET_INFO: u32 = 0xC040_FF0B;
+const PIDFD_INFO_EXIT: u64 = 1 << 3;
 /// Chooses the signal that `O_ASYNC` sends; the `libc` crate has no name for it.
 const F_SETSIG: libc::c_int = 10;
 /// Makes a table of the thread's own; the `libc` crate has it for some targets only.

@@ -4,7 +4,9 @@
 //! writes to the standard error, as a panic does, would write to a peer.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use super::foreign;
 
 /// The first number that is no standard stream.
 const FIRST: i32 = 3;
@@ -13,10 +15,20 @@ const FIRST: i32 = 3;
 #[inline]
 pub(crate) fn lift(fd: impl Into<OwnedFd>) -> io::Result<OwnedFd> {
     let fd = fd.into();
-    if fd.as_raw_fd() >= FIRST { Ok(fd) } else { copy(&fd) }
+    // The standard library duplicates to numbers above those.
+    if is_above(&fd) { Ok(fd) } else { fd.try_clone() }
 }
 
-/// A copy of a descriptor, above those numbers and close-on-exec.
-pub(crate) fn copy(fd: impl AsFd) -> io::Result<OwnedFd> {
-    Ok(rustix::io::fcntl_dupfd_cloexec(fd, FIRST)?)
+/// As [`lift`], for a descriptor that a peer sent. Without a free number it stays where it is.
+pub(crate) fn lift_foreign(fd: OwnedFd) -> OwnedFd {
+    if is_above(&fd) {
+        return fd;
+    }
+    let Ok(lifted) = fd.try_clone() else { return fd };
+    foreign::close([fd]);
+    lifted
+}
+
+fn is_above(fd: &OwnedFd) -> bool {
+    fd.as_raw_fd() >= FIRST
 }

@@ -6,6 +6,7 @@ use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::process::Resource;
 
+use super::lift::lift;
 use super::limits;
 use crate::error::{Error, Result};
 
@@ -48,7 +49,8 @@ fn create_sealed(name: &str, size: u64, seals: SealFlags) -> Result<OwnedFd> {
         Err(Errno::INVAL) => rustix::fs::memfd_create(name, flags),
         result => result,
     };
-    let fd = fd.map_err(|errno| Error::system("cannot create a memfd", errno))?;
+    let fd = fd.map_err(std::io::Error::from).and_then(lift);
+    let fd = fd.map_err(|error| Error::system("cannot create a memfd", error))?;
     // Past the limit the kernel does not only fail, it also sends SIGXFSZ, which kills.
     // Where the limit cannot be read, no limit is the kernel's default.
     let limit = limits::get(Resource::Fsize).ok().and_then(|limits| limits.current);

@@ -12,6 +12,8 @@ use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
+use super::lift::{lift, lift_foreign};
+
 /// The most descriptors that one `sendmsg` can carry (the kernel's `SCM_MAX_FD`).
 pub(crate) const MAX_FDS_A_MESSAGE: usize = 253;
 
@@ -89,7 +91,7 @@ unsafe fn take_fds(message: &libc::msghdr, fds: &mut Vec<OwnedFd>) {
                 for index in 0..count {
                     let fd = OwnedFd::from_raw_fd(ptr::read_unaligned(data.add(index)));
                     if kind == libc::SCM_RIGHTS {
-                        fds.push(fd);
+                        fds.push(lift_foreign(fd));
                     }
                 }
             }
@@ -140,7 +142,7 @@ pub(crate) fn peer_pidfd(socket: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> 
     };
     if result == 0 {
         // SAFETY: the call succeeded, so `raw` is a descriptor that the kernel has just installed for us alone.
-        return Ok(Some(unsafe { OwnedFd::from_raw_fd(raw) }));
+        return lift(unsafe { OwnedFd::from_raw_fd(raw) }).map(Some);
     }
     let error = io::Error::last_os_error();
     match error.raw_os_error() {

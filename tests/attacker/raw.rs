@@ -304,3 +304,34 @@ pub fn is_open(number: i32) -> bool {
     // SAFETY: it asks for flags and changes nothing.
     unsafe { libc::fcntl(number, libc::F_GETFD) != -1 }
 }
+
+/// Allows every process of this user to trace this one, where the kernel asks (Yama).
+pub fn allow_tracing() {
+    // SAFETY: a system call with numbers. A kernel that does not ask does not know it.
+    unsafe { libc::prctl(libc::PR_SET_PTRACER, libc::PR_SET_PTRACER_ANY) };
+}
+
+/// Traces the parent of this process, for as long as this process lives.
+pub fn trace_parent() {
+    // SAFETY: system calls with numbers, and a null pointer where none is looked at.
+    unsafe {
+        let traced = libc::ptrace(libc::PTRACE_SEIZE, libc::getppid(), std::ptr::null_mut::<libc::c_void>(), 0);
+        assert_ne!(traced, -1, "ptrace: {}", io::Error::last_os_error());
+    }
+}
+
+/// From now on the kernel reaps the children of this process.
+pub fn ignore_children() {
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
+
+/// Reaps every child of this process, for ever.
+pub fn reap_everything() {
+    loop {
+        // SAFETY: a null pointer asks for no status.
+        if unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) } == -1 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}

@@ -3,6 +3,7 @@
 #[path = "../attacker/mod.rs"]
 mod attacker;
 
+mod closing;
 mod costs;
 mod descriptors;
 mod ends;
@@ -16,5 +17,13 @@ mod undead;
 /// Not a test: the entry of the second process.
 #[test]
 fn second_process() {
-    attacker::play(&[costs::ROLES, descriptors::ROLES, ends::ROLES, quotas::ROLES, serving::ROLES, undead::ROLES]);
+    attacker::play(&[
+        closing::ROLES,
+        costs::ROLES,
+        descriptors::ROLES,
+        ends::ROLES,
+        quotas::ROLES,
+        serving::ROLES,
+        undead::ROLES,
+    ]);
 }

@@ -50,7 +50,8 @@ fn serves(stage: Stage) {
     server.serve(listener).expect("the server accepts for ever");
 }
 
-fn fresh_path() -> PathBuf {
+/// A path for a socket.
+pub fn fresh_path() -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     std::env::temp_dir().join(format!("flipcall-server-{}-{number}.sock", std::process::id()))

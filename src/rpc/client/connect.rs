@@ -3,9 +3,11 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 use super::config::ClientConfig;
 use super::handle::Client;
+use super::register::Register;
 use super::shared::Shared;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
@@ -60,7 +62,14 @@ impl Client {
         drop(theirs);
         command.env(VARIABLE, handover.to_string());
         let mut process = ChildProcess::start_with(command, vec![kept])?;
-        match Shared::begin(ours, None, config, deadline) {
+        let register = Register::new(config.channels);
+        let of_server = Arc::downgrade(&register);
+        // A process that the server started may hold its ends, which then show no hang-up.
+        let watched =
+            process.when_ended(move || of_server.upgrade().into_iter().for_each(|register| register.server_died()));
+        // Without a thread for it only the hang-up tells.
+        drop(watched);
+        match Shared::begin_with(register, ours, None, config, deadline) {
             Ok(shared) => Ok((Self { shared }, process)),
             Err(error) => Err(process.explain(error)),
         }

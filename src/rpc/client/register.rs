@@ -19,6 +19,8 @@ pub(super) struct Register {
     /// The most channels.
     limit: usize,
     closed: AtomicBool,
+    /// The server's process has ended.
+    server_died: AtomicBool,
     entries: Mutex<Entries>,
     /// In a forked child no lock is taken, and nothing is ended.
     origin: Origin,
@@ -47,10 +49,22 @@ impl End {
         Self::Window(window, Arc::downgrade(socket))
     }
 
+    /// The server's process has ended.
+    fn peer_died(&self, origin: Origin) {
+        if let Self::Window(window, _) = self {
+            window.peer_died();
+        }
+        self.hang_up(origin);
+    }
+
     fn shut_down(&self, origin: Origin) {
         if let Self::Window(window, _) = self {
             window.shut_down();
         }
+        self.hang_up(origin);
+    }
+
+    fn hang_up(&self, origin: Origin) {
         let (Self::Socket(socket) | Self::Window(_, socket)) = self;
         if let Some(socket) = socket.upgrade() {
             hang_up(&socket, origin);
@@ -69,7 +83,13 @@ pub(super) struct Registered {
 impl Register {
     /// For at most so many channels.
     pub(super) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, closed: AtomicBool::new(false), entries: Mutex::default(), origin: Origin::here() })
+        Arc::new(Self {
+            limit,
+            closed: AtomicBool::new(false),
+            server_died: AtomicBool::new(false),
+            entries: Mutex::default(),
+            origin: Origin::here(),
+        })
     }
 
     /// The most channels.
@@ -103,6 +123,16 @@ impl Register {
         if self.is_closed() { Err(closed()) } else { Ok(()) }
     }
 
+    /// The server's process has ended, whoever else may hold its ends: everything that is open has, too.
+    pub(super) fn server_died(&self) {
+        let ends = {
+            let entries = lock(&self.entries);
+            self.server_died.store(true, Ordering::Release);
+            entries.open.clone()
+        };
+        ends.iter().for_each(|(_, end)| end.peer_died(self.origin));
+    }
+
     /// Ends everything that is open. What is registered from now on is refused.
     pub(super) fn close(&self) {
         let ends = {
@@ -124,6 +154,9 @@ impl Registered {
         // A close that comes after this check finds the end in the list.
         self.register.check()?;
         entries.open.retain(|(key, _)| *key != self.key);
+        if self.register.server_died.load(Ordering::Acquire) {
+            end.peer_died(self.register.origin);
+        }
         entries.open.push((self.key, end));
         Ok(())
     }

@@ -74,7 +74,17 @@ impl Shared {
         config: ClientConfig,
         deadline: Deadline,
     ) -> Result<Arc<Self>> {
-        let register = Register::new(config.channels);
+        Self::begin_with(Register::new(config.channels), socket, path, config, deadline)
+    }
+
+    /// As [`begin`](Self::begin), with a register that somebody else knows.
+    pub(super) fn begin_with(
+        register: Arc<Register>,
+        socket: FrameSocket,
+        path: Option<PathBuf>,
+        config: ClientConfig,
+        deadline: Deadline,
+    ) -> Result<Arc<Self>> {
         let session = Session::begin(socket, &config, &register, deadline)?;
         let shared = Arc::new(Self {
             pool: Pool::new(config.channels, config.window > 0),

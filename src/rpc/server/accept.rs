@@ -9,7 +9,7 @@ use rustix::net::SendFlags;
 
 use super::ServerConfig;
 use super::base::Base;
-use super::closing::ServerHandle;
+use super::closing::{ServerHandle, wait_for_closers};
 use super::limits;
 use super::quota::{Holder, Kind};
 use super::serve::Service;
@@ -82,7 +82,8 @@ impl Server {
         Listener::bind(path, self.shared.config.access)
     }
 
-    /// Accepts and serves connections until the server is [closed](ServerHandle::close). Each connection is served on a thread of its own.
+    /// Accepts and serves connections until the server is [closed](ServerHandle::close), and returns when that is done. Each connection is
+    /// served on a thread of its own.
     ///
     /// # Errors
     /// [`System`](crate::ErrorKind::System) if accepting fails for good. A process without descriptors left is no such failure: it accepts
@@ -90,16 +91,15 @@ impl Server {
     pub fn serve(&self, listener: Listener) -> Result<()> {
         self.shared.origin.check()?;
         let listening = Listening::new(&self.shared, listener);
-        loop {
-            if self.shared.is_closing() {
-                return Ok(());
-            }
+        while !self.shared.is_closing() {
             match listening.listener.accept_frames(Deadline::NEVER) {
-                Ok(_) | Err(_) if self.shared.is_closing() => return Ok(()),
+                Ok(_) | Err(_) if self.shared.is_closing() => {}
                 Ok(socket) => accepted(&self.shared, socket),
                 Err(error) => return Err(error),
             }
         }
+        wait_for_closers(&self.shared);
+        Ok(())
     }
 
     /// Serves one connected socket on this thread, until the client closes it or the server is closed. Its channels get threads of their

@@ -96,6 +96,9 @@ impl Drop for Registered {
         self.worker.kill();
         self.connection.remove(&self.worker);
         self.lease = None;
+        if self.worker.is_spared() {
+            self.connection.end_unless_spared();
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::call::{self, CallLimits, Request};
 use super::context::Context;
+use super::here::Here;
 use super::outcome::{Outcome, Ready};
 use super::quota::{Exhausted, Kind, LARGE, Lease};
 use super::served::{Own, Role, Sent, Served};
@@ -41,6 +42,7 @@ impl<T: Served, R: Role<T>> Service<T, R> {
 
     /// Serves calls until the client closes.
     pub(super) fn serve(mut self) -> Result<()> {
+        let _here = Here::begin(&self.worker);
         let _serving = Serving::begin();
         let ended = self.serve_calls();
         self.transport.end();
@@ -58,8 +60,11 @@ impl<T: Served, R: Role<T>> Service<T, R> {
             let mut sent = self.serve_one(came)?;
             if self.connection.shared.is_closing() {
                 match self.transport.leave(sent, &self.worker)? {
-                    Some(left) => sent = left,
-                    None => return Ok(()),
+                    Some(left) if !self.worker.is_spared() => sent = left,
+                    _ => {
+                        self.worker.count();
+                        return Ok(());
+                    }
                 }
             }
             // The closer gives every idle worker longer than the flip of this answer takes.

@@ -1,6 +1,6 @@
 //! What all threads of a server know: the server itself, its connections, and what each of them has open.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
@@ -22,6 +22,8 @@ pub(super) struct Shared {
     pub(super) config: ServerConfig,
     pub(super) quotas: Arc<Quotas>,
     pub(super) closing: AtomicBool,
+    /// Calls of `close` that are under way.
+    pub(super) closers: AtomicU32,
     pub(super) connections: Mutex<Vec<Arc<Connection>>>,
     /// The sockets that are accepted from.
     pub(super) listeners: Mutex<Vec<Arc<Listener>>>,
@@ -40,6 +42,7 @@ impl Shared {
             quotas: Quotas::new(&config),
             config,
             closing: AtomicBool::new(false),
+            closers: AtomicU32::new(0),
             connections: Mutex::default(),
             listeners: Mutex::default(),
             counters: Arc::default(),
@@ -157,6 +160,19 @@ impl Connection {
     /// Ends every channel.
     pub(super) fn end_channels(&self) {
         self.channels().iter().for_each(|worker| worker.kill());
+    }
+
+    /// Whether a handler of it closes the server.
+    pub(super) fn is_spared(&self) -> bool {
+        self.base.is_spared() || self.channels().iter().any(|worker| worker.is_spared())
+    }
+
+    /// Ends everything but the handlers that close the server themselves, and what they answer through.
+    pub(super) fn end_unless_spared(&self) {
+        self.channels().iter().filter(|worker| !worker.is_spared()).for_each(|worker| worker.kill());
+        if !self.is_spared() {
+            self.base.kill();
+        }
     }
 
     pub(super) fn channels(&self) -> MutexGuard<'_, Vec<Arc<Worker>>> {

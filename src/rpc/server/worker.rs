@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
@@ -20,6 +20,8 @@ pub(super) struct Worker {
     state: CachePadded<AtomicU8>,
     /// Calls served; only the worker's thread writes it.
     calls: AtomicU64,
+    /// Its handler closes the server: its transport ends by itself, after the answer.
+    spared: AtomicBool,
     window: Option<ShutdownHandle>,
     socket: Arc<OwnedFd>,
     origin: Origin,
@@ -30,7 +32,7 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn new(window: Option<ShutdownHandle>, socket: Arc<OwnedFd>, window_bytes: u64) -> Self {
         let (state, calls) = (CachePadded::new(AtomicU8::new(IDLE)), AtomicU64::new(0));
-        Self { state, calls, window, socket, origin: Origin::here(), window_bytes }
+        Self { state, calls, spared: AtomicBool::new(false), window, socket, origin: Origin::here(), window_bytes }
     }
 
     /// The transport's socket.
@@ -49,8 +51,14 @@ impl Worker {
     /// The call's answer went out.
     #[inline]
     pub(super) fn end(&self) {
-        self.calls.store(self.calls.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        self.count();
         self.state.store(IDLE, Ordering::Release);
+    }
+
+    /// A call was answered.
+    #[inline]
+    pub(super) fn count(&self) {
+        self.calls.store(self.calls.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
     /// The last answer went out, and is left for the client to take.
@@ -64,6 +72,15 @@ impl Worker {
 
     pub(super) fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
+    }
+
+    /// A closer leaves it to itself.
+    pub(super) fn spare(&self) {
+        self.spared.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_spared(&self) -> bool {
+        self.spared.load(Ordering::Acquire)
     }
 
     /// Ends the transport from outside.

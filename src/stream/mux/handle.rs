@@ -16,6 +16,7 @@ use super::shared::{Shared, Slot};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stream::socket::readiness;
+use crate::sys::lift::lift;
 use crate::sys::socket::set_pass_rights;
 use crate::sys::thread;
 
@@ -39,6 +40,8 @@ impl Mux {
             .map_err(|error| Error::system("cannot forbid descriptors on the socket of a mux", error))?;
         let event = || {
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+                .map_err(std::io::Error::from)
+                .and_then(lift)
                 .map_err(|error| Error::system("cannot make an eventfd for a mux", error))
         };
         let receiver = FrameReceiver::new(terms.max_frame.max(MAX_CONTROL as u32), config.get_patience());

@@ -33,6 +33,7 @@ use super::unshared::address;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::fork::Origin;
+use crate::sys::lift::lift;
 use crate::sys::socket::set_pass_rights;
 
 /// How long accepting pauses when this process or the system has no descriptor left: the connection stays in the backlog.
@@ -74,7 +75,7 @@ impl Listener {
         let _lock = lock(path)?;
         remove_stale(path)?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        let socket = lift(socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?)?;
         set_pass_rights(socket.as_fd(), false)?;
         bind(&socket, &address(path)?)?;
         let metadata = fs::symlink_metadata(path)?;
@@ -94,7 +95,10 @@ impl Listener {
         let mut deadline = deadline.into();
         loop {
             match accept_with(&self.socket, SocketFlags::CLOEXEC) {
-                Ok(connection) => return Ok(connection.into()),
+                Ok(connection) => {
+                    let lifted = lift(connection).map_err(|error| Error::system("cannot keep a connection", error));
+                    return Ok(lifted?.into());
+                }
                 Err(Errno::AGAIN) => {
                     if !readiness::wait(&self.socket, PollFlags::IN, deadline.resolve())? {
                         return Err(readiness::timeout("the deadline passed before anybody connected"));
@@ -111,6 +115,10 @@ impl Listener {
                             ErrorKind::Timeout,
                             "the deadline passed while no file descriptor was left for a connection",
                         ));
+                    }
+                    // The kernel asks for a descriptor before it looks at the socket.
+                    if readiness::has_hung_up(self.socket.as_fd())? {
+                        return Err(Error::new(ErrorKind::LocalShutdown, "the listening socket was shut down"));
                     }
                     std::thread::sleep(left.map_or(PAUSE, |left| left.min(PAUSE)));
                 }

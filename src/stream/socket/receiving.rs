@@ -38,7 +38,7 @@ impl FrameSocket {
         loop {
             match self.inbox.ready() {
                 Ok(true) => break,
-                Ok(false) if self.fill(&mut deadline)? => {}
+                Ok(false) if self.fill_again(&mut deadline)? => {}
                 Ok(false) => return Ok(None),
                 Err(error) => return Err(self.poison(error)),
             }
@@ -70,7 +70,7 @@ impl FrameSocket {
         loop {
             match self.inbox.ready_header() {
                 Ok(Some(header)) => return Ok(Some(header)),
-                Ok(None) if self.fill(&mut deadline)? => {}
+                Ok(None) if self.fill_again(&mut deadline)? => {}
                 Ok(None) => return Ok(None),
                 Err(error) => return Err(self.poison(error)),
             }
@@ -83,6 +83,8 @@ impl FrameSocket {
     /// As [`receive`](Self::receive), except that a deadline inside the message poisons the socket.
     pub fn discard(&mut self, deadline: impl Into<Deadline>) -> Result<Option<Header>> {
         let mut deadline = deadline.into();
+        // It covers the header and the rest.
+        deadline.resolve();
         let Some(header) = self.peek(deadline)? else { return Ok(None) };
         let mut left = Header::SIZE + header.length as usize;
         loop {
@@ -96,6 +98,15 @@ impl FrameSocket {
                 Err(error) => return Err(self.cut(error)),
             }
         }
+    }
+
+    /// [`fill`](Self::fill) for what may take several. The time counts from the first on, however soon each of them brings something; a
+    /// message that comes whole reads no clock.
+    fn fill_again(&mut self, deadline: &mut Deadline) -> Result<bool> {
+        if self.inbox.is_inside_message() {
+            deadline.resolve();
+        }
+        self.fill(deadline)
     }
 
     /// Receives more bytes; `false`: the peer sends no more.

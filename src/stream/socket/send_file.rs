@@ -69,7 +69,9 @@ impl FrameSocket {
     }
 
     fn send_source(&mut self, tag: u16, source: Source<'_>, length: u32, mut deadline: Deadline) -> Result<()> {
-        self.send_header(Header { tag, length }, &mut deadline)?;
+        // It covers the header and the bytes.
+        deadline.resolve();
+        self.send_header(Header { tag, length }, deadline)?;
         let moved = self.move_source(source, length, &mut deadline);
         moved.map_err(|error| self.cut(error))
     }
@@ -78,7 +80,6 @@ impl FrameSocket {
         let mut left = length as usize;
         let mut in_kernel = self.unshared;
         let (mut prompt, mut progress) = (false, Progress::default());
-        deadline.resolve();
         while left > 0 {
             if !in_kernel {
                 let count = self.copy_some(&mut source, left, deadline)?;

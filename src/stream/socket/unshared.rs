@@ -32,6 +32,7 @@ use super::frame_socket::FrameSocket;
 use super::readiness::SLICE;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::lift::lift;
 
 /// How long a listener with a full backlog is left alone between two attempts.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -48,7 +49,7 @@ impl FrameSocket {
         let address = address(path).map_err(failed)?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
-        let socket = socket.map_err(|errno| failed(errno.into()))?;
+        let socket = socket.map_err(io::Error::from).and_then(lift).map_err(failed)?;
         loop {
             match connect(&socket, &address) {
                 Ok(()) => return Ok(Self::from_unshared(socket)),
@@ -79,8 +80,9 @@ impl FrameSocket {
     /// # Errors
     /// [`ErrorKind::System`] if there are no descriptors left.
     pub fn pair() -> Result<(Self, UnixStream)> {
-        let (ours, theirs) = UnixStream::pair().map_err(|error| Error::system("cannot make a socket pair", error))?;
-        Ok((Self::from_unshared(ours), theirs))
+        let pair = UnixStream::pair().and_then(|(ours, theirs)| Ok((lift(ours)?, lift(theirs)?)));
+        let (ours, theirs) = pair.map_err(|error| Error::system("cannot make a socket pair", error))?;
+        Ok((Self::from_unshared(ours), theirs.into()))
     }
 
     /// Frames on a socket that this process has just made.
