@@ -43,7 +43,7 @@ defences=(
   'attach-count@src/stream/frame/attach.rs@s/came > n \|\| \(came < n && !batch\.truncated\)/false/@--test stream_attachments@'
   'attach-second@src/stream/frame/attach.rs@s/batch\.matched \|\| self\.after_attach/false/@--test stream_attachments@'
   'attach-misplaced@src/stream/frame/attach.rs@s/return Err\(FrameViolation::MisplacedFds\);//@--test stream_attachments@'
-  'frame-patience@src/stream/socket/inbox.rs@s/Some\(due\) if Instant::now\(\) >= due/Some(_) if false/@--test stream_processes@dripping'
+  'frame-patience@src/stream/socket/inbox.rs@s/Some\(due\) if Instant::now\(\) >= due/Some(_) if false/@--lib@half_a_frame_is_waited_for'
   'mux-channels@src/stream/mux/protocol/validate.rs@s/self\.offered >= self\.terms\.max_channels \|\| self\.lingering > budget/budget == 0/@--lib@protocol::hostile'
   'mux-parity@src/stream/mux/protocol/validate.rs@s/id == 0 \|\| \(id % 2 == 1\) == self\.terms\.initiator/false/@--lib@protocol::hostile'
   'fragment-surplus@src/rpc/message/fragment.rs@s/bytes > left \|\| is_too_short/is_too_short/@--lib@rpc::message::fragment'
