@@ -39,6 +39,12 @@ defences=(
   'lost-answer@src/rpc/client/handle.rs@s/if fds\.lost\(\)/if false \&\& fds.lost()/@--test rpc_server@an_answer_whose_descriptors_are_lost'
   'lock-nofollow@src/stream/socket/listener.rs@s/rustix::fs::OFlags::NOFOLLOW\.bits\(\) as _/0/@--test stream_lock_file@not_followed'
 
+  'stuck-closers@src/sys/foreign.rs@s/state\.threads < MOST_THREADS/true/@--test stream_foreign@cost_32_threads'
+  'waiting-closes@src/sys/foreign.rs@s/busy_closer\(MOST_WAITING\)\.is_some\(\)/false/@--test stream_foreign@cost_32_threads'
+  'sigpipe-frame@src/stream/socket/outbox.rs@s/waiting \| SendFlags::NOSIGNAL/waiting/@--test endpoint_hostile@no_signal_reaches'
+  'sigpipe-try@src/stream/socket/outbox.rs@s/SendFlags::DONTWAIT \| SendFlags::NOSIGNAL/SendFlags::DONTWAIT/@--test endpoint_hostile@no_signal_reaches'
+  'sigpipe-refusal@src/rpc/server/accept.rs@s/SendFlags::DONTWAIT \| SendFlags::NOSIGNAL/SendFlags::DONTWAIT/@--test rpc_server@refused_and_gone'
+
   'frame-maximum@src/stream/frame/decoder.rs@s/if header\.length > self\.maximum =>/if false =>/@--lib@stream::frame'
   'attach-count@src/stream/frame/attach.rs@s/came > n \|\| \(came < n && !batch\.truncated\)/false/@--test stream_attachments@'
   'attach-second@src/stream/frame/attach.rs@s/batch\.matched \|\| self\.after_attach/false/@--test stream_attachments@'
