@@ -9,10 +9,11 @@ use flipcall::endpoint::{Acceptor, Connector, Options, WaitPolicy};
 use flipcall::window::{Seals, Window};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use crate::attacker::raw::deny_futex_waitv;
+use crate::attacker::raw::{deny, deny_futex_waitv};
 use crate::attacker::{AGES, PAGE, Peer, Role, Stage, alone, arena, next_window, promised_once};
 
-pub const ROLES: &[Role] = &[("calls under a filter", calls_under_a_filter)];
+pub const ROLES: &[Role] =
+    &[("calls under a filter", calls_under_a_filter), ("watches under a filter", watches_under_a_filter)];
 
 /// Calls of each policy.
 const CALLS: u32 = 500;
@@ -68,7 +69,7 @@ fn calls_under_a_filter(mut stage: Stage) {
 #[test]
 fn without_futex_waitv_everything_works_in_slices() {
     let _alone = alone();
-    for (errno, name) in [(libc::ENOSYS, "ENOSYS"), (libc::EPERM, "EPERM")] {
+    for (errno, name) in [(libc::ENOSYS, "ENOSYS"), (libc::EPERM, "EPERM"), (libc::EINVAL, "EINVAL")] {
         let arena = arena(5);
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
         let peer = Peer::start("calls under a filter", &errno.to_string(), &[arena.fd(), theirs.as_fd()]);
@@ -102,5 +103,41 @@ fn without_futex_waitv_everything_works_in_slices() {
         peer.control.expect("gone");
         promised_once(&format!("{name}: death noticed after"), start.elapsed(), NOTICED);
         drop(ready);
+    }
+}
+
+/// Waits for a server that never answers, under a filter that refuses the system call of its argument.
+fn watches_under_a_filter(mut stage: Stage) {
+    let numbers: Vec<_> = stage.argument.split(' ').map(|number| number.parse().expect("a number")).collect();
+    deny(numbers[0], numbers[1] as i32);
+    let window = Window::receive(stage.fds.remove(0), 0, PAGE, Seals::Strict).expect("an honest window");
+    let options = Options::new().policy(WaitPolicy::Park).watch_socket(stage.fds.remove(0));
+    let mut endpoint = Connector::new(window, options).expect("it can be watched").connect(AGES).expect("a server");
+    stage.control.say("calling");
+    assert_eq!(endpoint.send_recv(0, AGES).expect_err("its socket is closed").kind(), ErrorKind::PeerGone);
+    stage.control.say("gone");
+}
+
+/// Issue 13, C18.
+#[test]
+fn without_epoll_a_death_is_noticed_in_slices() {
+    let _alone = alone();
+    for (call, name) in [(libc::SYS_epoll_pwait, "epoll_pwait"), (libc::SYS_epoll_create1, "epoll_create1")] {
+        for errno in [libc::EPERM, libc::ENOSYS, libc::EINVAL] {
+            let arena = arena(1);
+            let window = next_window(&arena);
+            let (ours, theirs) =
+                socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+            let argument = format!("{call} {errno}");
+            let peer = Peer::start("watches under a filter", &argument, &[arena.fd(), theirs.as_fd()]);
+            drop(theirs);
+            let server = Acceptor::new(window, Options::new()).unwrap();
+            let _kept = server.recv_first(AGES).expect("a client");
+            peer.control.expect("calling");
+            let start = Instant::now();
+            drop(ours);
+            peer.control.expect("gone");
+            promised_once(&format!("without {name} ({errno}): death noticed after"), start.elapsed(), NOTICED);
+        }
     }
 }
