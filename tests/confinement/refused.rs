@@ -211,7 +211,7 @@ fn verdict(trial: &Trial, status: Option<ExitStatus>, text: &str) -> Result<Stri
 }
 
 /// What an error calls a system call, where it does not use its name.
-const WORDS: [(&str, &[&str]); 26] = [
+const WORDS: [(&str, &[&str]); 28] = [
     ("accept4", &["accept"]),
     ("bind", &["listen on"]),
     ("chmod", &["listen on"]),
@@ -224,7 +224,8 @@ const WORDS: [(&str, &[&str]); 26] = [
     ("fstat", &["what a descriptor is"]),
     ("ftruncate", &["memfd of"]),
     ("futex_waitv", &["futex"]),
-    ("getsockopt", &["asking"]),
+    ("getsockopt", &["ask who"]),
+    ("ioctl", &["has not received"]),
     ("listen", &["listen on"]),
     ("memfd_create", &["memfd"]),
     ("openat", &["listen on"]),
@@ -237,6 +238,7 @@ const WORDS: [(&str, &[&str]); 26] = [
     ("sendto", &["send", "write to"]),
     ("socket", &["listen on"]),
     ("socketpair", &["socket pair"]),
+    ("statx", &["listen on"]),
     ("wait4", &["wait for"]),
 ];
 
