@@ -7,7 +7,7 @@
 //! Where epoll is refused (by a system call filter, possibly one that came later), the thread polls what is watched every 50 ms.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
@@ -22,6 +22,9 @@ use crate::sys::cancel::{Cancel, CancelWord};
 use crate::sys::fork::PerProcess;
 use crate::sys::lift::lift;
 use crate::sys::lock::lock;
+use crate::sys::peer_socket::PeerSocket;
+use crate::sys::socket::set_pass_rights;
+use crate::sys::socket_kind::check_hangs_up;
 use crate::sys::{poll, thread};
 
 /// Hang-ups taken per system call.
@@ -33,27 +36,60 @@ const SLICE: Duration = Duration::from_millis(50);
 static WATCHDOG: PerProcess<Watchdog> = PerProcess::new();
 
 /// What shows that a peer died.
-#[derive(Debug)]
-pub(crate) enum Watched {
-    /// A socket or pipe whose other end only the peer holds: it hangs up.
-    Socket(Arc<OwnedFd>),
+#[derive(Clone)]
+pub(crate) struct Watched {
+    fd: Arc<dyn AsFd + Send + Sync>,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A socket or pipe whose other end only the peer holds, and that nobody reads: it hangs up.
+    Alone,
+    /// Such a socket, which is also used for something else.
+    Shared,
     /// The peer's pidfd: it becomes readable.
-    Process(Arc<OwnedFd>),
+    Process,
 }
 
 impl Watched {
-    fn fd(&self) -> &Arc<OwnedFd> {
-        match self {
-            Self::Socket(fd) | Self::Process(fd) => fd,
+    /// A socket that nobody reads.
+    pub(crate) fn socket(socket: PeerSocket) -> Self {
+        Self { fd: Arc::new(socket), kind: Kind::Alone }
+    }
+
+    /// A socket that is also used for something else.
+    pub(crate) fn shared(socket: Arc<PeerSocket>) -> Self {
+        Self { fd: socket, kind: Kind::Shared }
+    }
+
+    /// A pidfd.
+    pub(crate) fn process(pidfd: OwnedFd) -> Self {
+        Self { fd: Arc::new(pidfd), kind: Kind::Process }
+    }
+
+    /// Checks a socket that nobody reads, and lets nobody send descriptors to it.
+    fn prepare(&self) -> Result<()> {
+        if self.kind == Kind::Alone {
+            check_hangs_up(self.fd.as_fd())?;
+            // A kernel or a pipe that knows no such thing says so.
+            let _ = set_pass_rights(self.fd.as_fd(), false);
         }
+        Ok(())
     }
 
     /// What to wait for. Hang-ups are reported whether asked for or not.
     fn events(&self) -> PollFlags {
-        match self {
-            Self::Socket(_) => PollFlags::empty(),
-            Self::Process(_) => PollFlags::IN,
+        match self.kind {
+            Kind::Alone | Kind::Shared => PollFlags::empty(),
+            Kind::Process => PollFlags::IN,
         }
+    }
+}
+
+impl std::fmt::Debug for Watched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watched").field("fd", &self.fd.as_fd()).field("kind", &self.kind).finish()
     }
 }
 
@@ -67,6 +103,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) fn new(watched: Watched, cancel: &Arc<CancelWord>) -> Result<Self> {
+        watched.prepare()?;
         let watchdog = Watchdog::of_this_process()?;
         let token = watchdog.add(&watched, Arc::downgrade(cancel))?;
         Ok(Self { watched, token, watchdog })
@@ -104,7 +141,7 @@ struct Table {
 #[derive(Debug)]
 struct Entry {
     cancel: Weak<CancelWord>,
-    fd: Weak<OwnedFd>,
+    fd: Weak<dyn AsFd + Send + Sync>,
     events: PollFlags,
 }
 
@@ -128,10 +165,10 @@ impl Watchdog {
                 .map_err(|error| Error::system("cannot watch the peer: its thread cannot be started", error))?;
             table.running = true;
         }
-        let entry = Entry { cancel, fd: Arc::downgrade(watched.fd()), events: watched.events() };
+        let entry = Entry { cancel, fd: Arc::downgrade(&watched.fd), events: watched.events() };
         table.entries.insert(token, entry);
         if let Some(epoll) = &self.epoll {
-            let added = epoll::add(epoll, watched.fd(), EventData::new_u64(token), once(watched.events()));
+            let added = epoll::add(epoll, watched.fd.as_fd(), EventData::new_u64(token), once(watched.events()));
             if let Err(errno) = added {
                 table.entries.remove(&token);
                 return Err(Error::system("cannot watch the peer: epoll_ctl failed", errno));
@@ -144,7 +181,7 @@ impl Watchdog {
         self.lock().entries.remove(&token);
         if let Some(epoll) = &self.epoll {
             // A file that was closed elsewhere is out of the set already.
-            let _ = epoll::delete(epoll, watched.fd());
+            let _ = epoll::delete(epoll, watched.fd.as_fd());
         }
     }
 
@@ -183,7 +220,7 @@ impl Watchdog {
         };
         for (token, fd, events) in watched {
             // Where even that is refused, deadlines are all that is left.
-            if poll::now(&fd, events).is_ok_and(|found| !found.is_empty()) {
+            if poll::now(fd.as_fd(), events).is_ok_and(|found| !found.is_empty()) {
                 self.hung_up(token);
             }
         }
@@ -217,11 +254,11 @@ mod tests {
     #[test]
     fn a_watch_that_is_dropped_leaves_nothing() {
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-        let shared = Arc::new(OwnedFd::from(ours));
+        let shared = Arc::new(PeerSocket::new(ours.into()));
         let cancel = Arc::new(CancelWord::new());
         // That socket again: it is out of the set, or it could not be added.
         for _ in 0..3 {
-            let watch = Watch::new(Watched::Socket(Arc::clone(&shared)), &cancel).unwrap();
+            let watch = Watch::new(Watched::shared(Arc::clone(&shared)), &cancel).unwrap();
             assert!(is_known(&cancel));
             drop(watch);
             assert!(!is_known(&cancel));
@@ -232,10 +269,7 @@ mod tests {
     fn what_cannot_be_watched_leaves_nothing() {
         let cancel = Arc::new(CancelWord::new());
         let file = std::fs::File::open("/proc/self/exe").unwrap();
-        assert_eq!(
-            Watch::new(Watched::Socket(Arc::new(file.into())), &cancel).unwrap_err().kind(),
-            crate::ErrorKind::System
-        );
+        assert_eq!(Watch::new(Watched::process(file.into()), &cancel).unwrap_err().kind(), crate::ErrorKind::System);
         assert!(!is_known(&cancel));
     }
 }

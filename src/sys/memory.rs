@@ -14,12 +14,6 @@ pub(crate) fn released() {
     IS_DUE.store(true, Ordering::Relaxed);
 }
 
-/// Whether there is something to give back.
-#[inline]
-pub(crate) fn is_due() -> bool {
-    IS_DUE.load(Ordering::Relaxed)
-}
-
 /// Gives freed memory back to the kernel, if large buffers were freed since the last time. It can take a millisecond and more, in which
 /// other threads that allocate may wait: for threads that have nothing to do.
 #[cold]

@@ -12,11 +12,15 @@
 //! - [`fork`] tells whether this process was forked since
 //! - [`stack`] how deep the stack is
 //! - [`socket`] the socket options and requests that no safe wrapper has
+//! - [`sigpipe`] keeps SIGPIPE away from the program
+//! - [`receive`] the one receive of sockets at which a peer sits
+//! - [`socket_kind`] what kind of socket a descriptor is
 //! - [`thread`] starts threads that take no signals of the program
 //! - [`limits`] the resource limits of this process
 //! - [`lock`] a mutex without poison
 //! - [`poll`] waits for descriptors until a point in time
 //! - [`foreign`] closes descriptors that a peer sent, which may block
+//! - [`peer_socket`] a socket whose last close may close such descriptors
 //! - [`try_lock`] a lock that nobody waits for
 //! - [`inherit`] descriptors that a child inherits under chosen numbers, and how it comes to own them
 //! - [`child`] starts children, without a fork where the kernel can
@@ -37,8 +41,12 @@ pub(crate) mod lock;
 pub(crate) mod mapping;
 pub(crate) mod memfd;
 pub(crate) mod memory;
+pub(crate) mod peer_socket;
 pub(crate) mod poll;
+pub(crate) mod receive;
+pub(crate) mod sigpipe;
 pub(crate) mod socket;
+pub(crate) mod socket_kind;
 pub(crate) mod stack;
 pub(crate) mod sync;
 pub(crate) mod thread;

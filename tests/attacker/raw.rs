@@ -271,6 +271,12 @@ impl Tracer {
     }
 }
 
+/// Puts SIGPIPE back to what a program finds that is not Rust's: it kills.
+pub fn default_sigpipe() {
+    // SAFETY: plain numbers; no handler is installed.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
 /// Private memory of which every small page was touched, kept until the process ends.
 pub fn touch_memory(bytes: usize) {
     let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);

@@ -234,7 +234,7 @@ const WORDS: [(&str, &[&str]); 28] = [
     ("ppoll", &["poll", "wait for"]),
     ("recvfrom", &["receive", "read from"]),
     ("recvmsg", &["receive", "read from"]),
-    ("sendmsg", &["send", "write to"]),
+    ("sendmsg", &["send", "write to", "start"]),
     ("sendto", &["send", "write to"]),
     ("socket", &["listen on"]),
     ("socketpair", &["socket pair"]),

@@ -1,6 +1,6 @@
 //! Ways to a server.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -14,6 +14,8 @@ use crate::error::{Error, Result};
 use crate::process::{ChildProcess, Handover, InheritedFds};
 use crate::rpc::message::number::HANDSHAKE;
 use crate::stream::FrameSocket;
+use crate::sys::foreign::Foreign;
+use crate::sys::socket_kind::{check_stream, check_unix_stream};
 
 /// Where a spawned server finds its socket, as a [`Handover`].
 const VARIABLE: &str = "FLIPCALL_SOCKET";
@@ -36,9 +38,22 @@ impl Client {
     /// A client on a connected socket, such as one end of a pair or an inherited descriptor. It waits at most 10 s for the handshake.
     ///
     /// # Errors
-    /// As [`connect`](Self::connect).
+    /// As [`connect`](Self::connect). [`InvalidInput`](crate::ErrorKind::InvalidInput) if it is no unix stream socket; for
+    /// the base protocol ([`ClientConfig::base_protocol`]) any stream socket will do, TCP included.
     pub fn from_socket(socket: impl Into<OwnedFd>, config: ClientConfig) -> Result<Self> {
-        Ok(Self { shared: Shared::begin(FrameSocket::new(socket), None, config, Deadline::after(HANDSHAKE))? })
+        let socket = Foreign::new(socket.into());
+        match config.base_only {
+            true => check_stream(socket.as_fd())?,
+            false => check_unix_stream(socket.as_fd())?,
+        }
+        Ok(Self {
+            shared: Shared::begin(
+                FrameSocket::new(socket.take()).end_at_drop(),
+                None,
+                config,
+                Deadline::after(HANDSHAKE),
+            )?,
+        })
     }
 
     /// Starts `command` as a server of its own, which finds its end of a socket pair with [`inherited_socket`]. There is no file, and

@@ -1,5 +1,6 @@
 //! Opens channels over a base connection.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use super::channel::{Channel, Transport};
@@ -17,6 +18,8 @@ use crate::rpc::message::open::{Open, Opened, Unusable};
 use crate::rpc::transport::{SocketTransport, WindowTransport};
 use crate::rpc::{CallViolation, Code, Status, trace};
 use crate::stream::{Attachments, FrameSocket};
+use crate::sys::foreign::Foreign;
+use crate::sys::socket_kind::check_received;
 use crate::window::Window;
 
 /// Opens a channel over `base`, which from its first bytes on ends with what is `registered`.
@@ -67,19 +70,27 @@ fn build(
             fd.ok_or_else(|| unusable(Unusable::NoDescriptors))
         }
     };
-    let file = if opened.has_window() { Some(take()?) } else { None };
-    let mut socket = FrameSocket::new(take()?);
+    let file = if opened.has_window() { Some(Foreign::new(take()?)) } else { None };
+    let mut socket = channel_socket(take)?;
     socket.set_max_frame(config.maximum);
     socket.set_attachments(true)?;
     registered.ends_by(End::of_socket(&socket.shared()))?;
     let Some(file) = file else { return Ok(Transport::Socket(SocketTransport::new(socket, &session.budget))) };
-    let window = Window::receive_and_seal(file, opened.offset, opened.length)?;
+    let window = Window::receive_and_seal(file.take(), opened.offset, opened.length)?;
     let options = Options::new().policy(config.policy).watch_shared(socket.shared());
     let connector = Connector::new(window, options)?;
     registered.ends_by(End::of_window(connector.shutdown_handle(), &socket.shared()))?;
     let endpoint = connector.connect(deadline.capped(HANDSHAKE))?;
     let fragments = session.agreement.fragments();
     Ok(Transport::Window(WindowTransport::new(endpoint, socket, fragments, &session.budget)))
+}
+
+/// The socket of a channel. A socket of another kind would not show the end of the server, and whatever else it is, waiting at it is up to
+/// the server.
+fn channel_socket(take: impl FnOnce() -> Result<OwnedFd>) -> Result<FrameSocket> {
+    let fd = Foreign::new(take()?);
+    check_received(fd.as_fd())?;
+    Ok(FrameSocket::new(fd.take()).end_at_drop())
 }
 
 /// What it means that a channel cannot be used.

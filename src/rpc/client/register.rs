@@ -3,7 +3,6 @@
 //! It counts the channels, so that those which are set aside or on their way are within the limit, too. And it can end everything at once:
 //! whoever waits in a transport wakes up, however long its deadline is. Nobody holds its lock while he waits for anything.
 
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
@@ -12,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::rpc::transport::hang_up;
 use crate::sys::fork::Origin;
 use crate::sys::lock::lock;
+use crate::sys::peer_socket::PeerSocket;
 
 /// The open connections and channels of a client.
 #[derive(Debug)]
@@ -36,16 +36,16 @@ struct Entries {
 /// How something that is open is ended from outside.
 #[derive(Debug, Clone)]
 pub(super) enum End {
-    Socket(Weak<OwnedFd>),
-    Window(ShutdownHandle, Weak<OwnedFd>),
+    Socket(Weak<PeerSocket>),
+    Window(ShutdownHandle, Weak<PeerSocket>),
 }
 
 impl End {
-    pub(super) fn of_socket(socket: &Arc<OwnedFd>) -> Self {
+    pub(super) fn of_socket(socket: &Arc<PeerSocket>) -> Self {
         Self::Socket(Arc::downgrade(socket))
     }
 
-    pub(super) fn of_window(window: ShutdownHandle, socket: &Arc<OwnedFd>) -> Self {
+    pub(super) fn of_window(window: ShutdownHandle, socket: &Arc<PeerSocket>) -> Self {
         Self::Window(window, Arc::downgrade(socket))
     }
 
@@ -211,7 +211,7 @@ mod tests {
     fn close_ends_what_is_open_and_refuses_what_comes() {
         let register = Register::new(1);
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let socket = Arc::new(OwnedFd::from(ours));
+        let socket = Arc::new(PeerSocket::new(ours.into()));
         let (early, late) = (register.uncounted(), register.uncounted());
         early.ends_by(End::of_socket(&socket)).unwrap();
         assert!(register.check().is_ok());

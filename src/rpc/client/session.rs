@@ -1,6 +1,5 @@
 //! A base connection: what was agreed on it, and its transport, for one call or OPEN at a time.
 
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
 use rustix::event::PollFlags;
@@ -18,6 +17,7 @@ use crate::rpc::transport::{Budget, SocketTransport, hang_up};
 use crate::stream::{FrameSocket, Peer};
 use crate::sys::fork::Origin;
 use crate::sys::lock::lock;
+use crate::sys::peer_socket::PeerSocket;
 use crate::sys::poll;
 
 /// A connection to a server.
@@ -25,7 +25,7 @@ use crate::sys::poll;
 pub(super) struct Session {
     /// The transport of the base connection, gone while a call or an OPEN is under way on it, and for good once it is retired.
     base: Mutex<Option<SocketTransport>>,
-    socket: Arc<OwnedFd>,
+    socket: Arc<PeerSocket>,
     origin: Origin,
     pub(super) agreement: Agreement,
     /// The largest request that the server accepts, in bytes.

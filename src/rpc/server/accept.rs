@@ -21,8 +21,10 @@ use crate::rpc::message::number::ERROR;
 use crate::rpc::transport::SocketTransport;
 use crate::rpc::{Code, Router, Status};
 use crate::stream::{FrameSocket, Header, Listener, Peer};
+use crate::sys::foreign::Foreign;
 use crate::sys::lock::lock;
 use crate::sys::memory;
+use crate::sys::socket_kind::{check_stream, check_unix_stream};
 use crate::sys::thread;
 
 /// Serves the methods of a [`Router`].
@@ -107,10 +109,16 @@ impl Server {
     ///
     /// # Errors
     /// What the client did wrong, or [`Refused`](crate::ErrorKind::Refused) if a limit of connections is reached. The client's end is no
-    /// error.
+    /// error. [`InvalidInput`](crate::ErrorKind::InvalidInput) if it is no unix stream socket; for the base protocol
+    /// ([`ServerConfig::base_protocol`]) any stream socket will do, TCP included.
     pub fn serve_one(&self, socket: impl Into<OwnedFd>) -> Result<()> {
         self.shared.origin.check()?;
-        let (admitted, socket) = admit(&self.shared, FrameSocket::new(socket))?;
+        let socket = Foreign::new(socket.into());
+        match self.shared.config.version1 {
+            true => check_unix_stream(socket.as_fd())?,
+            false => check_stream(socket.as_fd())?,
+        }
+        let (admitted, socket) = admit(&self.shared, FrameSocket::new(socket.take()).end_at_drop())?;
         admitted.serve(socket)
     }
 }

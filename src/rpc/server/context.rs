@@ -9,12 +9,13 @@ use rustix::event::{PollFd, PollFlags};
 use crate::rpc::{Code, Status};
 use crate::stream::{Attachments, MAX_ATTACHMENTS, Peer};
 use crate::sys::fork::Origin;
+use crate::sys::peer_socket::PeerSocket;
 use crate::sys::poll;
 
 /// A call, as its handler sees it.
 pub struct Context<'a> {
     pub(super) caller: &'a Arc<Peer>,
-    pub(super) socket: &'a Arc<OwnedFd>,
+    pub(super) socket: &'a Arc<PeerSocket>,
     /// When the call's deadline passes.
     pub(super) due: Option<Instant>,
     pub(super) received: Option<Box<Attachments>>,
@@ -109,7 +110,7 @@ pub(super) fn timed_out() -> Status {
 /// Tells whether the caller is gone: it died, closed its socket, or shut its channel down.
 #[derive(Debug, Clone)]
 pub struct CancelToken {
-    socket: Arc<OwnedFd>,
+    socket: Arc<PeerSocket>,
     /// The process whose end is the caller's as well.
     peer: Option<Arc<Peer>>,
     origin: Origin,

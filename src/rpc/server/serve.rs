@@ -21,13 +21,14 @@ use crate::rpc::nesting::Serving;
 use crate::rpc::transport::{InlineMessage, Received};
 use crate::rpc::{Code, Status};
 use crate::stream::Attachments;
+use crate::sys::peer_socket::PeerSocket;
 
 /// A transport, what stands at its end, and their thread's state.
 pub(super) struct Service<T, R> {
     transport: T,
     role: R,
     /// The transport's socket, whose hang-up cancels a call.
-    socket: Arc<OwnedFd>,
+    socket: Arc<PeerSocket>,
     connection: Arc<Connection>,
     worker: Arc<Worker>,
     limits: CallLimits,

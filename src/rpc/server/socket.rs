@@ -17,7 +17,6 @@ use crate::rpc::message::number::RESPONSE;
 use crate::rpc::message::outgoing::{Outgoing, TooLarge};
 use crate::rpc::transport::{InlineMessage, Payload, QUIET, Received, SETTLED, SocketTransport};
 use crate::stream::Header;
-use crate::sys::memory;
 
 impl Served for SocketTransport {
     /// The header of the request's frame.
@@ -38,9 +37,9 @@ impl Served for SocketTransport {
                 peeked => return peeked,
             };
         }
-        if memory::is_due() {
+        if self.has_released() {
             match self.peek(Deadline::after(SETTLED)) {
-                Err(error) if error.kind() == ErrorKind::Timeout => memory::give_back(),
+                Err(error) if error.kind() == ErrorKind::Timeout => self.give_back(),
                 peeked => return peeked,
             }
         }

@@ -17,7 +17,6 @@ use crate::rpc::message::arrival::{Arrival, Whereabouts};
 use crate::rpc::message::outgoing::Outgoing;
 use crate::rpc::message::transfer::TransferDue;
 use crate::rpc::transport::{InlineMessage, Payload, QUIET, Received, SETTLED, WindowTransport};
-use crate::sys::memory;
 
 impl Served for WindowTransport {
     /// Bytes of the datagram that came with control.
@@ -136,11 +135,11 @@ fn wait_slowly(transport: &mut WindowTransport, sent: Sent) -> Result<u32> {
             Err(error) if error.kind() == ErrorKind::Timeout => transport.release(),
             waited => return waited,
         }
-        if memory::is_due() {
-            match transport.wait(Deadline::after(SETTLED)) {
-                Err(error) if error.kind() == ErrorKind::Timeout => memory::give_back(),
-                waited => return waited,
-            }
+    }
+    if transport.has_released() {
+        match transport.wait(Deadline::after(SETTLED)) {
+            Err(error) if error.kind() == ErrorKind::Timeout => transport.give_back(),
+            waited => return waited,
         }
     }
     transport.wait(Deadline::NEVER)

@@ -1,6 +1,5 @@
 //! What the server knows about a thread that serves a transport.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
@@ -9,6 +8,7 @@ use crossbeam_utils::CachePadded;
 use crate::endpoint::ShutdownHandle;
 use crate::rpc::transport::hang_up;
 use crate::sys::fork::Origin;
+use crate::sys::peer_socket::PeerSocket;
 
 const IDLE: u8 = 0;
 const BUSY: u8 = 1;
@@ -23,20 +23,20 @@ pub(super) struct Worker {
     /// Its handler closes the server: its transport ends by itself, after the answer.
     spared: AtomicBool,
     window: Option<ShutdownHandle>,
-    socket: Arc<OwnedFd>,
+    socket: Arc<PeerSocket>,
     origin: Origin,
     /// Bytes of the window.
     pub(super) window_bytes: u64,
 }
 
 impl Worker {
-    pub(super) fn new(window: Option<ShutdownHandle>, socket: Arc<OwnedFd>, window_bytes: u64) -> Self {
+    pub(super) fn new(window: Option<ShutdownHandle>, socket: Arc<PeerSocket>, window_bytes: u64) -> Self {
         let (state, calls) = (CachePadded::new(AtomicU8::new(IDLE)), AtomicU64::new(0));
         Self { state, calls, spared: AtomicBool::new(false), window, socket, origin: Origin::here(), window_bytes }
     }
 
     /// The transport's socket.
-    pub(super) fn socket(&self) -> Arc<OwnedFd> {
+    pub(super) fn socket(&self) -> Arc<PeerSocket> {
         Arc::clone(&self.socket)
     }
 

@@ -53,11 +53,13 @@ pub(super) struct Retention {
     smaller: u8,
     /// Bytes of the longest payload since the last [end of a call](Self::end_call) that did not fit the window.
     longest: u64,
+    /// Buffers were released, and their memory may still be with the allocator.
+    has_released: bool,
 }
 
 impl Retention {
     pub(super) fn new(budget: Arc<Budget>) -> Self {
-        Self { budget, bytes: 0, smaller: 0, longest: 0 }
+        Self { budget, bytes: 0, smaller: 0, longest: 0, has_released: false }
     }
 
     /// A payload of so many bytes needed a buffer.
@@ -79,7 +81,7 @@ impl Retention {
     /// Nothing is retained any more.
     pub(super) fn release(&mut self) {
         if self.bytes != 0 {
-            memory::released();
+            self.note_released();
         }
         self.budget.0.fetch_add(std::mem::take(&mut self.bytes), Ordering::Relaxed);
         (self.smaller, self.longest) = (0, 0);
@@ -95,8 +97,25 @@ impl Retention {
             return true;
         }
         self.smaller = 0;
-        memory::released();
+        self.note_released();
         false
+    }
+
+    fn note_released(&mut self) {
+        self.has_released = true;
+        memory::released();
+    }
+
+    /// Whether buffers were released, whose memory is to [go back](Self::give_back) to the kernel once the peer is quiet for [`SETTLED`].
+    pub(super) fn has_released(&self) -> bool {
+        self.has_released
+    }
+
+    /// Gives freed memory back to the kernel.
+    #[cold]
+    pub(super) fn give_back(&mut self) {
+        self.has_released = false;
+        memory::give_back();
     }
 }
 

@@ -137,6 +137,17 @@ impl SocketTransport {
         !self.socket.is_usable() || self.socket.has_begun_message()
     }
 
+    /// Whether the memory of large messages was released, and is to [go back](Self::give_back) to the kernel once the peer is quiet.
+    pub(crate) fn has_released(&self) -> bool {
+        self.retention.has_released()
+    }
+
+    /// Gives freed memory back to the kernel.
+    #[cold]
+    pub(crate) fn give_back(&mut self) {
+        self.retention.give_back();
+    }
+
     /// Ends the transport from this side.
     pub(crate) fn shut_down(&self) {
         self.socket.shutdown_handle().shutdown();

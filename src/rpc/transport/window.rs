@@ -222,6 +222,17 @@ impl WindowTransport {
         (message.tag == ERROR).then(|| from_bytes(message.payload).ok())?
     }
 
+    /// Whether the memory of large messages was released, and is to [go back](Self::give_back) to the kernel once the peer is quiet.
+    pub(crate) fn has_released(&self) -> bool {
+        self.retention.has_released()
+    }
+
+    /// Gives freed memory back to the kernel.
+    #[cold]
+    pub(crate) fn give_back(&mut self) {
+        self.retention.give_back();
+    }
+
     /// Ends the transport from this side.
     pub(crate) fn shut_down(&self) {
         self.endpoint.shutdown_handle().shut_down();

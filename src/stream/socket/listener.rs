@@ -32,8 +32,10 @@ use super::readiness;
 use super::unshared::address;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::foreign;
 use crate::sys::fork::Origin;
 use crate::sys::lift::lift;
+use crate::sys::peer_socket::PeerSocket;
 use crate::sys::socket::set_pass_rights;
 
 /// How long accepting pauses when this process or the system has no descriptor left: the connection stays in the backlog.
@@ -51,7 +53,7 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// listener is dropped the file is removed, if it is still the one that it made. Both happen under a lock on `PATH.lock`, which stays.
 #[derive(Debug)]
 pub struct Listener {
-    socket: OwnedFd,
+    socket: PeerSocket,
     path: PathBuf,
     /// Device and inode of the file that this listener made.
     identity: (u64, u64),
@@ -82,6 +84,8 @@ impl Listener {
         // Nobody can connect before the permissions are right, because nobody listens yet.
         fs::set_permissions(path, Permissions::from_mode(access.mode()))?;
         listen(&socket, BACKLOG)?;
+        // What clients sent before they were accepted lies in its queue.
+        let socket = PeerSocket::new(socket);
         Ok(Self { socket, path: path.to_owned(), identity: (metadata.dev(), metadata.ino()), origin: Origin::here() })
     }
 
@@ -94,7 +98,7 @@ impl Listener {
         self.origin.check()?;
         let mut deadline = deadline.into();
         loop {
-            match accept_with(&self.socket, SocketFlags::CLOEXEC) {
+            match self.try_accept() {
                 Ok(connection) => {
                     let lifted = lift(connection).map_err(|error| Error::system("cannot keep a connection", error));
                     return Ok(lifted?.into());
@@ -128,6 +132,11 @@ impl Listener {
                 }
             }
         }
+    }
+
+    /// While too many descriptors wait for their close, no connection comes that might have to wait there as well.
+    fn try_accept(&self) -> Result<OwnedFd, Errno> {
+        if foreign::is_full() { Err(Errno::MFILE) } else { accept_with(&self.socket, SocketFlags::CLOEXEC) }
     }
 
     /// Waits for a connection as [`accept`](Self::accept) does, and takes it for [ours alone](FrameSocket::assume_unshared).

@@ -22,7 +22,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::io::IoSlice;
+use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::foreign;
 use crate::sys::lift::lift;
-use crate::sys::socket::receive_with_fds;
+use crate::sys::receive::{ReceiveError, receive};
 
 /// What to do with a message that came without a descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -104,11 +104,8 @@ pub fn receive_with_fd(
 ) -> Result<Option<WithFd>> {
     let (socket, mut deadline) = (socket.as_fd(), deadline.into());
     loop {
-        if foreign::is_exhausted() {
-            return Err(exhausted());
-        }
         let mut fds = Vec::new();
-        match receive_with_fds(socket, buffer, &mut fds, false) {
+        match receive(socket, &mut [IoSliceMut::new(buffer)], &mut fds, false) {
             Ok(received) if received.bytes == 0 && fds.is_empty() => return Ok(None),
             Ok(received) => {
                 let mut fds = fds.into_iter();
@@ -132,7 +129,8 @@ pub fn receive_with_fd(
                     None => {}
                 }
             }
-            Err(error) => retry(socket, &error, &mut deadline)?,
+            Err(ReceiveError::Exhausted) => return Err(exhausted()),
+            Err(ReceiveError::System(error)) => retry(socket, &error, &mut deadline)?,
         }
     }
 }

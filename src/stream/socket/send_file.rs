@@ -21,6 +21,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stream::frame::header::Header;
 use crate::stream::frame::violation::FrameViolation;
+use crate::sys::sigpipe::without_sigpipe;
 
 /// What is read at once where the kernel cannot move bytes itself.
 const COPY_BYTES: usize = 64 * 1024;
@@ -167,10 +168,10 @@ impl FrameSocket {
 
 /// One move in the kernel.
 fn move_some(socket: BorrowedFd<'_>, source: &mut Source<'_>, left: usize) -> Result<usize, Errno> {
-    match source {
+    without_sigpipe(|| match source {
         Source::File(file, offset) => sendfile(socket, *file, Some(offset), left.min(MOVED_BYTES)),
         Source::Pipe(pipe) => splice(*pipe, None, socket, None, left.min(MOVED_BYTES), SpliceFlags::NONBLOCK),
-    }
+    })
 }
 
 #[cold]

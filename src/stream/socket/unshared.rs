@@ -99,24 +99,28 @@ impl FrameSocket {
     /// relied on, and [`send_file`](Self::send_file) and [`send_pipe_bytes`](Self::send_pipe_bytes) let the kernel move the bytes.
     ///
     /// The timeouts and the blocking mode of the socket must not be changed by other code of this process either. A child made by `fork`
-    /// alone holds duplicates of everything; one that runs another program does not hold this one, which is close-on-exec.
+    /// alone holds duplicates of everything; one that runs another program does not hold this one, which is close-on-exec. Dropping the
+    /// socket ends the connection for every duplicate.
     ///
     /// # Errors
-    /// [`ErrorKind::System`] if the socket's options cannot be set.
+    /// [`ErrorKind::System`] if the socket's options cannot be set, or the error that poisoned it.
     pub fn assume_unshared(&mut self) -> Result<()> {
         self.origin.check()?;
+        self.check()?;
         for (timeout, what) in [(Timeout::Recv, "SO_RCVTIMEO"), (Timeout::Send, "SO_SNDTIMEO")] {
             set_socket_timeout(self.as_fd(), timeout, Some(SLICE))
                 .map_err(|error| Error::system(format!("cannot set {what} on a socket"), error))?;
         }
         ioctl_fionbio(self.as_fd(), false).map_err(|error| Error::system("cannot make a socket blocking", error))?;
         self.unshared = true;
+        self.socket.set_end_at_drop(true);
         Ok(())
     }
 
     /// Takes [`assume_unshared`](Self::assume_unshared) back, for a socket of which a duplicate is about to be given away.
     pub fn assume_shared(&mut self) {
         self.unshared = false;
+        self.socket.set_end_at_drop(false);
     }
 }
 
