@@ -71,12 +71,14 @@ pub enum ErrorKind {
     Unsupported,
     /// The operating system refused something that should have worked.
     System,
+    /// A limit of this side is used up, such as the channels of a client. Nothing was sent.
+    NoResource,
 }
 
 /// Who caused an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Blame {
-    /// This process: a wrong argument, a wrong order of calls, its own shutdown.
+    /// This process: a wrong argument, a wrong order of calls, its own shutdown, its own limits.
     Us,
     /// The other process.
     Peer,
@@ -89,7 +91,7 @@ impl ErrorKind {
     #[must_use]
     pub fn blame(self) -> Blame {
         match self {
-            Self::InvalidInput | Self::AnswerPending | Self::LocalShutdown => Blame::Us,
+            Self::InvalidInput | Self::AnswerPending | Self::LocalShutdown | Self::NoResource => Blame::Us,
             Self::Timeout | Self::PeerShutdown | Self::PeerGone => Blame::Peer,
             Self::Violation | Self::Refused => Blame::Peer,
             Self::Unsupported | Self::System => Blame::System,
@@ -110,6 +112,7 @@ impl ErrorKind {
             Self::Refused => "refused",
             Self::Unsupported => "unsupported",
             Self::System => "system",
+            Self::NoResource => "no-resource",
         }
     }
 }
@@ -168,11 +171,12 @@ impl Error {
     }
 
     /// Whether the connection that returned this error is gone for good. `false` means that only this call failed: a wrong
-    /// argument, a deadline, an answer that is still outstanding. A deadline is fatal where the call that waits was given up, as `?`
+    /// argument, a deadline, a limit, an answer that is still outstanding. A deadline is fatal where the call that waits was given up, as `?`
     /// does with [`Interrupted`](crate::endpoint::Interrupted).
     #[must_use]
     pub fn is_fatal(&self) -> bool {
-        self.0.ended || !matches!(self.kind(), ErrorKind::InvalidInput | ErrorKind::AnswerPending | ErrorKind::Timeout)
+        use ErrorKind::{AnswerPending, InvalidInput, NoResource, Timeout};
+        self.0.ended || !matches!(self.kind(), InvalidInput | AnswerPending | Timeout | NoResource)
     }
 }
 
@@ -211,6 +215,7 @@ impl From<Error> for std::io::Error {
             ErrorKind::PeerGone => Io::ConnectionReset,
             ErrorKind::Violation | ErrorKind::Refused => Io::InvalidData,
             ErrorKind::Unsupported => Io::Unsupported,
+            ErrorKind::NoResource => Io::ResourceBusy,
             ErrorKind::System => Io::Other,
         };
         Self::new(kind, error)

@@ -7,13 +7,17 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use attacker::{AGES, PAGE, Peer, Role, Stage, alone};
+use attacker::raw::{die_with_thread, touch_memory};
+use attacker::{AGES, PAGE, Peer, Role, Stage, alone, full, measured, median, promised};
 use flipcall::ErrorKind;
 use flipcall::endpoint::{Options, Spawned};
 use flipcall::process::ChildProcess;
 use flipcall::rpc::{Client, ClientConfig};
 
-const ROLES: &[Role] = &[("starts another on a thread", starts_another_on_a_thread)];
+const ROLES: &[Role] = &[
+    ("starts another on a thread", starts_another_on_a_thread),
+    ("starts many beside much memory", starts_many_beside_much_memory),
+];
 
 /// Not a test: the entry of the second process.
 #[test]
@@ -149,4 +153,94 @@ fn a_standard_error_that_the_program_chose_is_left_alone() {
     command.stderr(Stdio::null());
     let error = Client::spawn(command, ClientConfig::new(), AGES).map(drop).unwrap_err();
     assert_eq!(error.to_string(), "sh has ended (exit status: 3)");
+}
+
+/// What a start takes at the most, beside what the kernel takes for it.
+const START: Duration = Duration::from_millis(1);
+
+/// Touches so many MiB, then starts children in turns through the library and without it.
+fn starts_many_beside_much_memory(stage: Stage) {
+    let mebibytes: usize = stage.argument.parse().expect("a number");
+    touch_memory(mebibytes << 20);
+    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    for _ in 0..15 {
+        let begun = Instant::now();
+        let mut child = Command::new("true").spawn().expect("it exists");
+        bare.push(begun.elapsed());
+        child.wait().expect("it ends");
+        let begun = Instant::now();
+        let child = ChildProcess::start(Command::new("true")).expect("it exists");
+        ours.push(begun.elapsed());
+        child.finish(AGES).expect("it ends");
+    }
+    stage.control.say(&format!("{} {}", median(&mut ours).as_nanos(), median(&mut bare).as_nanos()));
+}
+
+/// Issue 13, C19.
+#[test]
+fn a_start_takes_no_longer_where_the_program_has_much_memory() {
+    let _alone = alone();
+    let mebibytes = if full() { 1024 } else { 512 };
+    let peer = Peer::start("starts many beside much memory", &mebibytes.to_string(), &[]);
+    let said = peer.control.hear();
+    let [ours, bare] =
+        [0, 1].map(|n| said.split(' ').nth(n).expect("two").parse().map(Duration::from_nanos).expect("a number"));
+    measured(&format!("a bare command beside {mebibytes} MiB"), format!("{bare:.2?}"), "none");
+    promised(&format!("a child beside {mebibytes} MiB"), ours, bare + START);
+}
+
+/// Issue 13, C19: a child that is to end with the thread that starts it ends with this process, whatever thread that was.
+#[test]
+fn a_child_that_asks_for_a_parent_death_signal_lives_as_long_as_its_parent() {
+    let _alone = alone();
+    let mut command = sleeper();
+    die_with_thread(&mut command);
+    let mut child = ChildProcess::start(command).unwrap();
+    assert_eq!(child.wait(Duration::from_millis(100)).unwrap_err().kind(), ErrorKind::Timeout);
+}
+
+/// Issue 13, C19: what the command piped is the program's, wherever the child was spawned.
+#[test]
+fn the_pipes_of_a_command_work() {
+    let _alone = alone();
+    let mut command = shell("cat; echo end >&2");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = ChildProcess::start(command).unwrap();
+    std::io::Write::write_all(&mut child.child().stdin.take().expect("it was piped"), b"through").unwrap();
+    let (mut out, mut err) = (String::new(), String::new());
+    child.child().stdout.take().expect("it was piped").read_to_string(&mut out).unwrap();
+    child.child().stderr.take().expect("it was piped").read_to_string(&mut err).unwrap();
+    assert_eq!((out.as_str(), err.as_str()), ("through", "end\n"));
+    assert!(child.finish(AGES).unwrap().success());
+}
+
+/// Issue 13, C19: other children of the program get nothing of what one child inherits, and no descriptor is left.
+#[test]
+fn starting_children_leaks_no_descriptor_to_this_process_or_to_others() {
+    let _alone = alone();
+    let count = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let inherited = || {
+        let listed = Command::new("ls").arg("/proc/self/fd").output().unwrap().stdout;
+        String::from_utf8(listed).unwrap().lines().count()
+    };
+    drop(ChildProcess::start(sleeper()).unwrap());
+    let (before, passed) = (count(), inherited());
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let error = Client::spawn(shell("exit 3"), ClientConfig::new(), AGES).map(drop).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::PeerGone);
+            }
+        });
+        for _ in 0..50 {
+            assert_eq!(inherited(), passed);
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    let start = Instant::now();
+    while count() != before {
+        assert!(start.elapsed() < AGES, "{} descriptors, {before} before", count());
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

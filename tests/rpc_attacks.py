@@ -293,12 +293,50 @@ def over_large(line):
     start(serve_channel, large, True)
 
 
+def lingering(kind):
+    """A socket that is no unix stream; the last close of a TCP one takes 20 s."""
+    if kind != "TCP":
+        return socket.socketpair(socket.AF_UNIX, kind)
+    listener = socket.create_server(("127.0.0.1", 0))
+    one = socket.create_connection(listener.getsockname())
+    other = listener.accept()[0]
+    one.setblocking(False)
+    try:
+        while True:
+            one.send(bytes(65536))
+    except BlockingIOError:
+        pass
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 20))
+    return one, other
+
+
+KEPT = []
+
+
+def opened_with(kind, as_file):
+    """A channel with such a socket in the place of the file or the socket."""
+
+    def open_it(line):
+        sent, kept = lingering(kind)
+        KEPT.append(kept)
+        other = line.theirs.fileno() if as_file else line.memfd
+        opened(line, [sent.fileno(), other] if as_file else [other, sent.fileno()])
+        # It may be the last close, after all.
+        threading.Thread(target=sent.close, daemon=True).start()
+
+    return open_it
+
+
 # Answers to OPEN for a window, after which a client does without one.
 OPENS = {
     "OPEN: no descriptors": lambda line: opened(line, []),
     "OPEN: the file without the socket": lambda line: opened(line, [line.memfd]),
     "OPEN: the socket without the file": lambda line: opened(line, [line.theirs.fileno()]),
     "OPEN: socket and file": lambda line: opened(line, [line.theirs.fileno(), line.memfd]),
+    "OPEN: a TCP socket that lingers for a file": opened_with("TCP", True),
+    "OPEN: a TCP socket that lingers for a socket": opened_with("TCP", False),
+    "OPEN: a SEQPACKET socket": opened_with(socket.SOCK_SEQPACKET, False),
+    "OPEN: a DGRAM socket": opened_with(socket.SOCK_DGRAM, False),
     "OPEN: sixteen descriptors": lambda line: opened(line, [line.memfd] * 16),
     "OPEN: two sockets": lambda line: opened(line, [line.theirs.fileno()] * 2),
     "OPEN: a file that is not sealed": lambda line: opened(line, [unsealed(line.length), line.theirs.fileno()]),

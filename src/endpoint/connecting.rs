@@ -34,7 +34,8 @@ impl Connector {
     /// The client's end of a window.
     ///
     /// # Errors
-    /// [`System`](crate::ErrorKind::System) if what the options have watched cannot be.
+    /// [`System`](crate::ErrorKind::System) if what the options have watched cannot be; [`InvalidInput`](crate::ErrorKind::InvalidInput)
+    /// if it could not show the end of the peer.
     #[doc(alias = "NewEndpoint")]
     #[doc(alias = "Init")]
     pub fn new(window: Window, options: Options) -> Result<Self> {
@@ -92,7 +93,8 @@ impl Acceptor {
     /// The server's end of a window.
     ///
     /// # Errors
-    /// [`System`](crate::ErrorKind::System) if what the options have watched cannot be.
+    /// [`System`](crate::ErrorKind::System) if what the options have watched cannot be; [`InvalidInput`](crate::ErrorKind::InvalidInput)
+    /// if it could not show the end of the peer.
     #[doc(alias = "NewEndpoint")]
     #[doc(alias = "Init")]
     pub fn new(window: Window, options: Options) -> Result<Self> {

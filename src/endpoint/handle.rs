@@ -66,6 +66,13 @@ impl ShutdownHandle {
         }
     }
 
+    /// The peer is known to be dead: the running call ends, unless its answer is here, and so does every later one.
+    pub(crate) fn peer_died(&self) {
+        if self.origin.is_here() {
+            self.cancel.raise(Cancel::PeerGone);
+        }
+    }
+
     /// Whether this side shut down, by whatever handle, or by dropping the endpoint.
     #[must_use]
     pub fn is_shut_down(&self) -> bool {

@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::control::{WaitPolicy, Watched};
+use crate::sys::peer_socket::PeerSocket;
 
 /// What an endpoint is told when it is made, as a builder: each method takes the options and returns them changed.
 ///
@@ -66,23 +67,24 @@ impl Options {
         self.keep_stale_bytes
     }
 
-    /// Watches a socket whose other end only the peer holds: when that end is closed, however the peer ended,
-    /// waits return [`PeerGone`](crate::ErrorKind::PeerGone) within 100 ms. No byte of it is read. Without anything watched a dead peer
-    /// shows as a deadline.
+    /// Watches a unix stream socket or a pipe whose other end only the peer holds: when that end is closed, however the peer ended,
+    /// waits return [`PeerGone`](crate::ErrorKind::PeerGone) within 100 ms. No byte of it is read, and what lies there unread for a second
+    /// counts as the peer's end: it may be the other end itself, which then never hangs up. So nobody may send to it, unless you read what
+    /// comes through a duplicate, at once. Without anything watched a dead peer shows as a deadline.
     pub fn watch_socket(mut self, socket: OwnedFd) -> Self {
-        self.watched = Some(Watched::Socket(Arc::new(socket)));
+        self.watched = Some(Watched::socket(PeerSocket::new(socket)));
         self
     }
 
     /// [`watch_socket`](Self::watch_socket) for a socket that is used elsewhere as well.
-    pub(crate) fn watch_shared(mut self, socket: Arc<OwnedFd>) -> Self {
-        self.watched = Some(Watched::Socket(socket));
+    pub(crate) fn watch_shared(mut self, socket: Arc<PeerSocket>) -> Self {
+        self.watched = Some(Watched::shared(socket));
         self
     }
 
     /// Watches the process behind a pidfd, as [`watch_socket`](Self::watch_socket) does to a socket.
     pub fn watch_process(mut self, pidfd: OwnedFd) -> Self {
-        self.watched = Some(Watched::Process(Arc::new(pidfd)));
+        self.watched = Some(Watched::process(pidfd));
         self
     }
 

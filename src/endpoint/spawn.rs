@@ -45,6 +45,7 @@ use super::options::Options;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::{ChildProcess, Handover, InheritedFds};
+use crate::sys::lift;
 use crate::window::{Allocator, Seals, Window};
 use std::os::fd::AsFd;
 
@@ -82,12 +83,14 @@ impl Spawned {
         let window = Window::map(&descriptor)?;
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-                .map_err(|errno| Error::system("cannot make a socket pair for a child", errno))?;
-        let file = Handover::new(&mut command, descriptor.fd())?;
-        let socket = Handover::new(&mut command, &theirs)?;
+                .map_err(std::io::Error::from)
+                .and_then(|(ours, theirs)| Ok((lift::lift(ours)?, theirs)))
+                .map_err(|error| Error::system("cannot make a socket pair for a child", error))?;
+        let (file, kept_file) = Handover::new(descriptor.fd())?;
+        let (socket, kept_socket) = Handover::new(&theirs)?;
         drop(theirs);
         command.env(VARIABLE, format!("{file},{},{},{socket}", descriptor.offset(), descriptor.length()));
-        let process = ChildProcess::start(command)?;
+        let process = ChildProcess::start_with(command, vec![kept_file, kept_socket])?;
         let watched = process.as_fd().try_clone_to_owned();
         let watched = watched.map_err(|error| Error::system("cannot duplicate the pidfd of a child", error))?;
         let client = Connector::new(window, options.watch_process(watched))?;

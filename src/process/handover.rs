@@ -14,12 +14,14 @@ use crate::error::{Error, Result};
 use crate::sys::inherit::{InheritedFds, inherit};
 
 /// Makes every process that `command` starts inherit `fd`, under the number that is returned. In this process it stays close-on-exec.
-/// The command keeps a copy open until it is dropped.
+/// The command keeps a copy open until it is dropped, and starts its processes by fork, whose time grows with the memory of this one.
 ///
 /// # Errors
 /// [`System`](crate::ErrorKind::System) if the descriptor cannot be duplicated.
 pub fn pass_descriptor(command: &mut Command, fd: impl AsFd) -> Result<RawFd> {
-    Ok(Handover::new(command, fd)?.number)
+    let (handover, copy) = Handover::new(fd)?;
+    inherit(command, vec![copy]);
+    Ok(handover.number)
 }
 
 /// What a child is told about a descriptor.
@@ -31,13 +33,13 @@ pub(crate) struct Handover {
 }
 
 impl Handover {
-    /// Has the processes that `command` starts inherit `fd`.
-    pub(crate) fn new(command: &mut Command, fd: impl AsFd) -> Result<Self> {
+    /// A copy of `fd` that a child is to inherit, above the standard streams.
+    pub(crate) fn new(fd: impl AsFd) -> Result<(Self, Arc<OwnedFd>)> {
+        // Its number is above the standard streams: the standard library duplicates to no other.
         let copy = fd.as_fd().try_clone_to_owned();
         let copy = copy.map_err(|error| Error::system("cannot duplicate a descriptor for a child", error))?;
         let handover = Self { number: copy.as_raw_fd(), file: Some(identity(&copy)?) };
-        inherit(command, vec![Arc::new(copy)]);
-        Ok(handover)
+        Ok((handover, Arc::new(copy)))
     }
 
     /// Takes the descriptor over, in the child.

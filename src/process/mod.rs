@@ -6,6 +6,8 @@
 
 mod child;
 mod handover;
+mod pidfd;
+mod reaper;
 mod tail;
 
 pub use crate::sys::inherit::InheritedFds;

@@ -2,14 +2,13 @@
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
-use std::process::Command;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::sys::child::divert_stderr;
 use crate::sys::lock::{lock, wait_timeout};
-use crate::sys::thread;
+use crate::sys::{lift, thread};
 
 /// Bytes that are kept: some dozen lines, of which the last ones matter.
 const TAIL: usize = 4096;
@@ -33,18 +32,25 @@ struct State {
     ended: bool,
 }
 
+/// A pipe for a child: the reading end and the writing end.
+pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    let lifted = || {
+        let (reader, writer) = std::io::pipe()?;
+        Ok((lift::lift(reader)?, lift::lift(writer)?))
+    };
+    lifted().map_err(|error: std::io::Error| Error::system("cannot make a pipe for a child", error))
+}
+
 impl Tail {
-    /// Listens to the children that `command` will start, as far as they inherit our standard error. The thread that does ends when
-    /// the last process is gone that has the child's.
-    pub(super) fn listen(command: &mut Command) -> Result<Self> {
-        let (reader, writer) =
-            std::io::pipe().map_err(|error| Error::system("cannot make a pipe for a child", error))?;
-        divert_stderr(command, writer.into());
+    /// Listens at a pipe, whose writing end a child is to have as its standard error. The thread that does ends when the last process
+    /// is gone that has it.
+    pub(super) fn listen() -> Result<(Self, Arc<OwnedFd>)> {
+        let (reader, writer) = pipe()?;
         let tail = Self::default();
         let to = tail.clone();
-        thread::spawn("flipcall-stderr", move || to.follow(reader))
+        thread::spawn("flipcall-stderr", move || to.follow(std::fs::File::from(reader)))
             .map_err(|error| Error::system("cannot start a thread for a child", error))?;
-        Ok(tail)
+        Ok((tail, Arc::new(writer)))
     }
 
     fn follow(&self, mut from: impl Read) {

@@ -44,6 +44,7 @@ mod client;
 pub mod codec;
 #[doc(hidden)]
 pub mod message;
+mod nesting;
 mod router;
 mod server;
 mod service;

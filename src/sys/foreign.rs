@@ -6,13 +6,17 @@
 //! - Each connection has an [`Account`], and one thread at most is at work for an account: a peer that sends many descriptors whose
 //!   close hangs costs one thread, and other accounts go on.
 //! - A close that takes over [`STUCK_AFTER`] makes its account stuck, which ends the connection.
-//! - There are at most [`MOST_THREADS`] threads. While all of them are stuck, [`is_exhausted`] tells the receivers of descriptors to
-//!   take none. What is left then waits unclosed: a peer can make us keep descriptors, which their own limit bounds, not threads.
+//! - There are at most [`MOST_THREADS`] threads, those in a close counted. While all of them are stuck, or [`MOST_WAITING`] descriptors
+//!   wait behind them, [`is_exhausted`] tells the receivers of descriptors to leave them where they are.
+//! - Nothing is ever closed by the thread that hands it over, not even when no thread can be had: then it waits, and is counted, until
+//!   somebody adds to the queue or asks after it again.
+//!
+//! A socket of ours that may hold such descriptors in its queue is closed here as well: see `peer_socket.rs`.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex};
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::fork::PerProcess;
@@ -25,11 +29,18 @@ pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(1);
 /// Threads that may be stuck in a close at a time, in the whole process.
 const MOST_THREADS: usize = 32;
 
+/// Descriptors that may wait for those threads. A receiver that asks before each receive goes past it by one message at most. Our own
+/// sockets go past it, too, since there is nowhere else to close them; what bounds them is that nobody accepts more meanwhile.
+const MOST_WAITING: usize = 1024;
+
 /// How long a thread without work waits for more: a message in a burst then costs no start of a thread.
 const LINGER: Duration = Duration::from_millis(100);
 
 /// A forked child has none of its parent's threads, so it begins with a closer of its own.
 static CLOSER: PerProcess<Closer> = PerProcess::new();
+
+/// Descriptors that stay open until the process ends, because not even a page of memory was left for a closer.
+static LEFT_OPEN: AtomicUsize = AtomicUsize::new(0);
 
 /// The closes of one connection.
 #[derive(Debug, Default)]
@@ -48,7 +59,10 @@ impl Account {
         match CLOSER.get_or_try_init(|| Ok(Closer::default())) {
             Ok(closer) => closer.add(self.number(), fds),
             // Not even a page of memory can be had. Descriptors that stay open are a smaller evil than a caller that hangs.
-            Err(_) => fds.into_iter().for_each(std::mem::forget),
+            Err(_) => {
+                LEFT_OPEN.fetch_add(fds.len(), Ordering::Relaxed);
+                fds.into_iter().for_each(std::mem::forget);
+            }
         }
     }
 
@@ -65,9 +79,7 @@ impl Account {
     fn look_up(&self, question: impl FnOnce(&Ledger) -> bool) -> bool {
         match self.number.load(Ordering::Relaxed) {
             0 => false,
-            number => {
-                busy_closer(1).is_some_and(|closer| lock(&closer.state).ledgers.get(&number).is_some_and(question))
-            }
+            number => busy_closer(1).is_some_and(|closer| closer.look_up().ledgers.get(&number).is_some_and(question)),
         }
     }
 
@@ -89,12 +101,53 @@ pub(crate) fn close(fds: impl IntoIterator<Item = OwnedFd>) {
     Account::default().close(fds);
 }
 
-/// Whether so many closes of this process are stuck that no more descriptors may be taken.
+/// A descriptor from a peer while it is checked: dropped, it is left to the closer.
+#[derive(Debug)]
+pub(crate) struct Foreign(Option<OwnedFd>);
+
+impl Foreign {
+    pub(crate) fn new(fd: OwnedFd) -> Self {
+        Self(Some(fd))
+    }
+
+    /// The descriptor, which has turned out to be what it should be, or whose new owner sees to its close.
+    pub(crate) fn take(mut self) -> OwnedFd {
+        self.0.take().expect("it is there until it is taken")
+    }
+}
+
+impl AsFd for Foreign {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_ref().expect("it is there until it is taken").as_fd()
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        close(self.0.take());
+    }
+}
+
+/// Whether so many closes of this process are stuck, or so many descriptors wait for one, that no more may be taken.
 pub(crate) fn is_exhausted() -> bool {
     busy_closer(MOST_THREADS).is_some_and(|closer| {
-        let state = lock(&closer.state);
-        state.ledgers.values().filter(|ledger| ledger.is_stuck()).count() >= MOST_THREADS
+        let state = closer.look_up();
+        is_full() || state.ledgers.values().filter(|ledger| ledger.is_stuck()).count() >= MOST_THREADS
     })
+}
+
+/// Whether so many descriptors wait to be closed that nobody should make more.
+pub(crate) fn is_full() -> bool {
+    busy_closer(MOST_WAITING).is_some()
+}
+
+/// Descriptors of this process that wait for their close, are in it, or stay open for want of memory.
+pub(crate) fn unclosed() -> usize {
+    let left = busy_closer(1).map_or(0, |closer| {
+        drop(closer.look_up());
+        closer.left.load(Ordering::Relaxed)
+    });
+    left + LEFT_OPEN.load(Ordering::Relaxed)
 }
 
 /// The closer of this process, if at least `least` descriptors are left to it: else nobody has to take its lock.
@@ -149,7 +202,16 @@ impl Closer {
         self.provide_thread(&mut state);
     }
 
-    /// Sees to it that a thread comes to the queue, if one can be had. If none can, the queue waits for the next call.
+    /// The state, for somebody who asks after it. If no thread could be had for what waits, that is tried again.
+    fn look_up(&'static self) -> MutexGuard<'static, State> {
+        let mut state = lock(&self.state);
+        if state.threads == 0 && !state.queue.is_empty() {
+            self.provide_thread(&mut state);
+        }
+        state
+    }
+
+    /// Sees to it that a thread comes to the queue, if one can be had. If none can, the queue waits until somebody adds or asks.
     fn provide_thread(&'static self, state: &mut State) {
         if state.queue.len() <= state.idle {
             self.work.notify_one();

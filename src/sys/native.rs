@@ -203,3 +203,36 @@ pub(crate) use std::thread;
 pub(crate) fn explore(model: impl Fn() + Send + Sync + 'static) {
     (0..200).for_each(|_| model());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Issue 13, D: a peer can queue as many threads as it likes at a word that both sides know. A wake of all of them would cost us
+    /// what they are many.
+    #[test]
+    fn a_wake_of_a_shared_word_wakes_one_sleeper() {
+        const SLEEPERS: u32 = 8;
+        let word = AtomicU32::new(0);
+        let begun = AtomicU32::new(0);
+        thread::scope(|scope| {
+            for _ in 0..SLEEPERS {
+                scope.spawn(|| {
+                    begun.fetch_add(1, Ordering::Relaxed);
+                    let _ = futex::wait(&word, Flags::empty(), 0, None);
+                });
+            }
+            while begun.load(Ordering::Relaxed) < SLEEPERS {
+                yield_cpu();
+            }
+            // They are about to sleep. Where only one of them does so far, there is nothing to tell.
+            thread::sleep(Duration::from_millis(100));
+            wake_shared(&word).unwrap();
+            let others = futex::wake(&word, Flags::empty(), i32::MAX as u32);
+            // Whoever comes late does not fall asleep any more, or is woken here.
+            word.store(1, Ordering::Relaxed);
+            let _ = futex::wake(&word, Flags::empty(), i32::MAX as u32);
+            assert!(others.unwrap() > 0, "one wake woke every sleeper");
+        });
+    }
+}

@@ -7,10 +7,12 @@
 
 #![allow(unsafe_code)]
 
-use std::io;
-use std::mem;
+use std::io::{self, IoSliceMut};
+use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
+
+use super::lift::{lift, lift_foreign};
 
 /// The most descriptors that one `sendmsg` can carry (the kernel's `SCM_MAX_FD`).
 pub(crate) const MAX_FDS_A_MESSAGE: usize = 253;
@@ -31,41 +33,66 @@ const SCM_PIDFD: libc::c_int = 4;
 /// What one receive brought besides the bytes and descriptors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Received {
-    /// Bytes written to the front of the buffer; 0 is the end of the stream.
+    /// Bytes written to the front of the buffers; 0 is the end of the stream.
     pub(crate) bytes: usize,
-    /// The kernel had more control data than it could hand over: with a buffer of this size, our descriptor limit.
+    /// The kernel had more control data than it could hand over: with a control buffer of this size, our descriptor limit; without one,
+    /// anything at all.
     pub(crate) truncated: bool,
+}
+
+/// How a receive waits, and whether what it finds stays in the queue.
+fn flags(patient: bool) -> libc::c_int {
+    libc::MSG_CMSG_CLOEXEC | if patient { 0 } else { libc::MSG_DONTWAIT }
 }
 
 /// Receives, without waiting unless `patient`. Descriptors come close-on-exec and are appended to `fds`.
 pub(crate) fn receive_with_fds(
     socket: BorrowedFd<'_>,
-    buffer: &mut [u8],
+    buffers: &mut [IoSliceMut<'_>],
     fds: &mut Vec<OwnedFd>,
     patient: bool,
 ) -> io::Result<Received> {
-    let mut control = [0u64; CONTROL_WORDS];
-    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // Most receives bring no control data: zeroing the buffer would cost more than they do.
+    let mut control = [const { MaybeUninit::<u64>::uninit() }; CONTROL_WORDS];
+    let (message, received) = receive_message(socket, buffers, &mut control, flags(patient))?;
+    if message.msg_controllen > 0 {
+        fds.reserve(MAX_FDS_A_MESSAGE + 1);
+        // SAFETY: the kernel has just filled `message` and `control`, which have not been touched since.
+        unsafe { take_fds(&message, fds) };
+    }
+    Ok(received)
+}
+
+/// Fills the buffers with what the next receive would bring, and leaves it in the queue. Descriptors that would come with it show in
+/// `truncated`, and stay.
+pub(crate) fn peek(socket: BorrowedFd<'_>, buffers: &mut [IoSliceMut<'_>], patient: bool) -> io::Result<Received> {
+    Ok(receive_message(socket, buffers, &mut [], flags(patient) | libc::MSG_PEEK)?.1)
+}
+
+/// One `recvmsg`, and the header that it left, whose control data lies in `control`.
+fn receive_message(
+    socket: BorrowedFd<'_>,
+    buffers: &mut [IoSliceMut<'_>],
+    control: &mut [MaybeUninit<u64>],
+    flags: libc::c_int,
+) -> io::Result<(libc::msghdr, Received)> {
     // SAFETY: `msghdr` is a plain C struct for which all-zero bytes are a valid value (null pointers, zero lengths).
     let mut message: libc::msghdr = unsafe { mem::zeroed() };
-    message.msg_iov = &mut part;
-    message.msg_iovlen = 1;
-    message.msg_control = control.as_mut_ptr().cast();
-    message.msg_controllen = size_of_val(&control) as _;
-    let flags = libc::MSG_CMSG_CLOEXEC | if patient { 0 } else { libc::MSG_DONTWAIT };
+    // `IoSliceMut` has the layout of `iovec`, as its documentation guarantees.
+    message.msg_iov = buffers.as_mut_ptr().cast();
+    message.msg_iovlen = buffers.len() as _;
+    if !control.is_empty() {
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = size_of_val(control) as _;
+    }
     // SAFETY:
-    // - `message` points at one iovec, `part`, which describes exactly the exclusively borrowed `buffer`;
-    // - its control pointer and length describe exactly `control`, aligned to 8 as `cmsghdr` needs;
+    // - `message` points at `buffers`, exclusively borrowed slices that are exclusively borrowed themselves, with the layout of iovec;
+    // - its control pointer and length describe exactly `control`, aligned to 8 as `cmsghdr` needs, or are null and 0;
     // - all of them outlive the call, and the kernel writes within the lengths it is given.
     let bytes = unsafe { libc::recvmsg(socket.as_raw_fd(), &mut message, flags) };
     let bytes = usize::try_from(bytes).map_err(|_| io::Error::last_os_error())?;
-    if message.msg_controllen == 0 {
-        return Ok(Received { bytes, truncated: message.msg_flags & libc::MSG_CTRUNC != 0 });
-    }
-    fds.reserve(MAX_FDS_A_MESSAGE + 1);
-    // SAFETY: the kernel has just filled `message` and `control`, which have not been touched since.
-    unsafe { take_fds(&message, fds) };
-    Ok(Received { bytes, truncated: message.msg_flags & libc::MSG_CTRUNC != 0 })
+    let truncated = message.msg_flags & libc::MSG_CTRUNC != 0;
+    Ok((message, Received { bytes, truncated }))
 }
 
 /// Takes ownership of every descriptor in the control data of `message`.
@@ -89,7 +116,7 @@ unsafe fn take_fds(message: &libc::msghdr, fds: &mut Vec<OwnedFd>) {
                 for index in 0..count {
                     let fd = OwnedFd::from_raw_fd(ptr::read_unaligned(data.add(index)));
                     if kind == libc::SCM_RIGHTS {
-                        fds.push(fd);
+                        fds.push(lift_foreign(fd));
                     }
                 }
             }
@@ -124,6 +151,23 @@ pub(crate) fn set_pass_rights(socket: BorrowedFd<'_>, allowed: bool) -> io::Resu
     }
 }
 
+/// Whether the kernel refuses descriptors that are sent to this socket.
+pub(crate) fn forbids_rights(socket: BorrowedFd<'_>) -> bool {
+    let mut allowed: libc::c_int = 1;
+    let mut length = size_of_val(&allowed) as libc::socklen_t;
+    // SAFETY: the pointers describe `allowed` and `length`, which outlive the call; the kernel writes at most `length` bytes.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PASSRIGHTS,
+            ptr::from_mut(&mut allowed).cast(),
+            &mut length,
+        )
+    };
+    result == 0 && allowed == 0
+}
+
 /// A pidfd of the process at the other end, `None` where the kernel cannot say.
 pub(crate) fn peer_pidfd(socket: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
     let mut raw: libc::c_int = -1;
@@ -140,7 +184,7 @@ pub(crate) fn peer_pidfd(socket: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> 
     };
     if result == 0 {
         // SAFETY: the call succeeded, so `raw` is a descriptor that the kernel has just installed for us alone.
-        return Ok(Some(unsafe { OwnedFd::from_raw_fd(raw) }));
+        return lift(unsafe { OwnedFd::from_raw_fd(raw) }).map(Some);
     }
     let error = io::Error::last_os_error();
     match error.raw_os_error() {

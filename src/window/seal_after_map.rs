@@ -29,9 +29,13 @@ impl Window {
     /// As [`receive`](Self::receive), for a file that a peer made with [`create`](Self::create): seals it right after mapping.
     pub(crate) fn receive_and_seal(fd: OwnedFd, offset: u64, length: u32) -> Result<Self> {
         // The copy is of a descriptor that `receive` refuses unless it is a memfd; nothing but dup touches it before.
-        let copy = fd
-            .try_clone()
-            .map_err(|error| Error::system("cannot duplicate the descriptor of a received window", error))?;
+        let copy = match fd.try_clone() {
+            Ok(copy) => copy,
+            Err(error) => {
+                foreign::close([fd]);
+                return Err(Error::system("cannot duplicate the descriptor of a received window", error));
+            }
+        };
         match Self::receive(fd, offset, length, Seals::AfterMap) {
             Ok(window) => seal(&copy).map(|()| window),
             Err(error) => {

@@ -270,3 +270,74 @@ impl Tracer {
         Ok(status)
     }
 }
+
+/// Puts SIGPIPE back to what a program finds that is not Rust's: it kills.
+pub fn default_sigpipe() {
+    // SAFETY: plain numbers; no handler is installed.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
+/// Private memory of which every small page was touched, kept until the process ends.
+pub fn touch_memory(bytes: usize) {
+    let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new mapping at an address of the kernel's choice, and writes inside it.
+    unsafe {
+        let base = libc::mmap(std::ptr::null_mut(), bytes, access, flags, -1, 0);
+        assert_ne!(base, libc::MAP_FAILED, "mmap: {}", io::Error::last_os_error());
+        libc::madvise(base, bytes, libc::MADV_NOHUGEPAGE);
+        (0..bytes).step_by(4096).for_each(|at| base.cast::<u8>().add(at).write_volatile(1));
+    }
+}
+
+/// Has the processes that `command` starts be killed when the thread ends that starts them.
+pub fn die_with_thread(command: &mut std::process::Command) {
+    let ask = || {
+        // SAFETY: a system call with numbers.
+        result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }.into()).map(drop)
+    };
+    // SAFETY: the closure makes one system call.
+    unsafe { std::os::unix::process::CommandExt::pre_exec(command, ask) };
+}
+
+/// Closes a standard stream of this process, or any other descriptor that nobody owns.
+pub fn close_number(number: i32) {
+    // SAFETY: the caller says that nobody owns it.
+    unsafe { libc::close(number) };
+}
+
+/// Whether a descriptor of that number is open.
+pub fn is_open(number: i32) -> bool {
+    // SAFETY: it asks for flags and changes nothing.
+    unsafe { libc::fcntl(number, libc::F_GETFD) != -1 }
+}
+
+/// Allows every process of this user to trace this one, where the kernel asks (Yama).
+pub fn allow_tracing() {
+    // SAFETY: a system call with numbers. A kernel that does not ask does not know it.
+    unsafe { libc::prctl(libc::PR_SET_PTRACER, libc::PR_SET_PTRACER_ANY) };
+}
+
+/// Traces the parent of this process, for as long as this process lives.
+pub fn trace_parent() {
+    // SAFETY: system calls with numbers, and a null pointer where none is looked at.
+    unsafe {
+        let traced = libc::ptrace(libc::PTRACE_SEIZE, libc::getppid(), std::ptr::null_mut::<libc::c_void>(), 0);
+        assert_ne!(traced, -1, "ptrace: {}", io::Error::last_os_error());
+    }
+}
+
+/// From now on the kernel reaps the children of this process.
+pub fn ignore_children() {
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
+
+/// Reaps every child of this process, for ever.
+pub fn reap_everything() {
+    loop {
+        // SAFETY: a null pointer asks for no status.
+        if unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) } == -1 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}

@@ -20,6 +20,8 @@ numbers! {
     clone = SYS_clone,
     clone3 = SYS_clone3,
     close = SYS_close,
+    close_range = SYS_close_range,
+    dup2 = SYS_dup2,
     epoll_create1 = SYS_epoll_create1,
     epoll_ctl = SYS_epoll_ctl,
     epoll_pwait = SYS_epoll_pwait,
@@ -27,6 +29,7 @@ numbers! {
     exit = SYS_exit,
     exit_group = SYS_exit_group,
     fallocate = SYS_fallocate,
+    fchmod = SYS_fchmod,
     fcntl = SYS_fcntl,
     flock = SYS_flock,
     fstat = SYS_fstat,
@@ -53,6 +56,7 @@ numbers! {
     pipe2 = SYS_pipe2,
     ppoll = SYS_ppoll,
     prctl = SYS_prctl,
+    pread64 = SYS_pread64,
     prlimit64 = SYS_prlimit64,
     read = SYS_read,
     readlink = SYS_readlink,
@@ -64,6 +68,7 @@ numbers! {
     rt_sigreturn = SYS_rt_sigreturn,
     sched_getaffinity = SYS_sched_getaffinity,
     sched_yield = SYS_sched_yield,
+    sendfile = SYS_sendfile,
     sendmsg = SYS_sendmsg,
     sendto = SYS_sendto,
     set_robust_list = SYS_set_robust_list,
@@ -72,9 +77,13 @@ numbers! {
     sigaltstack = SYS_sigaltstack,
     socket = SYS_socket,
     socketpair = SYS_socketpair,
+    splice = SYS_splice,
     statx = SYS_statx,
+    umask = SYS_umask,
     unlink = SYS_unlink,
+    unshare = SYS_unshare,
     wait4 = SYS_wait4,
+    waitid = SYS_waitid,
     write = SYS_write,
     writev = SYS_writev,
 }
@@ -103,6 +112,22 @@ pub fn refuse(name: &str, errno: i32) {
     let mut rules = if_it_is(name, libc::SECCOMP_RET_ERRNO | errno as u32).to_vec();
     rules.push(statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW));
     install(rules);
+}
+
+/// From now on the system call `name` fails with `errno` in any thread where its argument `at` has all of `bits`, or is `bits` if `exactly`.
+pub fn refuse_where(name: &str, (at, bits, exactly): (u32, u32, bool), errno: i32) {
+    let number = number(name).unwrap_or_else(|| panic!("{name} is no known system call"));
+    // The arguments follow the number, the architecture and the instruction pointer; the low half comes first.
+    let argument = 16 + 8 * at;
+    let mask = if exactly { u32::MAX } else { bits };
+    install(vec![
+        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 4, number as u32),
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, argument),
+        statement(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, mask),
+        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, bits),
+        statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
+        statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ]);
 }
 
 /// What the filter answers for the system call `name`.

@@ -10,6 +10,8 @@
 mod attacker;
 
 mod filter;
+mod frames;
+mod old_kernels;
 mod page;
 mod peers;
 mod refused;
@@ -49,8 +51,10 @@ enum Filter {
     None,
     /// Kills for every other system call.
     AllowOnly(Vec<String>),
-    /// Answers one system call with an error number.
-    Refuse(String, i32),
+    /// Answers one system call with an error number, or only calls with a certain argument.
+    Refuse(String, Option<(u32, u32, bool)>, i32),
+    /// No filter: an empty directory in the place of another.
+    Hide(String),
 }
 
 /// The parts of a role's life.
@@ -63,8 +67,8 @@ impl Phases {
     /// Begins the role. The argument: when to install a filter, and what it allows, or the one call that it refuses and how.
     pub fn begin(argument: &str) -> Self {
         let (when, rest) = argument.split_once(' ').unwrap_or((argument, ""));
-        let filter = match rest.strip_prefix("refuse ").and_then(|rest| rest.split_once(' ')) {
-            Some((name, errno)) => Filter::Refuse(name.to_owned(), errno.parse().expect("a number")),
+        let filter = match rest.strip_prefix("refuse ") {
+            Some(rest) => refused::parse(rest),
             None => Filter::AllowOnly(rest.split(',').map(str::to_owned).collect()),
         };
         let when = match when {
@@ -97,8 +101,19 @@ impl Phases {
             match self.filter.take() {
                 Filter::None => {}
                 Filter::AllowOnly(names) => filter::allow_only(&names),
-                Filter::Refuse(name, errno) => filter::refuse(&name, errno),
+                Filter::Hide(path) => hide(&path),
+                Filter::Refuse(name, None, errno) => filter::refuse(&name, errno),
+                Filter::Refuse(name, Some(argument), errno) => filter::refuse_where(&name, argument, errno),
             }
         }
     }
+}
+
+/// Nothing is in the directory `path` any more, for this process and its children.
+fn hide(path: &str) {
+    let empty = std::env::temp_dir().join(format!("flipcall-empty-{}", std::process::id()));
+    std::fs::create_dir(&empty).expect("a directory");
+    attacker::raw::cover(path, empty.to_str().expect("a name")).expect("a mount namespace");
+    std::fs::remove_dir(&empty).expect("its own directory");
+    assert!(std::fs::read_dir(path).expect("a directory").next().is_none(), "{path} is not empty");
 }

@@ -15,6 +15,7 @@ mod futexes;
 mod holes;
 mod memory;
 mod scarce;
+mod signals;
 mod silence;
 
 /// Not a test: the entry of the second process.
@@ -29,5 +30,6 @@ fn second_process() {
         descriptors::ROLES,
         confined::ROLES,
         scarce::ROLES,
+        signals::ROLES,
     ]);
 }

@@ -93,8 +93,9 @@ fn counters_outlive_their_server() {
         assert_eq!(client.call::<_, u64>(1, &(call, 1u64), PATIENCE).unwrap(), call + 1);
     }
     assert!(client.call::<_, u64>(9, &(), PATIENCE).is_err());
+    // HELLO and OPEN are calls. Some answers go out before they are counted.
+    eventually("every call is counted", || handle.counters().calls == 8);
     let before = handle.counters();
-    assert!(before.calls >= 6, "{before:?}");
     assert_eq!((before.connections, before.channels_opened, before.errors), (1, 1, 1));
     drop(client);
     serving.close();

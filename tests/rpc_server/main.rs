@@ -3,12 +3,27 @@
 #[path = "../attacker/mod.rs"]
 mod attacker;
 
+mod closing;
+mod costs;
+mod descriptors;
 mod ends;
+mod frames;
 mod quotas;
+mod raw_client;
 mod serving;
+mod streams;
+mod undead;
 
 /// Not a test: the entry of the second process.
 #[test]
 fn second_process() {
-    attacker::play(&[ends::ROLES, quotas::ROLES]);
+    attacker::play(&[
+        closing::ROLES,
+        costs::ROLES,
+        descriptors::ROLES,
+        ends::ROLES,
+        quotas::ROLES,
+        serving::ROLES,
+        undead::ROLES,
+    ]);
 }

@@ -112,3 +112,66 @@ pub fn a_dripping_peer_is_cut_off() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+/// Issue 13, A2. A call that waits twice, or for a peer that drips, waits until one point in time.
+pub fn a_relative_deadline_counts_once() {
+    let (early, second) = (Duration::from_millis(700), Duration::from_secs(1));
+    let took = |begun: Instant, error: flipcall::Error, what: &str| {
+        let took = begun.elapsed();
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{what}: {error}");
+        assert!(took >= second && took < Duration::from_millis(1500), "{what}: {took:?}");
+    };
+
+    // The header comes early enough, the payload never.
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let mut socket = FrameSocket::new(ours);
+    let begun = Instant::now();
+    let peer = std::thread::spawn(move || {
+        std::thread::sleep(early);
+        theirs.write_all(&[0, 7, 0, 0, 0, 200]).unwrap();
+        theirs
+    });
+    took(begun, socket.discard(second).unwrap_err(), "discard");
+    drop(peer.join().unwrap());
+
+    // The header of a file goes out when the peer has made room for it, its bytes do not.
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let mut socket = FrameSocket::new(ours);
+    while socket.send(1, &[0; 512], Duration::from_millis(10)).is_ok() {}
+    let file = std::env::temp_dir().join(format!("flipcall-file-{}", std::process::id()));
+    std::fs::write(&file, vec![0; 4 << 20]).unwrap();
+    let open = std::fs::File::open(&file).unwrap();
+    let begun = Instant::now();
+    let peer = std::thread::spawn(move || {
+        std::thread::sleep(early);
+        std::io::Read::read_exact(&mut &theirs, &mut [0; 64 << 10]).unwrap();
+        theirs
+    });
+    let sent = socket.send_file(1, std::os::fd::AsFd::as_fd(&open), 0, 4 << 20, second);
+    took(begun, sent.unwrap_err(), "send_file");
+    drop(peer.join().unwrap());
+    std::fs::remove_file(&file).unwrap();
+
+    // What is passed over is always there.
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let until = Instant::now() + 3 * second;
+    let peer = std::thread::spawn(move || while Instant::now() < until && (&theirs).write_all(&[0; 4096]).is_ok() {});
+    let begun = Instant::now();
+    let missing = flipcall::stream::MissingFd::Skip;
+    let received = flipcall::stream::receive_with_fd(&ours, &mut [0; 16], missing, second);
+    took(begun, received.unwrap_err(), "a flood");
+    drop(ours);
+    peer.join().unwrap();
+
+    // Each wait in the kernel brings a byte.
+    let (mut child, ours) = spawn("drip");
+    let mut socket = FrameSocket::new(ours);
+    socket.assume_unshared().unwrap();
+    let (begun, deadline) = (Instant::now(), Duration::from_millis(3500));
+    let error = socket.receive(deadline).unwrap_err();
+    let took = begun.elapsed();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "drip: {error}");
+    assert!(took >= deadline && took < deadline + second, "drip: {took:?}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

@@ -24,7 +24,7 @@ fn main() {
     if args.get(1).is_some_and(|arg| arg == "child") {
         return child(&args[2]);
     }
-    let tests: [(&str, fn()); 15] = [
+    let tests: [(&str, fn()); 16] = [
         ("deadlines_hold_while_the_peer_toggles_flags", deadlines::deadlines_hold_while_the_peer_toggles_flags),
         (
             "a_wait_without_a_deadline_survives_toggled_flags",
@@ -36,6 +36,7 @@ fn main() {
         ("the_deadline_of_a_file_holds", unshared::the_deadline_of_a_file_holds),
         ("half_a_frame_is_cut_off_whatever_the_peer_sets", deadlines::half_a_frame_is_cut_off_whatever_the_peer_sets),
         ("a_dripping_peer_is_cut_off", deadlines::a_dripping_peer_is_cut_off),
+        ("a_relative_deadline_counts_once", deadlines::a_relative_deadline_counts_once),
         ("every_handle_learns_of_a_kill", kills::every_handle_learns_of_a_kill),
         ("a_kill_at_any_system_call_is_survived", kills::a_kill_at_any_system_call_is_survived),
         ("attachments_leak_nothing", attachments::attachments_leak_nothing),

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use super::channel::{Channel, Read, Request};
+use super::channel::{Channel, Read};
 use super::checkout::Checkout;
-use super::failure::Failure;
+use super::failure::{Failure, expired};
 use super::pool::Slot;
 use super::quarantine;
+use super::request::Request;
 use super::shared::Shared;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind};
@@ -24,7 +26,7 @@ impl Shared {
     pub(super) fn exchange<T, F>(
         self: &Arc<Self>,
         request: &Request<'_, T>,
-        deadline: Deadline,
+        mut deadline: Deadline,
         read: &mut F,
     ) -> Result<(), CallError>
     where
@@ -37,7 +39,7 @@ impl Shared {
             return self.exchange_elsewhere(&request.erased(), deadline, read);
         };
         let Some(channel) = slot.as_mut() else { unreachable!("a preferred slot holds a channel") };
-        match channel.call(request, deadline, read) {
+        match channel.call(request, &mut deadline, read) {
             Ok(()) => {
                 drop(slot);
                 self.pool.released();
@@ -58,7 +60,8 @@ impl Shared {
         read: Read<'_>,
     ) -> Result<(), CallError> {
         let Failure::Unsent(error) = failure else {
-            return Err(self.conclude(Checkout::Slot(slot), request.tag, failure));
+            let error = self.conclude(Checkout::Slot(slot), request.tag, failure);
+            return Err(self.explained(error));
         };
         trace::poisoned(&error);
         *slot = None;
@@ -71,14 +74,16 @@ impl Shared {
     fn exchange_elsewhere(
         self: &Arc<Self>,
         request: &Request<'_>,
-        deadline: Deadline,
+        mut deadline: Deadline,
         read: Read<'_>,
     ) -> Result<(), CallError> {
+        // What the wait for a channel takes is not there for the call.
+        deadline.resolve();
         let checkout = self.attempt(request.tag, deadline, &mut |channel| {
-            let called = channel.call(request, deadline, &mut |fields: &[u8], fds| read(fields, fds));
+            let called = channel.call(request, &mut deadline, &mut |fields: &[u8], fds| read(fields, fds));
             called.map_err(|failure| *failure)
-        })?;
-        self.return_channel(checkout);
+        });
+        self.return_channel(checkout.map_err(|error| self.explained(error))?);
         Ok(())
     }
 
@@ -89,8 +94,8 @@ impl Shared {
         deadline: Deadline,
     ) -> Result<Box<Channel>, CallError> {
         self.origin.check()?;
-        let checkout = self.attempt(request.tag, deadline, &mut |channel| channel.send(request, deadline))?;
-        checkout.into_channel().ok_or_else(unanswered)
+        let checkout = self.attempt(request.tag, deadline, &mut |channel| channel.send(request, deadline));
+        checkout.map_err(|error| self.explained(error))?.into_channel().ok_or_else(unanswered)
     }
 
     /// Tries one channel after the other until the request has left this process. The channel is in order then.
@@ -100,6 +105,9 @@ impl Shared {
         deadline: Deadline,
         call: &mut dyn FnMut(&mut Channel) -> Result<(), Failure>,
     ) -> Result<Checkout<'_>, CallError> {
+        if deadline.left() == Some(Duration::ZERO) {
+            return Err(expired());
+        }
         let mut attempt = 1;
         loop {
             let mut checkout = self.check_out(deadline)?;
@@ -131,7 +139,10 @@ impl Shared {
             Failure::TimedOut => {
                 self.counters.timeouts.fetch_add(1, Ordering::Relaxed);
                 if let Some(channel) = checkout.into_channel() {
-                    quarantine::set_aside(self, channel, tag, quarantine::PATIENCE);
+                    // In the base protocol it is all that there is, unless another can be had.
+                    let is_all = channel.base_guard.is_some() && self.way_back().is_none();
+                    let patience = if is_all { quarantine::BASE_PATIENCE } else { quarantine::PATIENCE };
+                    quarantine::set_aside(self, channel, tag, patience);
                 }
                 Error::new(ErrorKind::Timeout, format!("method {tag:#06x} did not answer by its deadline")).into()
             }

@@ -2,13 +2,16 @@
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::failure::{Failure, ended, expired, malformed, too_large, unanswered};
+use super::failure::{Failure, ended, malformed, too_large, unanswered};
+use super::register::Registered;
+use super::request::{Request, nanos_left, too_many_descriptors};
 use super::session::{BaseGuard, Session};
 use crate::deadline::Deadline;
 use crate::endpoint::Halted;
 use crate::error::{Error, ErrorKind, Result};
+use crate::rpc::Status;
 use crate::rpc::codec::{DecodeError, Encode};
 use crate::rpc::message::answer;
 use crate::rpc::message::number::{CONTINUE, MOST_DESCRIPTORS};
@@ -26,26 +29,16 @@ pub(super) struct Channel {
     pub(super) session: Arc<Session>,
     /// Of a channel that is the base connection itself.
     pub(super) base_guard: Option<BaseGuard>,
+    /// When a channel that has no window by bad luck should be replaced.
+    pub(super) stopgap_until: Option<Instant>,
+    /// Of a channel that is not the base connection.
+    pub(super) registered: Option<Registered>,
 }
 
 #[derive(Debug)]
 pub(super) enum Transport {
     Window(WindowTransport),
     Socket(SocketTransport),
-}
-
-/// What is asked.
-pub(super) struct Request<'a, T: ?Sized = dyn Encode + 'a> {
-    pub(super) tag: u16,
-    pub(super) value: &'a T,
-    pub(super) fds: &'a [BorrowedFd<'a>],
-}
-
-impl<T: Encode + ?Sized> Request<'_, T> {
-    /// The request for code that does not know the type.
-    pub(super) fn erased(&self) -> Request<'_> {
-        Request { tag: self.tag, value: &self.value, fds: self.fds }
-    }
 }
 
 /// Takes the fields of a response and the descriptors that came with it.
@@ -55,11 +48,24 @@ pub(super) type Read<'a> = &'a mut dyn FnMut(&[u8], Option<Box<Attachments>>) ->
 pub(super) type Take<'a> = &'a mut dyn FnMut(u16, &[u8], Option<Box<Attachments>>) -> Result<(), Failure>;
 
 impl Channel {
+    pub(super) fn new(transport: Transport, session: Arc<Session>) -> Self {
+        Self { transport, session, base_guard: None, stopgap_until: None, registered: None }
+    }
+
     /// The base connection as a channel; `None` while somebody else has it.
     pub(super) fn of_base(session: &Arc<Session>) -> Option<Box<Self>> {
         let (transport, guard) = session.take_base()?;
-        let transport = Transport::Socket(transport);
-        Some(Box::new(Self { transport, session: Arc::clone(session), base_guard: Some(guard) }))
+        let channel = Self::new(Transport::Socket(transport), Arc::clone(session));
+        Some(Box::new(Self { base_guard: Some(guard), ..channel }))
+    }
+
+    pub(super) fn has_window(&self) -> bool {
+        matches!(self.transport, Transport::Window(_))
+    }
+
+    /// Whether it has no window by bad luck, and it is time to try again.
+    pub(super) fn is_stopgap_over(&self) -> bool {
+        self.stopgap_until.is_some_and(|until| Instant::now() >= until)
     }
 
     /// Whether it is known that no call can succeed on it.
@@ -71,21 +77,23 @@ impl Channel {
         }
     }
 
-    /// Whether that is known without a system call: a socket that has hung up refuses the request.
+    /// Whether a call should look for another channel first, as far as that is known without a system call: a socket that has hung up refuses
+    /// the request.
     #[inline(always)]
-    pub(super) fn is_known_over(&self) -> bool {
+    pub(super) fn is_to_be_left(&self) -> bool {
         match &self.transport {
             Transport::Window(window) => window.is_over(),
-            Transport::Socket(socket) => socket.is_spoilt(),
+            Transport::Socket(socket) => socket.is_spoilt() || self.is_stopgap_over(),
         }
     }
 
-    /// Makes a call and has `read` take its answer. Failures are boxed: a call that succeeds moves none of their bytes.
+    /// Makes a call and has `read` take its answer. Failures are boxed: a call that succeeds moves none of their bytes. If the call had to wait,
+    /// the deadline is absolute after it.
     #[inline(always)]
     pub(super) fn call<T, F>(
         &mut self,
         request: &Request<'_, T>,
-        deadline: Deadline,
+        deadline: &mut Deadline,
         read: &mut F,
     ) -> Result<(), Box<Failure>>
     where
@@ -95,14 +103,13 @@ impl Channel {
         let Transport::Window(_) = &self.transport else {
             return self.call_in_steps(&request.erased(), deadline, read);
         };
-        let message = self.message(request, &deadline)?;
+        let message = self.message(request, deadline)?;
         let Transport::Window(window) = &mut self.transport else { unreachable!("it was just seen") };
         let staged = match window.stage(&message, self.session.maximum) {
             Ok(staged) if request.fds.is_empty() => staged,
             staged => return self.call_staged(staged, &message.erased(), request.fds, deadline, read),
         };
-        let mut deadline = deadline;
-        let datagram = match window.call(staged, &mut deadline) {
+        let datagram = match window.call(staged, deadline) {
             Ok(datagram) => datagram,
             Err(halted) => return Err(self.halted(halted)),
         };
@@ -116,14 +123,21 @@ impl Channel {
             }
             return taken;
         }
-        self.take_slowly(datagram, &inline, deadline, read)
+        self.take_slowly(datagram, &inline, *deadline, read)
     }
 
     /// A call on a socket.
     #[inline(never)]
-    fn call_in_steps(&mut self, request: &Request<'_>, deadline: Deadline, read: Read<'_>) -> Result<(), Box<Failure>> {
-        self.send(request, deadline)?;
-        let taken = self.receive(deadline, &mut response(read));
+    fn call_in_steps(
+        &mut self,
+        request: &Request<'_>,
+        deadline: &mut Deadline,
+        read: Read<'_>,
+    ) -> Result<(), Box<Failure>> {
+        // Sending and receiving share it.
+        deadline.resolve();
+        self.send(request, *deadline)?;
+        let taken = self.receive(*deadline, &mut response(read));
         self.end_call();
         Ok(taken?)
     }
@@ -135,13 +149,13 @@ impl Channel {
         staged: Result<Staged, Unstaged>,
         message: &Outgoing<'_>,
         fds: &[BorrowedFd<'_>],
-        mut deadline: Deadline,
+        deadline: &mut Deadline,
         read: Read<'_>,
     ) -> Result<(), Box<Failure>> {
         let Transport::Window(window) = &mut self.transport else { unreachable!("only a window stages") };
         deadline.resolve();
-        let sent = send_staged(window, staged, message, self.session.maximum, fds, deadline);
-        let taken = sent.and_then(|()| self.receive(deadline, &mut response(read)));
+        let sent = send_staged(window, staged, message, self.session.maximum, fds, *deadline);
+        let taken = sent.and_then(|()| self.receive(*deadline, &mut response(read)));
         self.end_call();
         Ok(taken?)
     }
@@ -256,6 +270,15 @@ impl Channel {
         window.flip(staged).map_err(Failure::Lost)
     }
 
+    /// What the server said when it ended the channel.
+    #[cold]
+    pub(super) fn last_words(&mut self) -> Option<Status> {
+        match &mut self.transport {
+            Transport::Window(window) => window.last_words(),
+            Transport::Socket(_) => None,
+        }
+    }
+
     /// Ends the channel if a call left it unusable.
     fn concluded(&self, taken: Result<(), Failure>) -> Result<(), Failure> {
         if let Err(failure) = &taken {
@@ -351,23 +374,4 @@ fn receive_from_window(
     let taken = take(tag, &payload, fds);
     window.restore(payload);
     taken
-}
-
-/// The nanoseconds that go in front of a request. An expired call is not sent.
-#[inline]
-fn nanos_left(deadline: &Deadline) -> Result<u64, Failure> {
-    match deadline.left() {
-        None => Ok(0),
-        Some(Duration::ZERO) => Err(expired()),
-        Some(left) => Ok(u64::try_from(left.as_nanos()).unwrap_or(u64::MAX)),
-    }
-}
-
-#[cold]
-fn too_many_descriptors(count: usize) -> Failure {
-    let what = match count > usize::from(MOST_DESCRIPTORS) {
-        true => format!("a call with {count} descriptors, over the limit of {MOST_DESCRIPTORS}"),
-        false => format!("a call with {count} descriptors to a server of the base protocol, which takes none"),
-    };
-    Failure::Call(Error::invalid(what).into())
 }

@@ -1,28 +1,27 @@
 //! Checking a channel out for a call when the thread's preferred one is not there.
 
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, TryLockError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::channel::Channel;
 use super::failure::Failure;
+use super::lack::{Lack, Patience};
 use super::open;
 use super::pool::{Found, Slot};
 use super::quarantine;
-use super::session::Session;
+use super::register::Registered;
 use super::shared::Shared;
+use super::windows;
 use crate::deadline::Deadline;
-use crate::error::{Error, ErrorKind, Result};
-use crate::rpc::message::number::{HANDSHAKE, OPEN};
+use crate::error::{Error, ErrorKind};
+use crate::rpc::message::number::OPEN;
 use crate::rpc::{CallError, trace};
-use crate::stream::FrameSocket;
-use crate::sys::lock::lock;
 
 /// A channel that one call has for itself.
 pub(super) enum Checkout<'a> {
     /// In its slot of the pool.
     Slot(Slot<'a>),
-    /// Out of the pool: the base connection, or a channel that has no slot.
+    /// Out of the pool: the base connection of the base protocol.
     Own(Box<Channel>),
 }
 
@@ -43,154 +42,164 @@ impl Checkout<'_> {
     }
 }
 
-/// How long a client does not ask for more channels after the server had none.
-const FULL_FOR: Duration = Duration::from_secs(1);
-
-/// How long the answer to an OPEN that timed out is waited for before the connection is closed.
-const OPEN_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a call spends at most on replacing a channel that works, but has no window.
+const REPLACE: Duration = Duration::from_millis(100);
 
 impl Shared {
-    /// Finds an idle channel, opens one, or waits for one.
+    /// Finds an idle channel, opens one, or waits for one. The deadline is absolute.
     ///
     /// # Errors
     /// The call was not sent.
-    pub(super) fn check_out(self: &Arc<Self>, deadline: Deadline) -> Result<Checkout<'_>, CallError> {
-        let mut deadline = deadline;
+    pub(super) fn check_out(self: &Arc<Self>, mut deadline: Deadline) -> Result<Checkout<'_>, CallError> {
         let until = deadline.resolve();
+        let mut waiting: Option<(_, Patience)> = None;
         loop {
-            match self.pool.find() {
-                Found::Idle(slot) => return Ok(Checkout::Slot(slot)),
-                Found::Empty(slot) => {
-                    if let Some(checkout) = self.grow(slot, deadline)? {
-                        return Ok(checkout);
-                    }
+            self.register.check()?;
+            let lack = match self.pool.find() {
+                Found::Idle(mut slot) => {
+                    self.replace_stopgap(&mut slot, deadline);
+                    return Ok(Checkout::Slot(slot));
                 }
-                Found::Busy => {}
-            }
-            if !self.pool.wait(until) {
-                let channels = self.config.channels;
-                let what = format!("no channel was free by the deadline (limit {channels}, `ClientConfig::channels`)");
-                return Err(Error::new(ErrorKind::Timeout, what).into());
+                Found::Empty(slot) => match (self.grow(slot, deadline), &waiting) {
+                    (Ok(Ok(checkout)), _) => return Ok(checkout),
+                    (Ok(Err(lack)), _) => lack,
+                    // It is what lacked before that took the time.
+                    (Err(error), Some((_, patience))) if error.is_timeout() => {
+                        return Err(patience.over().unwrap_or(error));
+                    }
+                    (Err(error), _) => return Err(error),
+                },
+                Found::Busy => Lack::Channels,
+            };
+            // The first wait is for what was released before anybody waited: it is short.
+            let (waiter, patience) =
+                waiting.get_or_insert_with(|| (self.pool.waiter(), Patience::until(until, self.register.limit())));
+            patience.check(lack)?;
+            if waiter.wait(patience.end()) {
+                patience.moved();
             }
         }
     }
 
-    /// Opens a channel in an empty slot. `None`: not now, something else may get free.
+    /// Opens a channel in an empty slot, if that can be had now.
     fn grow<'a>(
         self: &'a Arc<Self>,
         mut slot: Slot<'a>,
         deadline: Deadline,
-    ) -> Result<Option<Checkout<'a>>, CallError> {
-        let Some(session) = self.session(deadline)? else { return Ok(None) };
-        let Some(mut base) = Channel::of_base(&session) else { return Ok(None) };
+    ) -> Result<Result<Checkout<'a>, Lack>, CallError> {
+        let Some(session) = self.session(deadline)? else { return Ok(Err(Lack::Opening)) };
         if !session.agreement.is_version1() {
-            return Ok(Some(Checkout::Own(base)));
+            return Ok(Channel::of_base(&session).map(Checkout::Own).ok_or(Lack::Base));
         }
-        if self.is_full() {
-            drop(slot);
-            return Ok(self.without_more(base));
+        if let Some(lack) = self.lacks.now() {
+            return Ok(Err(lack));
         }
-        match self.open(&mut base, deadline) {
+        let Some(registered) = self.register.channel() else { return Ok(Err(Lack::Channels)) };
+        let Some(mut base) = Channel::of_base(&session) else { return Ok(Err(Lack::Opening)) };
+        let lack = match self.open(&mut base, registered, deadline) {
             Ok(channel) => {
+                self.lacks.clear();
                 self.give_back(base);
                 *slot = Some(channel);
-                Ok(Some(Checkout::Slot(slot)))
+                return Ok(Ok(Checkout::Slot(slot)));
             }
-            Err(Failure::Call(error)) if open::is_full(&error) => {
-                drop(slot);
-                *lock(&self.full_until) = Instant::now().checked_add(FULL_FOR);
-                Ok(self.without_more(base))
-            }
-            Err(Failure::Call(error)) => {
-                self.give_back(base);
-                Err(error)
-            }
-            Err(Failure::Unsent(error) | Failure::Lost(error)) => {
-                session.end();
-                Err(error.into())
-            }
-            Err(Failure::TimedOut) => {
-                quarantine::set_aside(self, base, OPEN, OPEN_PATIENCE);
-                Err(Error::new(ErrorKind::Timeout, "no channel was opened by the deadline").into())
-            }
-        }
+            Err(Failure::Call(CallError::Status(status))) if open::is_full(&status) => Lack::Server(status),
+            Err(Failure::Call(CallError::Failed(error))) if windows::is_lack(&error) => Lack::Own(error),
+            Err(failure) => return Err(self.not_opened(base, failure)),
+        };
+        drop(slot);
+        self.lacks.note(&lack);
+        self.give_back(base);
+        Ok(Err(lack))
     }
 
     /// Opens a channel: with a window, or without one where none can be had.
-    fn open(&self, base: &mut Channel, deadline: Deadline) -> Result<Box<Channel>, Failure> {
-        let mut tries = 0;
-        loop {
-            let window = self.window.load(Ordering::Relaxed);
-            match open::open(base, window, &self.config, deadline) {
+    fn open(&self, base: &mut Channel, registered: Registered, deadline: Deadline) -> Result<Box<Channel>, Failure> {
+        let windows = &Arc::clone(&base.session).windows;
+        let mut is_stopgap = false;
+        if self.config.window > 0 && windows.may_come() {
+            match open::open(base, self.config.window, &self.config, &registered, deadline) {
                 Ok(channel) => {
-                    self.counters.channels_opened.fetch_add(1, Ordering::Relaxed);
+                    let channel = self.opened(channel, registered);
+                    if channel.has_window() {
+                        windows.came();
+                    } else {
+                        // An honest server that lacks something refuses; this one knows no windows.
+                        windows.never_come();
+                        trace::fell_back(&Error::new(ErrorKind::Unsupported, "the server gives no windows"));
+                    }
                     return Ok(channel);
                 }
-                Err(Failure::Call(error)) if open::is_full(&error) && tries < open::RETRIES => {
-                    tries += 1;
-                    std::thread::sleep(open::RETRY_PAUSE);
-                }
-                Err(Failure::Call(CallError::Failed(error))) if window > 0 && error.kind() != ErrorKind::Timeout => {
-                    // The channel came and its window cannot be used here: no further one will be any better.
+                Err(Failure::Call(CallError::Failed(error))) if error.kind() != ErrorKind::Timeout => {
+                    self.register.check().map_err(Failure::Lost)?;
                     trace::fell_back(&error);
-                    self.counters.fallbacks.fetch_add(1, Ordering::Relaxed);
-                    self.window.store(0, Ordering::Relaxed);
+                    match windows::is_lasting(&error) {
+                        true => windows.never_come(),
+                        false => is_stopgap = true,
+                    }
                 }
-                Err(Failure::Call(CallError::Failed(error)))
-                    if error.kind() == ErrorKind::System && tries < open::RETRIES =>
-                {
-                    // The descriptors of the channel before, which were too many, may still be on their way out: they are closed on
-                    // another thread.
-                    tries += 1;
-                    std::thread::sleep(open::RETRY_PAUSE);
+                // The server may have enough for a channel, and not for a window.
+                Err(Failure::Call(CallError::Status(status))) if open::is_full(&status) && self.lacks.is_lasting() => {
+                    is_stopgap = true;
                 }
                 Err(failure) => return Err(failure),
             }
         }
+        let channel = open::open(base, 0, &self.config, &registered, deadline)?;
+        let mut channel = self.opened(channel, registered);
+        channel.stopgap_until = is_stopgap.then(|| windows.missed()).flatten();
+        Ok(channel)
     }
 
-    /// No further channel can be had: one of the others gets free, or, if there is none at all, the base connection has to do.
-    fn without_more(&self, base: Box<Channel>) -> Option<Checkout<'_>> {
-        if !self.pool.has_channels() {
-            return Some(Checkout::Own(base));
+    /// What a call brings for which no channel was opened, and what that means for the base connection.
+    #[cold]
+    fn not_opened(self: &Arc<Self>, base: Box<Channel>, failure: Failure) -> CallError {
+        match failure {
+            Failure::Call(error) => {
+                self.give_back(base);
+                error
+            }
+            Failure::Unsent(error) | Failure::Lost(error) => {
+                base.session.end();
+                error.into()
+            }
+            Failure::TimedOut => {
+                quarantine::set_aside(self, base, OPEN, quarantine::BASE_PATIENCE);
+                Error::new(ErrorKind::Timeout, "no channel was opened by the deadline").into()
+            }
+        }
+    }
+
+    /// Puts a channel with a window in the place of one that has none by bad luck, once it is time to try. The call goes on with what is there
+    /// then.
+    fn replace_stopgap(self: &Arc<Self>, slot: &mut Slot<'_>, deadline: Deadline) {
+        let Some(channel) = slot.as_deref_mut().filter(|channel| channel.is_stopgap_over()) else { return };
+        let session = Arc::clone(&channel.session);
+        if !session.windows.may_come() {
+            channel.stopgap_until = None;
+            return;
+        }
+        channel.stopgap_until = session.windows.missed();
+        let Some(mut base) = Channel::of_base(&session) else { return };
+        let registered = self.register.uncounted();
+        let limit = deadline.left().map_or(REPLACE, |left| REPLACE.min(left / 2));
+        match open::open(&mut base, self.config.window, &self.config, &registered, Deadline::after(limit)) {
+            Ok(fresh) if fresh.has_window() => {
+                let mut fresh = self.opened(fresh, registered);
+                if let (Some(new), Some(old)) = (&mut fresh.registered, &mut channel.registered) {
+                    new.replace(old);
+                }
+                session.windows.came();
+                **slot = Some(fresh);
+            }
+            Err(Failure::Call(CallError::Failed(error))) if windows::is_lasting(&error) => {
+                session.windows.never_come();
+                channel.stopgap_until = None;
+            }
+            Ok(_) | Err(Failure::Call(_)) => {}
+            Err(failure) => return drop(self.not_opened(base, failure)),
         }
         self.give_back(base);
-        None
-    }
-
-    fn is_full(&self) -> bool {
-        lock(&self.full_until).is_some_and(|until| Instant::now() < until)
-    }
-
-    /// The connection, made anew if it is gone and that is wanted. `None`: somebody else is at it.
-    fn session(&self, deadline: Deadline) -> Result<Option<Arc<Session>>, CallError> {
-        let mut current = match self.session.try_lock() {
-            Ok(current) => current,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Ok(None),
-        };
-        if current.is_alive() {
-            return Ok(Some(Arc::clone(&current)));
-        }
-        let Some(path) = self.path.as_ref().filter(|_| self.config.reconnect && !self.is_closed()) else {
-            return Err(self.gone());
-        };
-        let until = deadline.capped(HANDSHAKE);
-        let socket = FrameSocket::connect(path, until)?;
-        *current = Session::begin(socket, &self.config, until)?;
-        self.counters.reconnects.fetch_add(1, Ordering::Relaxed);
-        *lock(&self.full_until) = None;
-        Ok(Some(Arc::clone(&current)))
-    }
-
-    /// The connection is gone, and is not made anew.
-    #[cold]
-    fn gone(&self) -> CallError {
-        let what = match &self.path {
-            Some(path) => format!("the connection to the server at {} is gone", path.display()),
-            None => "the connection to the server is gone".to_owned(),
-        };
-        Error::new(ErrorKind::PeerGone, what).into()
     }
 
     /// Returns a channel that is in order.

@@ -1,43 +1,60 @@
 //! Ways to a server.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 use super::config::ClientConfig;
 use super::handle::Client;
+use super::register::Register;
 use super::shared::Shared;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::process::{ChildProcess, Handover, InheritedFds};
 use crate::rpc::message::number::HANDSHAKE;
-use crate::stream::FrameSocket;
+use crate::stream::{FrameSocket, resolve};
+use crate::sys::foreign::Foreign;
+use crate::sys::socket_kind::{check_stream, check_unix_stream};
 
 /// Where a spawned server finds its socket, as a [`Handover`].
 const VARIABLE: &str = "FLIPCALL_SOCKET";
 
 impl Client {
-    /// Connects to a server that listens on `path`.
+    /// Connects to a server that listens on `path`, or on the abstract name `@name`. A relative path counts from the working directory of
+    /// now, when the client reconnects, too.
     ///
     /// # Errors
     /// [`PeerGone`](crate::ErrorKind::PeerGone) if nobody listens, or the server closes the connection before the handshake;
     /// [`Timeout`](crate::ErrorKind::Timeout); [`Refused`](crate::ErrorKind::Refused) if the server answers the handshake with an error;
-    /// [`Violation`](crate::ErrorKind::Violation) if it answers with anything else than the protocol allows; or
-    /// [`System`](crate::ErrorKind::System).
+    /// [`Violation`](crate::ErrorKind::Violation) if it answers with anything else than the protocol allows;
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if no socket can have that name; or [`System`](crate::ErrorKind::System).
     pub fn connect(path: impl AsRef<Path>, config: ClientConfig, deadline: impl Into<Deadline>) -> Result<Self> {
-        let (path, mut deadline) = (path.as_ref().to_path_buf(), deadline.into());
-        let until = deadline.resolve();
-        let until = until.map_or(Deadline::NEVER, Deadline::at);
-        let socket = FrameSocket::connect(&path, until)?;
-        Ok(Self { shared: Shared::begin(socket, Some(path), config, until)? })
+        let (path, mut deadline) = (resolve(path.as_ref())?, deadline.into());
+        let _ = deadline.resolve();
+        let socket = FrameSocket::connect_resolved(&path, deadline)?;
+        Ok(Self { shared: Shared::begin(socket, Some(path), config, deadline)? })
     }
 
     /// A client on a connected socket, such as one end of a pair or an inherited descriptor. It waits at most 10 s for the handshake.
     ///
     /// # Errors
-    /// As [`connect`](Self::connect).
+    /// As [`connect`](Self::connect). [`InvalidInput`](crate::ErrorKind::InvalidInput) if it is no unix stream socket; for
+    /// the base protocol ([`ClientConfig::base_protocol`]) any stream socket will do, TCP included.
     pub fn from_socket(socket: impl Into<OwnedFd>, config: ClientConfig) -> Result<Self> {
-        Ok(Self { shared: Shared::begin(FrameSocket::new(socket), None, config, Deadline::after(HANDSHAKE))? })
+        let socket = Foreign::new(socket.into());
+        match config.base_only {
+            true => check_stream(socket.as_fd())?,
+            false => check_unix_stream(socket.as_fd())?,
+        }
+        Ok(Self {
+            shared: Shared::begin(
+                FrameSocket::new(socket.take()).end_at_drop(),
+                None,
+                config,
+                Deadline::after(HANDSHAKE),
+            )?,
+        })
     }
 
     /// Starts `command` as a server of its own, which finds its end of a socket pair with [`inherited_socket`]. There is no file, and
@@ -53,13 +70,22 @@ impl Client {
         config: ClientConfig,
         deadline: impl Into<Deadline>,
     ) -> Result<(Self, ChildProcess)> {
+        let mut deadline = deadline.into();
+        let _ = deadline.resolve();
         let (ours, theirs) = FrameSocket::pair()?;
-        let handover = Handover::new(&mut command, &theirs)?;
+        let (handover, kept) = Handover::new(&theirs)?;
         // Its end has to be the server's alone, or a dead server would not hang up.
         drop(theirs);
         command.env(VARIABLE, handover.to_string());
-        let mut process = ChildProcess::start(command)?;
-        match Shared::begin(ours, None, config, deadline.into()) {
+        let mut process = ChildProcess::start_with(command, vec![kept])?;
+        let register = Register::new(config.channels);
+        let of_server = Arc::downgrade(&register);
+        // A process that the server started may hold its ends, which then show no hang-up.
+        let watched =
+            process.when_ended(move || of_server.upgrade().into_iter().for_each(|register| register.server_died()));
+        // Without a thread for it only the hang-up tells.
+        drop(watched);
+        match Shared::begin_with(register, ours, None, config, deadline) {
             Ok(shared) => Ok((Self { shared }, process)),
             Err(error) => Err(process.explain(error)),
         }

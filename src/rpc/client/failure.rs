@@ -53,8 +53,8 @@ pub(super) fn unanswered(error: Error) -> Failure {
 }
 
 #[cold]
-pub(super) fn expired() -> Failure {
-    Failure::Call(Error::new(ErrorKind::Timeout, "the deadline passed before the call was sent").into())
+pub(super) fn expired() -> CallError {
+    Error::new(ErrorKind::Timeout, "the deadline passed before the call was sent").into()
 }
 
 /// A response whose fields do not decode: that call fails, the channel is in order.

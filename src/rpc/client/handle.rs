@@ -2,19 +2,17 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::calls::unanswered;
-use super::channel::Request;
+use super::request::Request;
 use super::shared::{ClientCounters, Shared};
 use super::stream::Stream;
 use crate::deadline::Deadline;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::rpc::CallError;
 use crate::rpc::codec::{DecodeError, DecodeOwned, Encode, Raw, from_bytes};
 use crate::rpc::message::number::SERVICE_TYPES;
 use crate::stream::{Attachments, Peer};
-use crate::sys::lock::lock;
 
 /// Calls the methods of a server. Clones share one connection, cloning is cheap, and any number of threads may call at the same time.
 ///
@@ -34,8 +32,11 @@ impl Client {
     ///
     /// [`CallError::Failed`] if there is no answer. Its [kind](crate::ErrorKind) is
     /// - [`Timeout`](crate::ErrorKind::Timeout) if the deadline passed; a deadline without any time left fails at once;
+    /// - [`NoResource`](crate::ErrorKind::NoResource) if there was no channel for the call until the deadline, or for 30 s with a call that
+    ///   has none. A call from inside a handler waits for 1 s in which no channel gets free: calls that nest need a channel for each level;
     /// - [`PeerGone`](crate::ErrorKind::PeerGone) or [`PeerShutdown`](crate::ErrorKind::PeerShutdown) if the server is gone, or its end of
-    ///   the channel, or this client was [closed](Self::close);
+    ///   the channel;
+    /// - [`LocalShutdown`](crate::ErrorKind::LocalShutdown) if this client was [closed](Self::close);
     /// - [`Violation`](crate::ErrorKind::Violation) if the server broke the protocol, or its answer is no `R`;
     /// - [`InvalidInput`](crate::ErrorKind::InvalidInput) if the request is larger than the server takes, or no method can have this number.
     #[inline]
@@ -78,7 +79,8 @@ impl Client {
     ///
     /// # Errors
     /// As [`call`](Self::call). [`InvalidInput`](crate::ErrorKind::InvalidInput) also for more than 16 descriptors, or for any to a
-    /// server of the base protocol.
+    /// server of the base protocol; [`System`](crate::ErrorKind::System) also if this process had no descriptor left for those of the
+    /// answer: the method ran, and the connection is as good as before.
     pub fn call_with_fds<Q: Encode + ?Sized, R: DecodeOwned>(
         &self,
         tag: u16,
@@ -90,10 +92,13 @@ impl Client {
         check_tag(tag)?;
         let request = Request { tag, value: request, fds };
         self.shared.exchange(&request, deadline.into(), &mut |fields: &[u8], fds: Option<Box<Attachments>>| {
-            answer = Some((from_bytes(fields)?, fds.map(|mut fds| fds.take_all()).unwrap_or_default()));
+            answer = Some((from_bytes(fields)?, fds));
             Ok(())
         })?;
-        answer.ok_or_else(unanswered)
+        match answer.ok_or_else(unanswered)? {
+            (_, Some(fds)) if fds.lost() => Err(lost_descriptors().into()),
+            (value, fds) => Ok((value, fds.map(|mut fds| fds.take_all()).unwrap_or_default())),
+        }
     }
 
     /// Calls a method with the bytes of a request and returns the bytes of its answer, for a program that does not know the types.
@@ -122,20 +127,18 @@ impl Client {
         Ok(Stream::new(&self.shared, channel, deadline))
     }
 
-    /// Whether the server still holds its end of the connection. Reads no byte and waits for nothing.
+    /// Whether the server still holds its end of the connection. Reads no byte and waits for nothing, also while a call connects anew.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        self.shared.origin.is_here() && !self.shared.is_closed() && lock(&self.shared.session).is_alive()
+        self.shared.origin.is_here() && !self.shared.is_closed() && self.shared.current().is_alive()
     }
 
-    /// Ends the connection and all its channels, for all clones of this client: running calls fail, and every later call does.
+    /// Ends the connection and all its channels, for all clones of this client: running calls fail with
+    /// [`LocalShutdown`](crate::ErrorKind::LocalShutdown) at once, whatever they wait for, and so does every later call. Waits for nothing.
     pub fn close(&self) {
-        if !self.shared.origin.is_here() {
-            return;
+        if self.shared.origin.is_here() {
+            self.shared.close();
         }
-        self.shared.closed.store(true, Ordering::Relaxed);
-        lock(&self.shared.session).end();
-        self.shared.pool.clear();
     }
 
     /// The process at the other end of the connection, which answers the calls, as the kernel recorded it when the connection was made. Of
@@ -145,7 +148,7 @@ impl Client {
     /// [`System`](crate::ErrorKind::System) if the kernel does not say, or this process has no descriptors left for a handle on the other.
     pub fn peer(&self) -> Result<Peer> {
         self.shared.origin.check()?;
-        lock(&self.shared.session).peer()
+        self.shared.current().peer()
     }
 
     /// What the client did so far.
@@ -164,4 +167,9 @@ fn check_tag(tag: u16) -> Result<(), CallError> {
 #[cold]
 fn no_method(tag: u16) -> CallError {
     Error::invalid(format!("no method can have the number {tag:#06x}: methods go from 0x0001 to 0xfeff")).into()
+}
+
+#[cold]
+fn lost_descriptors() -> Error {
+    Error::new(ErrorKind::System, "this process has no descriptors left for those of the answer")
 }

@@ -8,12 +8,18 @@ mod connect;
 mod debug;
 mod failure;
 mod handle;
+mod lack;
 mod open;
+mod overdue;
 mod pool;
 mod quarantine;
+mod reconnect;
+mod register;
+mod request;
 mod session;
 mod shared;
 mod stream;
+mod windows;
 
 pub use config::ClientConfig;
 pub use connect::inherited_socket;

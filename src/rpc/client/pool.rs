@@ -72,7 +72,8 @@ pub(super) struct Pool {
     calls_elsewhere: AtomicU64,
     /// Threads that wait for a channel.
     waiters: AtomicUsize,
-    freed: (Mutex<()>, Condvar),
+    /// Channels that got free while somebody waited.
+    freed: (Mutex<u64>, Condvar),
 }
 
 /// What was found in the pool.
@@ -88,6 +89,9 @@ pub(super) enum Found<'a> {
 /// How long a thread that waits for a channel sleeps at most before it polls by itself. A release that comes between its last
 /// poll and its sleep goes unnoticed for that long.
 const POLL: std::time::Duration = std::time::Duration::from_millis(5);
+
+/// How often a channel that comes back looks for its slot.
+const PUT_ATTEMPTS: u32 = 10;
 
 impl Pool {
     /// Room for so many channels, with windows or without.
@@ -111,7 +115,7 @@ impl Pool {
     pub(super) fn preferred(&self) -> Option<Slot<'_>> {
         let preferred = self.preferred_index();
         let slot = try_lock(&self.slots[preferred])?;
-        if slot.as_ref().is_none_or(|channel| channel.is_known_over()) {
+        if slot.as_ref().is_none_or(|channel| channel.is_to_be_left()) {
             return None;
         }
         // Only the holder of the slot writes its count.
@@ -158,15 +162,15 @@ impl Pool {
         empty.map_or(Found::Busy, Found::Empty)
     }
 
-    /// Whether any slot holds a channel or is in use.
-    pub(super) fn has_channels(&self) -> bool {
-        self.slots.iter().any(|slot| try_lock(slot).is_none_or(|slot| slot.is_some()))
-    }
-
     /// Puts a channel that was away into an empty slot. Without one it is dropped, which ends it.
     pub(super) fn put(&self, channel: Box<Channel>) {
-        if let Some(mut slot) = self.slots.iter().filter_map(|slot| try_lock(slot)).find(|slot| slot.is_none()) {
-            *slot = Some(channel);
+        // There is a slot for every channel, but somebody may be looking at it.
+        for _ in 0..PUT_ATTEMPTS {
+            if let Some(mut slot) = self.slots.iter().filter_map(|slot| try_lock(slot)).find(|slot| slot.is_none()) {
+                *slot = Some(channel);
+                break;
+            }
+            std::thread::yield_now();
         }
         self.released();
     }
@@ -181,22 +185,22 @@ impl Pool {
 
     #[cold]
     fn wake(&self) {
-        let _guard = lock(&self.freed.0);
+        *lock(&self.freed.0) += 1;
         self.freed.1.notify_one();
     }
 
-    /// Waits for a release, until `until` or a little while; `false`: the time is up.
-    pub(super) fn wait(&self, until: Option<Instant>) -> bool {
-        let now = Instant::now();
-        let left = until.map_or(POLL, |until| until.saturating_duration_since(now).min(POLL));
-        if left.is_zero() {
-            return false;
+    /// Has everybody that waits poll.
+    pub(super) fn wake_all(&self) {
+        if self.waiters.load(Ordering::Relaxed) > 0 {
+            let _guard = lock(&self.freed.0);
+            self.freed.1.notify_all();
         }
+    }
+
+    /// Says that somebody waits for a channel.
+    pub(super) fn waiter(&self) -> Waiter<'_> {
         self.waiters.fetch_add(1, Ordering::Relaxed);
-        let guard = lock(&self.freed.0);
-        drop(wait_timeout(&self.freed.1, guard, left));
-        self.waiters.fetch_sub(1, Ordering::Relaxed);
-        true
+        Waiter { pool: self, freed: *lock(&self.freed.0) }
     }
 
     /// Drops every idle channel.
@@ -204,6 +208,34 @@ impl Pool {
         for mut slot in self.slots.iter().filter_map(|slot| try_lock(slot)) {
             *slot = None;
         }
+    }
+}
+
+/// A thread that waits for a channel, until dropped.
+#[derive(Debug)]
+pub(super) struct Waiter<'a> {
+    pool: &'a Pool,
+    /// What it knows of what got free.
+    freed: u64,
+}
+
+impl Waiter<'_> {
+    /// Waits for a channel to get free, until `until` and for a little while at most; whether any did since the last wait, for
+    /// this thread or another.
+    pub(super) fn wait(&mut self, until: Instant) -> bool {
+        let left = until.saturating_duration_since(Instant::now()).min(POLL);
+        let (freed, waked) = &self.pool.freed;
+        let mut count = lock(freed);
+        if *count == self.freed {
+            count = wait_timeout(waked, count, left).0;
+        }
+        std::mem::replace(&mut self.freed, *count) != self.freed
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.pool.waiters.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -1,20 +1,23 @@
 //! A base connection: what was agreed on it, and its transport, for one call or OPEN at a time.
 
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
 use rustix::event::PollFlags;
 
 use super::config::ClientConfig;
+use super::register::{End, Register, Registered};
+use super::windows::Windows;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::rpc::message::answer::NoValue;
 use crate::rpc::message::hello::{Agreement, Hello};
+use crate::rpc::message::number::{MOST_HELLO, PREFIX};
 use crate::rpc::trace;
 use crate::rpc::transport::{Budget, SocketTransport, hang_up};
 use crate::stream::{FrameSocket, Peer};
 use crate::sys::fork::Origin;
 use crate::sys::lock::lock;
+use crate::sys::peer_socket::PeerSocket;
 use crate::sys::poll;
 
 /// A connection to a server.
@@ -22,7 +25,7 @@ use crate::sys::poll;
 pub(super) struct Session {
     /// The transport of the base connection, gone while a call or an OPEN is under way on it, and for good once it is retired.
     base: Mutex<Option<SocketTransport>>,
-    socket: Arc<OwnedFd>,
+    socket: Arc<PeerSocket>,
     origin: Origin,
     pub(super) agreement: Agreement,
     /// The largest request that the server accepts, in bytes.
@@ -31,20 +34,35 @@ pub(super) struct Session {
     pub(super) own_maximum: u32,
     /// What its transports may retain of large messages.
     pub(super) budget: Arc<Budget>,
+    /// Whether its channels can have windows.
+    pub(super) windows: Windows,
+    _registered: Registered,
 }
 
 impl Session {
     /// Agrees on a version with the server at the other end of a socket.
-    pub(super) fn begin(mut socket: FrameSocket, config: &ClientConfig, deadline: Deadline) -> Result<Arc<Self>> {
-        socket.set_max_frame(config.maximum);
+    pub(super) fn begin(
+        mut socket: FrameSocket,
+        config: &ClientConfig,
+        register: &Arc<Register>,
+        mut deadline: Deadline,
+    ) -> Result<Arc<Self>> {
+        // It covers two waits.
+        deadline.resolve();
+        // The answer to a HELLO is short; a server that says more has not been agreed with on anything.
+        let first = if config.base_only { config.maximum } else { MOST_HELLO + PREFIX as u32 };
+        socket.set_max_frame(first);
         socket.set_attachments(false)?;
         let shared = socket.shared();
+        let registered = register.uncounted();
+        registered.ends_by(End::of_socket(&shared))?;
         let budget = Arc::default();
         let mut transport = SocketTransport::new(socket, &budget);
         let agreement = match config.base_only {
             true => Agreement::Base,
             false => greet(&mut transport, config, deadline)?,
         };
+        transport.socket.set_max_frame(config.maximum);
         if agreement.is_version1() {
             transport.socket.set_attachments(true)?;
         }
@@ -57,6 +75,8 @@ impl Session {
             maximum: agreement.maximum().unwrap_or(u64::from(u32::MAX)),
             own_maximum: config.maximum,
             budget,
+            windows: Windows::default(),
+            _registered: registered,
         }))
     }
 

@@ -15,7 +15,8 @@ use crate::rpc::{CallError, CallViolation};
 /// The answer to a streaming call: an iterator of the chunks' payloads, after which [`end`](Self::end) has the last value.
 ///
 /// Dropping it before the end cancels the call, which costs the call's channel. In a window the server sends the next chunk when the
-/// iterator asks for it, and waits at most 30 s for that.
+/// iterator asks for it, and waits for that with its patience, 30 s unless configured; over a socket it waits as long for room. A reader that was
+/// slower gets an error that says so.
 pub struct Stream {
     shared: Arc<Shared>,
     /// Gone once the stream has ended.
@@ -79,6 +80,23 @@ impl Stream {
         }
     }
 
+    /// What ended the stream under its reader: what the server said, if it did.
+    #[cold]
+    fn why_lost(&mut self, error: Error) -> CallError {
+        let kind = error.kind();
+        if !matches!(kind, ErrorKind::PeerGone | ErrorKind::PeerShutdown) {
+            return error.into();
+        }
+        match self.channel.as_mut().and_then(|channel| channel.last_words()) {
+            Some(status) => status.into(),
+            None => {
+                let what = "the server ended the stream before its end, as it does if a chunk is not taken within its patience \
+                            (30 s unless configured)";
+                Error::caused(kind, what, error).into()
+            }
+        }
+    }
+
     /// Ends a stream whose rest nobody will read.
     fn cancel(&mut self) {
         if let Some(channel) = self.channel.take() {
@@ -106,11 +124,12 @@ impl Iterator for Stream {
             }
             Err(Failure::Call(error)) => {
                 self.finish();
-                Some(Err(error))
+                Some(Err(self.shared.explained(error)))
             }
             Err(Failure::Unsent(error) | Failure::Lost(error)) => {
+                let why = self.why_lost(error);
                 self.cancel();
-                Some(Err(error.into()))
+                Some(Err(self.shared.explained(why)))
             }
             Err(Failure::TimedOut) => {
                 self.cancel();

@@ -1,7 +1,7 @@
 //! HELLO: how both sides agree on version 1 and its extensions.
 
 use super::answer::{NoValue, response};
-use super::number::{FRAGMENTS, HELLO, LEAST_MAXIMUM, MOST_EXTENSIONS, RESPONSE, VERSION};
+use super::number::{FRAGMENTS, HELLO, LEAST_MAXIMUM, MOST_EXTENSIONS, MOST_HELLO, RESPONSE, VERSION};
 use super::outgoing::Outgoing;
 use super::prefix::Prefix;
 use super::request::unknown;
@@ -88,10 +88,26 @@ impl Hello {
             }
             Err(other) => return Err(other),
         };
-        match from_bytes::<Self>(fields) {
+        match Self::parse(fields) {
             Ok(answer) if self.is_agreed_to_by(&answer) => Ok(answer.agreement(&answer.extensions)),
             _ => Err(CallViolation::Malformed(HELLO).into()),
         }
+    }
+
+    /// What `payload` says. Its size and the number of its extensions are checked before anything of it is kept.
+    ///
+    /// # Errors
+    /// The answer to one that is malformed.
+    fn parse(payload: &[u8]) -> Result<Self, Status> {
+        if payload.len() > MOST_HELLO as usize {
+            return Err(too_long());
+        }
+        // The count stands behind the version and the maximum.
+        let count = payload.get(12..).and_then(|rest| rest.first_chunk()).map(|count| u32::from_be_bytes(*count));
+        if count.is_some_and(|count| count as usize > MOST_EXTENSIONS) {
+            return Err(Status::invalid_argument(format!("a HELLO with over {MOST_EXTENSIONS} extensions")));
+        }
+        from_bytes(payload).map_err(Status::from)
     }
 
     fn is_agreed_to_by(&self, answer: &Self) -> bool {
@@ -110,11 +126,19 @@ impl Hello {
         if self.version == 0 {
             return Some("there is no version 0");
         }
-        if self.extensions.len() > MOST_EXTENSIONS {
-            return Some("over 64 extensions");
-        }
         (self.maximum < LEAST_MAXIMUM).then_some("the maximum message is under 4,096 bytes")
     }
+}
+
+/// The answer to a HELLO that is too long to be read.
+#[cold]
+fn too_long() -> Status {
+    Status::invalid_argument(format!("a HELLO of over {MOST_HELLO} bytes"))
+}
+
+/// The answer to a request that is not worth receiving: a HELLO over its maximum.
+pub fn unworthy(tag: u16, length: u64) -> Option<Status> {
+    (tag == HELLO && length > u64::from(MOST_HELLO)).then(too_long)
 }
 
 /// What a server may agree to.
@@ -160,10 +184,10 @@ impl Greeting {
     pub fn hello(&mut self, terms: Terms, payload: &[u8]) -> Result<Hello, Status> {
         let is_first = *self == Self::Expected;
         self.other();
-        let hello: Hello = from_bytes(payload).map_err(Status::from)?;
         if !terms.version1 {
             return Err(unknown(HELLO));
         }
+        let hello = Hello::parse(payload)?;
         if !is_first {
             return Err(Status::invalid_argument("HELLO is the first call on a connection"));
         }

@@ -26,6 +26,8 @@ pub const CONTINUE: u16 = 0xFFF4;
 
 /// The version that this crate speaks.
 pub const VERSION: u32 = 1;
+/// Most bytes that a HELLO, or its answer, may have: 64 extensions of a thousand bytes each.
+pub const MOST_HELLO: u32 = 64 << 10;
 /// Most extensions that a HELLO may list.
 pub const MOST_EXTENSIONS: usize = 64;
 /// The smallest maximum message that a HELLO may announce, in bytes: every error fits it.

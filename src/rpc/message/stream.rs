@@ -1,10 +1,10 @@
 //! Whose turn it is in a streamed answer. In a window each chunk is one flip, and the client asks with CONTINUE for the next; on a socket
 //! chunks flow by themselves.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::head::expect_continue;
-use super::number::{CONTINUE_GRACE, TRANSFER};
+use super::number::CONTINUE_GRACE;
 use crate::rpc::CallViolation;
 
 /// The server's side of a streamed answer.
@@ -47,16 +47,14 @@ impl ChunkSender {
     }
 }
 
-/// How long the server waits for a CONTINUE from `now` on: 30 s, and 1 s past the deadline of the call.
-pub fn continue_due(now: Instant, deadline: Option<Instant>) -> Instant {
-    let patience = now + TRANSFER;
+/// How long a server with this patience waits for a CONTINUE from `now` on, and at most 1 s past the deadline of the call.
+pub fn continue_due(patience: Duration, now: Instant, deadline: Option<Instant>) -> Instant {
+    let patience = now + patience;
     deadline.map_or(patience, |due| (due + CONTINUE_GRACE).min(patience))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::rpc::message::head::WindowHead;
 
@@ -91,10 +89,10 @@ mod tests {
     }
 
     #[test]
-    fn a_client_has_half_a_minute_and_a_second_past_the_deadline() {
+    fn a_client_has_the_patience_of_its_server_and_a_second_past_the_deadline() {
         let (now, second) = (Instant::now(), Duration::from_secs(1));
-        assert_eq!(continue_due(now, None), now + 30 * second);
-        assert_eq!(continue_due(now, Some(now + second)), now + 2 * second);
-        assert_eq!(continue_due(now, Some(now + 40 * second)), now + 30 * second);
+        assert_eq!(continue_due(30 * second, now, None), now + 30 * second);
+        assert_eq!(continue_due(30 * second, now, Some(now + second)), now + 2 * second);
+        assert_eq!(continue_due(30 * second, now, Some(now + 40 * second)), now + 30 * second);
     }
 }

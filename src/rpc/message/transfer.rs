@@ -1,11 +1,11 @@
 //! When a transfer of a payload that does not fit the window has to be over.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::number::TRANSFER;
 use super::prefix::TimeLeft;
 
-/// When a transfer has to be over: 30 s after its flip at the latest, and by the deadline of its call, which a server learns from the
+/// When a transfer has to be over: 30 s after its flip at the latest, or what a server is configured for, and by the deadline of its call, which a server learns from the
 /// first bytes of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TransferDue {
@@ -17,13 +17,18 @@ pub struct TransferDue {
 impl TransferDue {
     /// A client's transfer, in either direction, that begins `now` in a call with this deadline.
     pub fn of_call(now: Instant, deadline: Option<Instant>) -> Self {
-        let patience = now + TRANSFER;
+        Self::within(TRANSFER, now, deadline)
+    }
+
+    /// A transfer that begins `now`, of a side with this patience, in a call with this deadline.
+    pub fn within(patience: Duration, now: Instant, deadline: Option<Instant>) -> Self {
+        let patience = now + patience;
         Self { at: deadline.map_or(patience, |due| due.min(patience)), request_came: None }
     }
 
     /// A server's transfer of a request that came `now`.
-    pub fn of_request(now: Instant) -> Self {
-        Self { at: now + TRANSFER, request_came: Some(now) }
+    pub fn of_request(patience: Duration, now: Instant) -> Self {
+        Self { at: now + patience, request_came: Some(now) }
     }
 
     /// The first bytes of the payload are here, as many as came so far.
@@ -47,8 +52,6 @@ impl TransferDue {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn left(time: Duration) -> [u8; 8] {
@@ -75,7 +78,7 @@ mod tests {
         for (time, expected) in [(1, 1), (29, 29), (30, 30), (31, 30), (0, 30)]
             .map(|(time, due)| (Duration::from_secs(time), Duration::from_secs(due)))
         {
-            let mut due = TransferDue::of_request(now);
+            let mut due = TransferDue::of_request(TRANSFER, now);
             due.learn(&left(time)[..7]);
             assert_eq!(due.at(), now + TRANSFER, "seven bytes say nothing");
             due.learn(&[&left(time)[..], b"more"].concat());

@@ -9,7 +9,7 @@ use rustix::net::SendFlags;
 
 use super::ServerConfig;
 use super::base::Base;
-use super::closing::ServerHandle;
+use super::closing::{ServerHandle, wait_for_closers};
 use super::limits;
 use super::quota::{Holder, Kind};
 use super::serve::Service;
@@ -21,7 +21,10 @@ use crate::rpc::message::number::ERROR;
 use crate::rpc::transport::SocketTransport;
 use crate::rpc::{Code, Router, Status};
 use crate::stream::{FrameSocket, Header, Listener, Peer};
+use crate::sys::foreign::Foreign;
 use crate::sys::lock::lock;
+use crate::sys::memory;
+use crate::sys::socket_kind::{check_stream, check_unix_stream};
 use crate::sys::thread;
 
 /// Serves the methods of a [`Router`].
@@ -81,7 +84,8 @@ impl Server {
         Listener::bind(path, self.shared.config.access)
     }
 
-    /// Accepts and serves connections until the server is [closed](ServerHandle::close). Each connection is served on a thread of its own.
+    /// Accepts and serves connections until the server is [closed](ServerHandle::close), and returns when that is done. Each connection is
+    /// served on a thread of its own.
     ///
     /// # Errors
     /// [`System`](crate::ErrorKind::System) if accepting fails for good. A process without descriptors left is no such failure: it accepts
@@ -89,16 +93,15 @@ impl Server {
     pub fn serve(&self, listener: Listener) -> Result<()> {
         self.shared.origin.check()?;
         let listening = Listening::new(&self.shared, listener);
-        loop {
-            if self.shared.is_closing() {
-                return Ok(());
-            }
+        while !self.shared.is_closing() {
             match listening.listener.accept_frames(Deadline::NEVER) {
-                Ok(_) | Err(_) if self.shared.is_closing() => return Ok(()),
+                Ok(_) | Err(_) if self.shared.is_closing() => {}
                 Ok(socket) => accepted(&self.shared, socket),
                 Err(error) => return Err(error),
             }
         }
+        wait_for_closers(&self.shared);
+        Ok(())
     }
 
     /// Serves one connected socket on this thread, until the client closes it or the server is closed. Its channels get threads of their
@@ -106,10 +109,16 @@ impl Server {
     ///
     /// # Errors
     /// What the client did wrong, or [`Refused`](crate::ErrorKind::Refused) if a limit of connections is reached. The client's end is no
-    /// error.
+    /// error. [`InvalidInput`](crate::ErrorKind::InvalidInput) if it is no unix stream socket; for the base protocol
+    /// ([`ServerConfig::base_protocol`]) any stream socket will do, TCP included.
     pub fn serve_one(&self, socket: impl Into<OwnedFd>) -> Result<()> {
         self.shared.origin.check()?;
-        let (admitted, socket) = admit(&self.shared, FrameSocket::new(socket))?;
+        let socket = Foreign::new(socket.into());
+        match self.shared.config.version1 {
+            true => check_unix_stream(socket.as_fd())?,
+            false => check_stream(socket.as_fd())?,
+        }
+        let (admitted, socket) = admit(&self.shared, FrameSocket::new(socket.take()).end_at_drop())?;
         admitted.serve(socket)
     }
 }
@@ -141,6 +150,8 @@ fn admit(shared: &Arc<Shared>, mut socket: FrameSocket) -> Result<(Admitted, Fra
         refuse(shared, &socket, &text);
         Error::new(ErrorKind::Refused, text)
     })?;
+    let peer = Arc::new(if shared.config.end_with_process { peer.watched(&socket) } else { peer });
+    socket.end_with(&peer);
     let connection = Connection::new(shared, &socket, peer, lease);
     connection.prepare(&mut socket, false)?;
     Ok((Admitted::new(connection), socket))
@@ -189,6 +200,7 @@ impl Drop for Admitted {
         connection.end_channels();
         connection.join_channels();
         connection.shared.forget(connection);
+        memory::give_back();
     }
 }
 
@@ -232,6 +244,8 @@ mod tests {
         refused.read_to_end(&mut sentence).unwrap();
         let sentence = String::from_utf8_lossy(&sentence);
         assert!(sentence.contains("too many connections from this process (limit 1)"), "{sentence}");
+        // As a cancel token does.
+        let _kept = admitted.0.base.socket();
         let serve = move || {
             let _served = (admitted, socket);
             panic!("as asked")

@@ -9,7 +9,8 @@ use super::shared::Connection;
 use crate::deadline::Deadline;
 use crate::error::Result;
 use crate::rpc::codec::Encode;
-use crate::rpc::message::hello::{Agreement, Greeting, Terms};
+use crate::rpc::message::arrival::Arrival;
+use crate::rpc::message::hello::{self, Agreement, Greeting, Terms};
 use crate::rpc::message::number::RESPONSE;
 use crate::rpc::message::open::Open;
 use crate::rpc::message::outgoing::Outgoing;
@@ -85,6 +86,10 @@ impl Role<SocketTransport> for Base {
                 Ok(Own::No)
             }
         }
+    }
+
+    fn unworthy(&self, arrival: &Arrival) -> Option<Status> {
+        hello::unworthy(arrival.tag, arrival.payload.length())
     }
 
     fn missed(&mut self) {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::config::LAST_ANSWER;
 use super::counters::{CounterCells, ServerCounters};
+use super::here;
 use super::shared::{Connection, Shared};
 use super::worker::Worker;
 use crate::deadline::Deadline;
@@ -30,7 +31,9 @@ impl ServerHandle {
     /// get 100 ms to take their last answers. Then the server shuts its channels down, and its connections last. Returns whether every call
     /// that ran was answered.
     ///
-    /// A handler that runs on past the deadline finds its caller gone. Its thread ends when it returns.
+    /// A handler that runs on past the deadline finds its caller gone. Its thread ends when it returns. A handler may close its own server:
+    /// its own call is not waited for, and is answered once it has returned. [`Server::serve`](super::Server::serve) returns when all of this
+    /// is done.
     ///
     /// In a child that was forked since it does nothing and returns `false`: the server is the parent's.
     pub fn close(&self, deadline: impl Into<Deadline>) -> bool {
@@ -39,6 +42,8 @@ impl ServerHandle {
             return false;
         }
         let until = deadline.into().resolve();
+        let _closer = Closer::new(&shared);
+        here::spare();
         shared.closing.store(true, Ordering::SeqCst);
         for listener in &*lock(&shared.listeners) {
             listener.wake();
@@ -50,15 +55,13 @@ impl ServerHandle {
             std::thread::sleep(POLL);
         }
         let all_done = loop {
-            let done = workers(&shared).iter().all(|worker| worker.is_idle());
+            let done = workers(&shared).iter().all(|worker| worker.is_idle() || worker.is_spared());
             if done || expired() {
                 break done;
             }
             std::thread::sleep(POLL);
         };
-        let connections = connections(&shared);
-        connections.iter().for_each(|connection| connection.end_channels());
-        connections.iter().for_each(|connection| connection.base.kill());
+        connections(&shared).iter().for_each(|connection| connection.end_unless_spared());
         wait_for_threads(&shared);
         all_done
     }
@@ -81,6 +84,30 @@ impl ServerHandle {
     }
 }
 
+/// A call of `close` that is under way.
+struct Closer<'a>(&'a Shared);
+
+impl<'a> Closer<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.closers.fetch_add(1, Ordering::SeqCst);
+        Self(shared)
+    }
+}
+
+impl Drop for Closer<'_> {
+    fn drop(&mut self) {
+        self.0.closers.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Waits until nobody closes the server any more, and handlers that did have been answered: a program that exits next cuts nobody short.
+pub(super) fn wait_for_closers(shared: &Shared) {
+    let is_closing = || shared.closers.load(Ordering::SeqCst) > 0;
+    while is_closing() || connections(shared).iter().any(|connection| connection.is_spared()) {
+        std::thread::sleep(POLL);
+    }
+}
+
 fn connections(shared: &Shared) -> Vec<Arc<Connection>> {
     lock(&shared.connections).clone()
 }
@@ -98,7 +125,7 @@ fn workers(shared: &Shared) -> Vec<Arc<Worker>> {
 /// Gives the threads of transports that were just shut down a moment to end, so that a program that exits next leaves nothing behind.
 fn wait_for_threads(shared: &Shared) {
     let begun = Instant::now();
-    while !lock(&shared.connections).is_empty() && begun.elapsed() < LAST_ANSWER {
+    while !connections(shared).iter().all(|connection| connection.is_spared()) && begun.elapsed() < LAST_ANSWER {
         std::thread::sleep(POLL);
     }
 }

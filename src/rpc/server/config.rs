@@ -35,6 +35,8 @@ pub struct ServerConfig {
     pub(super) version1: bool,
     pub(super) extensions: bool,
     pub(super) access: Access,
+    pub(super) patience: Duration,
+    pub(super) end_with_process: bool,
 }
 
 impl Default for ServerConfig {
@@ -54,6 +56,8 @@ impl Default for ServerConfig {
             version1: true,
             extensions: true,
             access: Access::Owner,
+            patience: number::TRANSFER,
+            end_with_process: true,
         }
     }
 }
@@ -61,6 +65,9 @@ impl Default for ServerConfig {
 /// How long [`ServerHandle::close`](super::ServerHandle::close) leaves the last answers in their windows: shutting a window down
 /// overtakes an answer that the client has not taken yet.
 pub(super) const LAST_ANSWER: Duration = Duration::from_millis(100);
+
+/// The longest patience: a year from now is a time that every clock has.
+const MOST_PATIENCE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl ServerConfig {
     /// The defaults: 512 connections, 64 channels and 64 MiB of windows for each, 512 channels and 256 MiB of windows in all, windows of
@@ -207,6 +214,34 @@ impl ServerConfig {
         !self.version1
     }
 
+    /// How long the server waits for a client inside a call, 30 s by default: until the rest of a request is here that has begun, until a
+    /// part of an answer is taken, and until the next chunk of a stream is asked for. Then it ends the channel. A client that may be stopped
+    /// for longer, in a debugger say, needs more. Less than 1 ms counts as 1 ms, more than a year as a year.
+    pub fn patience(mut self, time: Duration) -> Self {
+        self.patience = time.clamp(Duration::from_millis(1), MOST_PATIENCE);
+        self
+    }
+
+    /// How long the server waits for a client inside a call.
+    #[must_use]
+    pub fn get_patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// Whether a connection to a socket file ends with the process that connected, as it does by default, even if another process holds the
+    /// socket. `false` is for clients that hand their connections on and end. Then a client may leave connections behind that do not hang
+    /// up, in a queue that nobody reads, until they fill their share of the server.
+    pub fn end_with_process(mut self, end: bool) -> Self {
+        self.end_with_process = end;
+        self
+    }
+
+    /// Whether a connection ends with the process that connected.
+    #[must_use]
+    pub fn get_end_with_process(&self) -> bool {
+        self.end_with_process
+    }
+
     /// Who may connect to the socket file that [`Server::bind`](super::Server::bind) makes: by default this user alone.
     pub fn access(mut self, access: Access) -> Self {
         self.access = access;
@@ -228,5 +263,7 @@ mod tests {
     fn numbers_that_make_no_sense_are_clamped() {
         let config = ServerConfig::new().max_message(0).max_window(u32::MAX);
         assert_eq!((config.get_max_message(), config.get_max_window()), (4096, 16 << 20));
+        assert_eq!(config.clone().patience(Duration::ZERO).get_patience(), Duration::from_millis(1));
+        assert_eq!(config.patience(Duration::MAX).get_patience(), MOST_PATIENCE);
     }
 }

@@ -4,17 +4,18 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::event::PollFlags;
+use rustix::event::{PollFd, PollFlags};
 
 use crate::rpc::{Code, Status};
 use crate::stream::{Attachments, MAX_ATTACHMENTS, Peer};
 use crate::sys::fork::Origin;
+use crate::sys::peer_socket::PeerSocket;
 use crate::sys::poll;
 
 /// A call, as its handler sees it.
 pub struct Context<'a> {
-    pub(super) caller: &'a Peer,
-    pub(super) socket: &'a Arc<OwnedFd>,
+    pub(super) caller: &'a Arc<Peer>,
+    pub(super) socket: &'a Arc<PeerSocket>,
     /// When the call's deadline passes.
     pub(super) due: Option<Instant>,
     pub(super) received: Option<Box<Attachments>>,
@@ -54,7 +55,11 @@ impl Context<'_> {
     /// A token that tells whether the caller is gone, for other threads too.
     #[must_use]
     pub fn cancel_token(&self) -> CancelToken {
-        CancelToken(Arc::clone(self.socket), Origin::here())
+        CancelToken {
+            socket: Arc::clone(self.socket),
+            peer: self.caller.process().is_some().then(|| Arc::clone(self.caller)),
+            origin: Origin::here(),
+        }
     }
 
     /// The process that connected, as the kernel recorded it then.
@@ -104,7 +109,12 @@ pub(super) fn timed_out() -> Status {
 
 /// Tells whether the caller is gone: it died, closed its socket, or shut its channel down.
 #[derive(Debug, Clone)]
-pub struct CancelToken(Arc<OwnedFd>, Origin);
+pub struct CancelToken {
+    socket: Arc<PeerSocket>,
+    /// The process whose end is the caller's as well.
+    peer: Option<Arc<Peer>>,
+    origin: Origin,
+}
 
 impl CancelToken {
     /// Whether the caller is gone. One system call.
@@ -115,11 +125,17 @@ impl CancelToken {
 
     /// Sleeps for `time`, or until the caller is gone. `true`: it is gone, or this is a child that was forked since, which has no caller.
     pub fn wait(&self, time: Duration) -> bool {
-        if !self.1.is_here() {
+        if !self.origin.is_here() {
             return true;
         }
         let until = Instant::now().checked_add(time);
-        poll::wait(&self.0, PollFlags::empty(), until).unwrap_or_else(|_| {
+        let socket = PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::empty());
+        let process = self.peer.as_ref().and_then(|peer| peer.process());
+        let ended = match process.map(|process| PollFd::from_borrowed_fd(process, PollFlags::IN)) {
+            Some(process) => poll::wait_any(&mut [socket, process], until),
+            None => poll::wait_any(&mut [socket], until),
+        };
+        ended.map(|ready| ready > 0).unwrap_or_else(|_| {
             // A filter refuses to say. Nobody is taken for gone who may be there.
             std::thread::sleep(time);
             false
@@ -130,6 +146,6 @@ impl CancelToken {
 impl AsFd for CancelToken {
     /// The socket whose hang-up is the cancellation: for a handler that polls other things as well. Nothing may be read from it.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.socket.as_fd()
     }
 }

@@ -8,6 +8,7 @@ mod config;
 mod context;
 mod counters;
 mod debug;
+mod here;
 mod limits;
 mod open;
 mod outcome;

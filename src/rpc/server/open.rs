@@ -69,7 +69,8 @@ fn window_channel(connection: &Arc<Connection>, agreement: Agreement, length: u3
         seal_after_map::seal(&shared)?;
         drop(shared);
         let budget = &connection_of_thread.shared.budget;
-        let transport = WindowTransport::new(endpoint, ours, agreement.fragments(), budget);
+        let mut transport = WindowTransport::new(endpoint, ours, agreement.fragments(), budget);
+        transport.set_patience(connection_of_thread.shared.config.patience);
         Service::new(transport, agreement, &connection_of_thread, &worker_of_thread).serve()
     })?;
     Ok(Channel { opened: Opened { offset: 0, length }, fds: vec![file, theirs], worker })
@@ -95,6 +96,9 @@ impl Drop for Registered {
         self.worker.kill();
         self.connection.remove(&self.worker);
         self.lease = None;
+        if self.worker.is_spared() {
+            self.connection.end_unless_spared();
+        }
     }
 }
 
@@ -141,7 +145,7 @@ mod tests {
         let (socket, _client) = FrameSocket::pair().unwrap();
         let peer = Peer::of(&socket).unwrap();
         let holder = Holder::new(&peer);
-        let connection = Connection::new(&shared, &socket, peer, shared.quotas.lease(holder, &[]).unwrap());
+        let connection = Connection::new(&shared, &socket, Arc::new(peer), shared.quotas.lease(holder, &[]).unwrap());
         let (ours, mut theirs) = FrameSocket::pair().unwrap();
         let worker = Arc::new(Worker::new(None, ours.shared(), 0));
         let lease = shared.quotas.lease(holder, &one).unwrap();

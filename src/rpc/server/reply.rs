@@ -1,13 +1,13 @@
 //! Answers on their way out: encoded where they leave from.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::context::{Context, timed_out};
 use super::outcome::{Outcome, Ready};
 use crate::deadline::Deadline;
 use crate::endpoint::Halted;
-use crate::error::{Error, Result as IoResult};
+use crate::error::{Error, ErrorKind, Result as IoResult};
 use crate::rpc::codec::Encode;
 use crate::rpc::message::number::{CHUNK, END, RESPONSE};
 use crate::rpc::message::outgoing::{Outgoing, TooLarge, Uneven};
@@ -207,16 +207,34 @@ impl<'a> Chunks<'a> {
         let Way::Window(transport) = &mut self.way else { unreachable!("only a window stages") };
         transport.flip(staged)?;
         self.turn.chunk(true);
-        let datagram = transport.wait(Deadline::at(continue_due(Instant::now(), self.due)))?;
+        let (patience, now) = (transport.patience(), Instant::now());
+        let due = continue_due(patience, now, self.due);
+        let datagram = transport.wait(Deadline::at(due)).map_err(|error| match error.kind() {
+            ErrorKind::Timeout => not_asked(transport, due - now),
+            _ => error,
+        })?;
         transport.take_continue(datagram, &mut self.turn)
     }
 
     /// The transport is gone.
     fn fail(&mut self, error: Error) -> Status {
+        use ErrorKind::{LocalShutdown, PeerGone, PeerShutdown};
+        let status = match error.kind() {
+            LocalShutdown | PeerGone | PeerShutdown => gone(),
+            _ => Status::new(Code::Cancelled, format!("the stream cannot go on: {error:#}")),
+        };
         self.turn.end();
         *self.outcome = Outcome::Failed(Box::new(error));
-        gone()
+        status
     }
+}
+
+/// The caller did not ask for the next chunk in time. It is told so over the socket, since control of the window is its own.
+#[cold]
+fn not_asked(transport: &mut WindowTransport, waited: Duration) -> Error {
+    let what = format!("the caller did not ask for the next chunk of the stream within {waited:.1?}");
+    transport.say(&Status::new(Code::Cancelled, what.clone()).op("stream"));
+    Error::new(ErrorKind::Timeout, what)
 }
 
 #[cold]

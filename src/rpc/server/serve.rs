@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::call::{self, CallLimits, Request};
 use super::context::Context;
+use super::here::Here;
 use super::outcome::{Outcome, Ready};
 use super::quota::{Exhausted, Kind, LARGE, Lease};
 use super::served::{Own, Role, Sent, Served};
@@ -16,16 +17,18 @@ use crate::rpc::message::number::ERROR;
 use crate::rpc::message::outgoing::{Outgoing, fitting};
 use crate::rpc::message::prefix::Prefix;
 use crate::rpc::message::request;
+use crate::rpc::nesting::Serving;
 use crate::rpc::transport::{InlineMessage, Received};
 use crate::rpc::{Code, Status};
 use crate::stream::Attachments;
+use crate::sys::peer_socket::PeerSocket;
 
 /// A transport, what stands at its end, and their thread's state.
 pub(super) struct Service<T, R> {
     transport: T,
     role: R,
     /// The transport's socket, whose hang-up cancels a call.
-    socket: Arc<OwnedFd>,
+    socket: Arc<PeerSocket>,
     connection: Arc<Connection>,
     worker: Arc<Worker>,
     limits: CallLimits,
@@ -40,6 +43,8 @@ impl<T: Served, R: Role<T>> Service<T, R> {
 
     /// Serves calls until the client closes.
     pub(super) fn serve(mut self) -> Result<()> {
+        let _here = Here::begin(&self.worker);
+        let _serving = Serving::begin();
         let ended = self.serve_calls();
         self.transport.end();
         ended
@@ -56,8 +61,11 @@ impl<T: Served, R: Role<T>> Service<T, R> {
             let mut sent = self.serve_one(came)?;
             if self.connection.shared.is_closing() {
                 match self.transport.leave(sent, &self.worker)? {
-                    Some(left) => sent = left,
-                    None => return Ok(()),
+                    Some(left) if !self.worker.is_spared() => sent = left,
+                    _ => {
+                        self.worker.count();
+                        return Ok(());
+                    }
                 }
             }
             // The closer gives every idle worker longer than the flip of this answer takes.
@@ -98,6 +106,11 @@ impl<T: Served, R: Role<T>> Service<T, R> {
         // The clock is only worth reading where the rest of the request may take long.
         let to_come = self.transport.to_come(&arrival);
         let began = (to_come > 0).then(Instant::now);
+        if let Some(status) = self.role.unworthy(&arrival) {
+            self.role.missed();
+            self.transport.discard_request(arrival, began)?;
+            return self.refuse(status);
+        }
         let lease = match self.lease(to_come) {
             Ok(lease) => lease,
             Err(exhausted) => {

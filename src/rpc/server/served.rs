@@ -111,6 +111,9 @@ pub(super) trait Role<T> {
     /// Answers a request that is not for a method.
     fn serve(&mut self, transport: &mut T, request: &Received, connection: &std::sync::Arc<Connection>) -> Result<Own>;
 
+    /// The answer to a request that is thrown away unread.
+    fn unworthy(&self, arrival: &Arrival) -> Option<Status>;
+
     /// A request came and was thrown away.
     fn missed(&mut self);
 }
@@ -124,6 +127,10 @@ impl<T> Role<T> for Agreement {
 
     fn serve(&mut self, _: &mut T, _: &Received, _: &std::sync::Arc<Connection>) -> Result<Own> {
         Ok(Own::No)
+    }
+
+    fn unworthy(&self, _: &Arrival) -> Option<Status> {
+        None
     }
 
     fn missed(&mut self) {}

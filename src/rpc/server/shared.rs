@@ -1,6 +1,6 @@
 //! What all threads of a server know: the server itself, its connections, and what each of them has open.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
@@ -22,6 +22,8 @@ pub(super) struct Shared {
     pub(super) config: ServerConfig,
     pub(super) quotas: Arc<Quotas>,
     pub(super) closing: AtomicBool,
+    /// Calls of `close` that are under way.
+    pub(super) closers: AtomicU32,
     pub(super) connections: Mutex<Vec<Arc<Connection>>>,
     /// The sockets that are accepted from.
     pub(super) listeners: Mutex<Vec<Arc<Listener>>>,
@@ -40,6 +42,7 @@ impl Shared {
             quotas: Quotas::new(&config),
             config,
             closing: AtomicBool::new(false),
+            closers: AtomicU32::new(0),
             connections: Mutex::default(),
             listeners: Mutex::default(),
             counters: Arc::default(),
@@ -88,7 +91,7 @@ impl Shared {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
-    pub(super) peer: Peer,
+    pub(super) peer: Arc<Peer>,
     /// Whose share of the quotas it takes.
     pub(super) holder: Holder,
     /// The base connection's own worker.
@@ -100,7 +103,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(shared: &Arc<Shared>, socket: &FrameSocket, peer: Peer, lease: Lease) -> Arc<Self> {
+    pub(super) fn new(shared: &Arc<Shared>, socket: &FrameSocket, peer: Arc<Peer>, lease: Lease) -> Arc<Self> {
         let base = Arc::new(Worker::new(None, socket.shared(), 0));
         Arc::new(Self {
             shared: Arc::clone(shared),
@@ -159,6 +162,19 @@ impl Connection {
         self.channels().iter().for_each(|worker| worker.kill());
     }
 
+    /// Whether a handler of it closes the server.
+    pub(super) fn is_spared(&self) -> bool {
+        self.base.is_spared() || self.channels().iter().any(|worker| worker.is_spared())
+    }
+
+    /// Ends everything but the handlers that close the server themselves, and what they answer through.
+    pub(super) fn end_unless_spared(&self) {
+        self.channels().iter().filter(|worker| !worker.is_spared()).for_each(|worker| worker.kill());
+        if !self.is_spared() {
+            self.base.kill();
+        }
+    }
+
     pub(super) fn channels(&self) -> MutexGuard<'_, Vec<Arc<Worker>>> {
         lock(&self.channels)
     }
@@ -166,6 +182,7 @@ impl Connection {
     /// Prepares a socket that this server made or accepted for the messages of a client.
     pub(super) fn prepare(&self, socket: &mut FrameSocket, attachments: bool) -> Result<()> {
         socket.set_max_frame(self.shared.config.maximum);
+        socket.set_patience(self.shared.config.patience);
         socket.set_attachments(attachments)
     }
 }

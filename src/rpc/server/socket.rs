@@ -15,7 +15,7 @@ use crate::rpc::CallViolation;
 use crate::rpc::message::arrival::{Arrival, Whereabouts};
 use crate::rpc::message::number::RESPONSE;
 use crate::rpc::message::outgoing::{Outgoing, TooLarge};
-use crate::rpc::transport::{InlineMessage, Payload, QUIET, Received, SocketTransport};
+use crate::rpc::transport::{InlineMessage, Payload, QUIET, Received, SETTLED, SocketTransport};
 use crate::stream::Header;
 
 impl Served for SocketTransport {
@@ -28,7 +28,7 @@ impl Served for SocketTransport {
 
     fn next(&mut self, sent: Sent) -> Result<Option<Header>> {
         if let Sent::WithFds = sent {
-            wait_until_taken(&self.socket, || self.socket.is_drained())?;
+            wait_until_taken(&self.socket, self.socket.patience(), || self.socket.is_drained())?;
         }
         // Memory of large messages is retained for a client that goes on with them at once.
         if self.end_call() {
@@ -36,6 +36,12 @@ impl Served for SocketTransport {
                 Err(error) if error.kind() == ErrorKind::Timeout => self.release(),
                 peeked => return peeked,
             };
+        }
+        if self.has_released() {
+            match self.peek(Deadline::after(SETTLED)) {
+                Err(error) if error.kind() == ErrorKind::Timeout => self.give_back(),
+                peeked => return peeked,
+            }
         }
         self.peek(Deadline::NEVER)
     }

@@ -1,7 +1,7 @@
 //! The server's side of a window channel.
 
 use std::os::fd::BorrowedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::config::LAST_ANSWER;
 use super::outcome::Ready;
@@ -16,7 +16,7 @@ use crate::rpc::CallViolation;
 use crate::rpc::message::arrival::{Arrival, Whereabouts};
 use crate::rpc::message::outgoing::Outgoing;
 use crate::rpc::message::transfer::TransferDue;
-use crate::rpc::transport::{InlineMessage, Payload, QUIET, Received, WindowTransport};
+use crate::rpc::transport::{InlineMessage, Payload, QUIET, Received, SETTLED, WindowTransport};
 
 impl Served for WindowTransport {
     /// Bytes of the datagram that came with control.
@@ -69,11 +69,12 @@ impl Served for WindowTransport {
     }
 
     fn receive_request(&mut self, arrival: Arrival, began: Option<Instant>) -> Result<Received> {
-        self.receive(arrival, || due(began))
+        let patience = self.patience();
+        self.receive(arrival, || due(patience, began))
     }
 
     fn discard_request(&mut self, arrival: Arrival, began: Option<Instant>) -> Result<()> {
-        self.discard(arrival, due(began))
+        self.discard(arrival, due(self.patience(), began))
     }
 
     #[inline(always)]
@@ -116,8 +117,8 @@ impl Served for WindowTransport {
     }
 }
 
-fn due(began: Option<Instant>) -> TransferDue {
-    TransferDue::of_request(began.unwrap_or_else(Instant::now))
+fn due(patience: Duration, began: Option<Instant>) -> TransferDue {
+    TransferDue::of_request(patience, began.unwrap_or_else(Instant::now))
 }
 
 /// Waits for the next call, after one that was more than a datagram each way. Memory of large messages is retained for a client that
@@ -127,11 +128,17 @@ fn wait_slowly(transport: &mut WindowTransport, sent: Sent) -> Result<u32> {
     match sent {
         Sent::Staged(staged) => transport.flip(staged)?,
         Sent::Out => {}
-        Sent::WithFds => wait_until_taken(transport, || transport.is_drained())?,
+        Sent::WithFds => wait_until_taken(transport, transport.patience(), || transport.is_drained())?,
     }
     if transport.is_retention_due() && transport.end_call() {
         match transport.wait(Deadline::after(QUIET)) {
             Err(error) if error.kind() == ErrorKind::Timeout => transport.release(),
+            waited => return waited,
+        }
+    }
+    if transport.has_released() {
+        match transport.wait(Deadline::after(SETTLED)) {
+            Err(error) if error.kind() == ErrorKind::Timeout => transport.give_back(),
             waited => return waited,
         }
     }

@@ -1,6 +1,5 @@
 //! How transfers fail, and how a transport is ended.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::rpc::message::outgoing::{TooLarge, Uneven};
 use crate::rpc::message::transfer::TransferDue;
 use crate::sys::fork::Origin;
+use crate::sys::peer_socket::PeerSocket;
 
 /// How long one transfer over the socket waits before the window is polled: a peer that shut it down without its socket is noticed.
 pub(super) const SLICE: Duration = Duration::from_millis(100);
@@ -49,9 +49,9 @@ impl From<TooLarge> for Error {
 }
 
 /// Ends a transport's socket from anywhere in the process that made it. A window has a handle of its own for that.
-pub(crate) fn hang_up(socket: &Arc<OwnedFd>, origin: Origin) {
+pub(crate) fn hang_up(socket: &Arc<PeerSocket>, origin: Origin) {
     if origin.is_here() {
         // The only failure is that the connection is over already.
-        let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+        let _ = rustix::net::shutdown(&**socket, rustix::net::Shutdown::Both);
     }
 }

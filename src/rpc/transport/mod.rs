@@ -16,7 +16,7 @@ mod window_send;
 pub(crate) use fault::hang_up;
 pub(crate) use inline::InlineMessage;
 pub(crate) use payload::{Payload, Received};
-pub(crate) use retention::{Budget, QUIET};
+pub(crate) use retention::{Budget, QUIET, SETTLED};
 pub(crate) use socket::SocketTransport;
 pub(crate) use staged::{Long, Staged, Unstaged};
 pub(crate) use window::WindowTransport;

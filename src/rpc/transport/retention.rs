@@ -3,16 +3,21 @@
 //! Fresh memory costs several times what it takes to carry a message: the kernel takes a fault for each page and zeroes it. So a
 //! transport retains the buffers of a large message for the next one: until [`SMALLER`] messages in a row needed less than half of them, or, at a
 //! server, until its client was quiet for [`QUIET`]. All transports of a client or a server retain at most [`BUDGET`] bytes between
-//! them; past it a transport releases its buffers after each message.
+//! them; past it a transport releases its buffers after each message. Only buffers of at most [`FREE`] bytes count for nothing and stay.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::sys::memory;
+
 /// What the transports of one client or one server retain together, in bytes: the largest message four times.
 const BUDGET: u64 = 256 << 20;
 
-/// Bytes that the buffers of a transport may have for good. Beyond it they are released after a message, or retained for a while.
+/// Bytes that a buffer of a transport may have for good: hundreds of connections that idle with such buffers cost little.
+pub(super) const FREE: usize = 128 << 10;
+
+/// Bytes up to which a buffer is not released because messages are smaller now: a wrong guess costs more than it saves.
 pub(super) const RETAINED: usize = 2 << 20;
 
 /// Messages in a row that needed less than half of what is retained, after which it is released.
@@ -20,6 +25,9 @@ const SMALLER: u8 = 16;
 
 /// How long a server retains something for a client that does not call. Fresh pages for 64 MiB take about as long.
 pub(crate) const QUIET: Duration = Duration::from_millis(100);
+
+/// How long a client has to be quiet after that before freed memory goes back to the kernel.
+pub(crate) const SETTLED: Duration = Duration::from_secs(1);
 
 /// What may still be retained.
 #[derive(Debug)]
@@ -45,11 +53,13 @@ pub(super) struct Retention {
     smaller: u8,
     /// Bytes of the longest payload since the last [end of a call](Self::end_call) that did not fit the window.
     longest: u64,
+    /// Buffers were released, and their memory may still be with the allocator.
+    has_released: bool,
 }
 
 impl Retention {
     pub(super) fn new(budget: Arc<Budget>) -> Self {
-        Self { budget, bytes: 0, smaller: 0, longest: 0 }
+        Self { budget, bytes: 0, smaller: 0, longest: 0, has_released: false }
     }
 
     /// A payload of so many bytes needed a buffer.
@@ -70,13 +80,16 @@ impl Retention {
 
     /// Nothing is retained any more.
     pub(super) fn release(&mut self) {
+        if self.bytes != 0 {
+            self.note_released();
+        }
         self.budget.0.fetch_add(std::mem::take(&mut self.bytes), Ordering::Relaxed);
         (self.smaller, self.longest) = (0, 0);
     }
 
     /// A call is over: whether buffers of `bytes` bytes together, the largest of them of `largest`, may stay.
     pub(super) fn end_call(&mut self, bytes: usize, largest: usize) -> bool {
-        let is_smaller = std::mem::take(&mut self.longest) < largest as u64 / 2;
+        let is_smaller = std::mem::take(&mut self.longest) < largest as u64 / 2 && largest > RETAINED;
         self.smaller = if is_smaller { self.smaller + 1 } else { 0 };
         self.budget.0.fetch_add(std::mem::take(&mut self.bytes), Ordering::Relaxed);
         if self.smaller < SMALLER && self.budget.take(bytes as u64) {
@@ -84,7 +97,25 @@ impl Retention {
             return true;
         }
         self.smaller = 0;
+        self.note_released();
         false
+    }
+
+    fn note_released(&mut self) {
+        self.has_released = true;
+        memory::released();
+    }
+
+    /// Whether buffers were released, whose memory is to [go back](Self::give_back) to the kernel once the peer is quiet for [`SETTLED`].
+    pub(super) fn has_released(&self) -> bool {
+        self.has_released
+    }
+
+    /// Gives freed memory back to the kernel.
+    #[cold]
+    pub(super) fn give_back(&mut self) {
+        self.has_released = false;
+        memory::give_back();
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use super::payload::{Buffer, Payload, Received};
-use super::retention::{Budget, RETAINED, Retention};
+use super::retention::{Budget, FREE, RETAINED, Retention};
 use crate::deadline::Deadline;
 use crate::error::Result;
 use crate::rpc::codec::Encode;
@@ -104,7 +104,7 @@ impl SocketTransport {
     #[inline]
     pub(crate) fn end_call(&mut self) -> bool {
         let came = self.socket.buffer_size();
-        if self.out.capacity().max(came).max(self.large.len()) <= RETAINED {
+        if self.out.capacity().max(came).max(self.large.len()) <= FREE {
             return false;
         }
         self.end_large_call(came)
@@ -117,14 +117,15 @@ impl SocketTransport {
             self.socket.swap_buffer(0, &mut self.large);
         }
         self.retention.record(self.out.len());
-        let (out, large) = (self.out.capacity(), self.large.len());
-        self.retention.end_call(out + large, out.max(large)) || self.release()
+        let (out, large, came) = (self.out.capacity(), self.large.len(), self.socket.buffer_size());
+        self.retention.end_call(out + large + came, out.max(large)) || self.release()
     }
 
     /// Releases the memory of large messages; `false`, none is retained.
     #[cold]
     pub(crate) fn release(&mut self) -> bool {
         (self.out, self.large) = (Vec::new(), Vec::new());
+        self.socket.release_buffer(FREE);
         self.retention.release();
         false
     }
@@ -134,6 +135,17 @@ impl SocketTransport {
     #[inline]
     pub(crate) fn is_spoilt(&self) -> bool {
         !self.socket.is_usable() || self.socket.has_begun_message()
+    }
+
+    /// Whether the memory of large messages was released, and is to [go back](Self::give_back) to the kernel once the peer is quiet.
+    pub(crate) fn has_released(&self) -> bool {
+        self.retention.has_released()
+    }
+
+    /// Gives freed memory back to the kernel.
+    #[cold]
+    pub(crate) fn give_back(&mut self) {
+        self.retention.give_back();
     }
 
     /// Ends the transport from this side.

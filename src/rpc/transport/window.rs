@@ -12,13 +12,14 @@ use rustix::net::sockopt::set_socket_send_buffer_size;
 
 use super::fragments::take_continue;
 use super::inline::InlineMessage;
-use super::retention::{Budget, RETAINED, Retention};
+use super::retention::{Budget, FREE, Retention};
 use super::staged::{Long, Staged, Unstaged};
 use crate::deadline::Deadline;
 use crate::endpoint::{Endpoint, Halted, INLINE_WORDS};
 use crate::error::Result;
-use crate::rpc::codec::{Encode, Encoder, Sink};
-use crate::rpc::message::number::{BULK_FRAME, TRANSFER, WINDOW_HEAD};
+use crate::rpc::Status;
+use crate::rpc::codec::{Encode, Encoder, Sink, from_bytes, to_bytes};
+use crate::rpc::message::number::{BULK_FRAME, ERROR, TRANSFER, WINDOW_HEAD};
 use crate::rpc::message::outgoing::{Outgoing, TooLarge, room};
 use crate::rpc::message::stream::ChunkSender;
 use crate::stream::FrameSocket;
@@ -43,13 +44,14 @@ pub(crate) struct WindowTransport {
     pub(super) fragments: bool,
 }
 
-/// Buffers of what leaves and does not fit the window.
-#[derive(Default)]
+/// What leaves and does not fit the window.
 pub(super) struct Outbound {
     /// What waits to be a piece of bulk.
     pub(super) waiting: Vec<u8>,
     /// The payload of an answer that goes out when its method has returned.
     pub(super) held: Vec<u8>,
+    /// How long a transfer may take.
+    pub(super) patience: Duration,
 }
 
 /// Writes behind the head of a message until the window is full.
@@ -81,10 +83,20 @@ impl WindowTransport {
             socket,
             message: Vec::new(),
             long: Vec::new(),
-            outbound: Box::default(),
+            outbound: Box::new(Outbound { waiting: Vec::new(), held: Vec::new(), patience: TRANSFER }),
             retention: Retention::new(Arc::clone(budget)),
             fragments,
         }
+    }
+
+    /// Changes how long a transfer may take, from 30 s.
+    pub(crate) fn set_patience(&mut self, patience: Duration) {
+        self.outbound.patience = patience;
+    }
+
+    /// How long a transfer may take.
+    pub(crate) fn patience(&self) -> Duration {
+        self.outbound.patience
     }
 
     /// The most payload bytes of a message that fits the window.
@@ -128,7 +140,7 @@ impl WindowTransport {
         if fds.is_empty() {
             return Ok(());
         }
-        self.socket.send_attach(fds, Deadline::after(TRANSFER))
+        self.socket.send_attach(fds, Deadline::after(self.outbound.patience))
     }
 
     /// Whether the socket beside the window is in order.
@@ -176,9 +188,10 @@ impl WindowTransport {
     #[cold]
     pub(crate) fn end_call(&mut self) -> bool {
         let (long, held) = (self.long.capacity(), self.outbound.held.capacity());
-        if long + held <= RETAINED {
+        let (message, bulk) = (self.message.capacity(), self.socket.buffer_size());
+        if long.max(held).max(message).max(bulk) <= FREE {
             self.retention.release();
-        } else if !self.retention.end_call(long + held, long.max(held)) {
+        } else if !self.retention.end_call(long + held + message + bulk, long.max(held)) {
             self.release();
         }
         self.retention.is_any()
@@ -186,12 +199,38 @@ impl WindowTransport {
 
     /// Releases the memory of large messages.
     pub(crate) fn release(&mut self) {
-        for buffer in [&mut self.long, &mut self.outbound.held] {
-            if buffer.capacity() > RETAINED / 2 {
+        for buffer in [&mut self.long, &mut self.outbound.held, &mut self.message] {
+            if buffer.capacity() > FREE {
                 *buffer = Vec::new();
             }
         }
+        self.socket.release_buffer(FREE);
         self.retention.release();
+    }
+
+    /// Says why the transport ends, over its socket: for a peer that has control of the window and does not use it.
+    #[cold]
+    pub(crate) fn say(&mut self, status: &Status) {
+        // Whoever does not hear it sees the end alone.
+        let _ = self.socket.send(ERROR, &to_bytes(status), Deadline::after(Duration::ZERO));
+    }
+
+    /// What the peer [said](Self::say) before the transport ended.
+    #[cold]
+    pub(crate) fn last_words(&mut self) -> Option<Status> {
+        let message = self.socket.last_words()?;
+        (message.tag == ERROR).then(|| from_bytes(message.payload).ok())?
+    }
+
+    /// Whether the memory of large messages was released, and is to [go back](Self::give_back) to the kernel once the peer is quiet.
+    pub(crate) fn has_released(&self) -> bool {
+        self.retention.has_released()
+    }
+
+    /// Gives freed memory back to the kernel.
+    #[cold]
+    pub(crate) fn give_back(&mut self) {
+        self.retention.give_back();
     }
 
     /// Ends the transport from this side.

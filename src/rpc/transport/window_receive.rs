@@ -6,7 +6,7 @@ use super::bulk::receive_frame;
 use super::fragments::{self, Keep};
 use super::inline::InlineMessage;
 use super::payload::{Buffer, Payload, Received};
-use super::retention::RETAINED;
+use super::retention::{FREE, RETAINED};
 use super::window::WindowTransport;
 use crate::error::{ErrorKind, Result};
 use crate::rpc::CallViolation;
@@ -72,6 +72,20 @@ impl WindowTransport {
         Ok(Arrival::parse(front, datagram, maximum, self.fragments)?)
     }
 
+    /// The type of a message that is here whole, which is thrown away; `None`: it is not, or breaks the protocol. Waits for nothing.
+    pub(crate) fn take_whole(&mut self, datagram: u32, inline: &InlineMessage, maximum: u64) -> Option<u16> {
+        if let Some((tag, payload)) = self.take_plain(datagram, inline, maximum).ok()? {
+            self.restore(payload);
+            return Some(tag);
+        }
+        let arrival = self.arrive(datagram, maximum).ok()?;
+        if !matches!(arrival.payload, Whereabouts::Here(_)) {
+            return None;
+        }
+        drop(self.take_fds(arrival.fds).ok()?);
+        Some(arrival.tag)
+    }
+
     /// Receives the rest of a message that arrived: its descriptors, and the payload that does not fit the window. Memory grows with
     /// what came.
     ///
@@ -126,6 +140,9 @@ impl WindowTransport {
     #[inline(always)]
     fn take_message(&mut self, length: u32) -> Payload {
         let range = WINDOW_HEAD..WINDOW_HEAD + length as usize;
+        if range.end > FREE {
+            self.retention.record(range.end);
+        }
         Payload { bytes: std::mem::take(&mut self.message), range, from: Buffer::Message }
     }
 
@@ -160,6 +177,7 @@ impl WindowTransport {
                 socket.swap_buffer(0, long);
             }
             receive_frame(socket, endpoint, &mut frames, &due, &mut |_| {})?;
+            retention.record(length);
             return Ok(socket.swap_buffer(length, long));
         }
         long.clear();

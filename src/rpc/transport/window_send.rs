@@ -35,7 +35,7 @@ impl WindowTransport {
         message: &Outgoing<'_>,
         mut deadline: Deadline,
     ) -> Result<(), Halted> {
-        let due = TransferDue::of_call(Instant::now(), deadline.resolve());
+        let due = TransferDue::within(self.outbound.patience, Instant::now(), deadline.resolve());
         let (capacity, length) = (self.endpoint.capacity(), long.length);
         if self.fragments && are_better(capacity, length) {
             let sender = FragmentSender::new(long.head, length, capacity);

@@ -21,6 +21,14 @@ impl FrameDecoder {
         next.start - length..next.start
     }
 
+    /// Releases the buffer if it is over `most` bytes, and expects no frame that is as long as the last one. What is in it stays.
+    pub(in crate::stream) fn release_buffer(&mut self, most: usize) {
+        if self.buffer.len() > most {
+            self.expected = 0;
+            self.swap_buffer(0, &mut Vec::new());
+        }
+    }
+
     /// Bytes of the buffer.
     pub(in crate::stream) fn buffer_size(&self) -> usize {
         self.buffer.len()

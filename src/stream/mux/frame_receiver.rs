@@ -5,7 +5,6 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{RecvAncillaryBuffer, RecvFlags, recv, recvmsg};
 
 use super::payload::{DIRECT, Payload};
 use crate::error::Result;
@@ -13,7 +12,10 @@ use crate::stream::frame::decoder;
 use crate::stream::frame::decoder::FrameDecoder;
 use crate::stream::frame::header::Header;
 use crate::stream::frame::violation::FrameViolation;
+use crate::stream::socket::attachments::{close_hangs, exhausted};
 use crate::stream::socket::readiness;
+use crate::sys::foreign::Account;
+use crate::sys::receive::{ReceiveError, receive};
 
 /// How much of a payload is received before its buffer may grow beyond it: memory follows the bytes that came.
 const FIRST_ROOM: usize = 64 * 1024;
@@ -45,25 +47,39 @@ pub(super) struct FrameReceiver {
     /// The last receive took all there was and left a frame unfinished: the next one would find nothing.
     dry: bool,
     patience: Duration,
+    /// Closes descriptors, none of which belongs here.
+    account: Account,
 }
 
 impl FrameReceiver {
     pub(super) fn new(maximum: u32, patience: Duration) -> Self {
-        Self { decoder: FrameDecoder::new(maximum), partial: None, begun: None, dry: false, patience }
+        Self {
+            decoder: FrameDecoder::new(maximum),
+            partial: None,
+            begun: None,
+            dry: false,
+            patience,
+            account: Account::default(),
+        }
     }
 
-    /// One receive. Descriptors that a peer attaches are not received; the kernel drops them.
+    /// One receive. Descriptors that a peer attaches are closed.
     pub(super) fn fill(&mut self, socket: BorrowedFd<'_>) -> Result<Received> {
         let received = match &mut self.partial {
-            Some(partial) => partial.receive(socket, &mut self.decoder),
+            Some(partial) => partial.receive(socket, &mut self.decoder, &self.account),
             None => {
                 let space = self.decoder.space();
                 let wanted = space.len();
-                recv(socket, space, RecvFlags::DONTWAIT).map(|(_, count)| {
+                receive_bytes(socket, &mut [IoSliceMut::new(space)], &self.account).map(|count| {
                     self.decoder.filled(count);
                     (count, wanted)
                 })
             }
+        };
+        let received = match received {
+            Ok(received) => Ok(received),
+            Err(ReceiveError::Exhausted) => return Err(exhausted()),
+            Err(ReceiveError::System(error)) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
         };
         self.dry = false;
         match received {
@@ -135,13 +151,28 @@ impl FrameReceiver {
         self.begun.get_or_insert_with(Instant::now).checked_add(self.patience)
     }
 
-    /// An error once a frame takes too long.
+    /// An error once a frame takes too long, or closing a descriptor that came does.
     pub(super) fn check(&mut self) -> Result<()> {
+        if self.account.is_stuck() {
+            return Err(close_hangs());
+        }
         match self.frame_due() {
             Some(due) if Instant::now() >= due => Err(FrameViolation::TooSlow.into()),
             _ => Ok(()),
         }
     }
+}
+
+/// Receives bytes without waiting, and has the descriptors closed that come with them.
+fn receive_bytes(
+    socket: BorrowedFd<'_>,
+    buffers: &mut [IoSliceMut<'_>],
+    account: &Account,
+) -> Result<usize, ReceiveError> {
+    let mut fds = Vec::new();
+    let received = receive(socket, buffers, &mut fds, false)?;
+    account.close(fds);
+    Ok(received.bytes)
 }
 
 impl Partial {
@@ -155,7 +186,12 @@ impl Partial {
     }
 
     /// Receives the rest of the payload, and the next header into the decoder.
-    fn receive(&mut self, socket: BorrowedFd<'_>, decoder: &mut FrameDecoder) -> Result<(usize, usize), Errno> {
+    fn receive(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        decoder: &mut FrameDecoder,
+        account: &Account,
+    ) -> Result<(usize, usize), ReceiveError> {
         if self.room() == 0 {
             let size = (2 * self.filled).min(self.header.length as usize);
             self.payload.resize(size, 0);
@@ -166,8 +202,7 @@ impl Partial {
         let behind = if is_last { &mut behind[..Header::SIZE] } else { &mut [] };
         let wanted = room + behind.len();
         let mut slices = [IoSliceMut::new(&mut self.payload[self.filled..self.filled + room]), IoSliceMut::new(behind)];
-        let mut control = RecvAncillaryBuffer::default();
-        let count = recvmsg(socket, &mut slices, &mut control, RecvFlags::DONTWAIT)?.bytes;
+        let count = receive_bytes(socket, &mut slices, account)?;
         self.filled += count.min(room);
         decoder.filled(count.saturating_sub(room));
         Ok((count, wanted))

@@ -16,7 +16,10 @@ use super::shared::{Shared, Slot};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stream::socket::readiness;
+use crate::sys::lift::lift;
+use crate::sys::peer_socket::PeerSocket;
 use crate::sys::socket::set_pass_rights;
+use crate::sys::socket_kind::check_stream;
 use crate::sys::thread;
 
 /// One side of a mux in credit mode. A clone is another handle to this side.
@@ -31,14 +34,18 @@ impl Mux {
     /// Starts a side on a connected stream socket, and says HELLO.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for a configuration out of range, [`ErrorKind::System`] if no thread or descriptor can be had.
+    /// [`ErrorKind::InvalidInput`] for a configuration out of range or a socket that is no stream socket, [`ErrorKind::System`] if no thread or descriptor can be had.
     pub fn new(socket: impl Into<OwnedFd>, config: MuxConfig) -> Result<Self> {
-        let socket = socket.into();
+        let socket = PeerSocket::new(socket.into());
+        check_stream(socket.as_fd())?;
+        socket.set_end_at_drop(true);
         let terms = config.terms()?;
         set_pass_rights(socket.as_fd(), false)
             .map_err(|error| Error::system("cannot forbid descriptors on the socket of a mux", error))?;
         let event = || {
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+                .map_err(std::io::Error::from)
+                .and_then(lift)
                 .map_err(|error| Error::system("cannot make an eventfd for a mux", error))
         };
         let receiver = FrameReceiver::new(terms.max_frame.max(MAX_CONTROL as u32), config.get_patience());

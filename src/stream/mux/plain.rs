@@ -12,6 +12,8 @@ use crate::error::{Error, Result};
 use crate::stream::socket::inbox::Message;
 use crate::stream::socket::nonblocking::{BufferedWriter, NonBlockingReader, Step};
 use crate::stream::socket::readiness::{self, WaitEnd};
+use crate::sys::peer_socket::PeerSocket;
+use crate::sys::socket_kind::check_stream;
 
 /// Reading stops while more than this many bytes wait to be written: a peer that sends and does not read is not answered into memory.
 const BACKLOG: usize = 256 * 1024;
@@ -31,16 +33,21 @@ const BACKLOG: usize = 256 * 1024;
 /// ```
 #[derive(Debug)]
 pub struct PlainMux {
-    socket: OwnedFd,
+    socket: PeerSocket,
     reader: NonBlockingReader,
     writer: BufferedWriter,
+    /// Why this socket cannot be used at all.
+    unusable: Option<Error>,
 }
 
 impl PlainMux {
-    /// A side on a connected stream socket that refuses messages over `maximum` bytes.
+    /// A side on a connected stream socket that refuses messages over `maximum` bytes. Every call fails with
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if it is not a stream socket.
     pub fn new(socket: impl Into<OwnedFd>, maximum: u32) -> Self {
         let (reader, writer) = (NonBlockingReader::new(maximum), BufferedWriter::new(usize::MAX));
-        Self { socket: socket.into(), reader, writer }
+        let socket = socket.into();
+        let unusable = check_stream(socket.as_fd()).err();
+        Self { socket: PeerSocket::new(socket), reader, writer, unusable }
     }
 
     /// Sends a message that is not empty. Waits only while more than 256 KiB are waiting already; what the socket does not take is
@@ -63,6 +70,7 @@ impl PlainMux {
     /// As [`send`](Self::send).
     pub fn drain(&mut self, bytes: usize, deadline: impl Into<Deadline>) -> Result<()> {
         let mut deadline = deadline.into();
+        self.check()?;
         self.writer.flush(&self.socket)?;
         while self.writer.backlog() > bytes {
             self.wait(
@@ -82,6 +90,7 @@ impl PlainMux {
     /// [`ErrorKind::Violation`](crate::ErrorKind::Violation) for a message over the maximum or a peer that drips.
     pub fn receive(&mut self, deadline: impl Into<Deadline>) -> Result<Option<Message<'_>>> {
         let mut deadline = deadline.into();
+        self.check()?;
         loop {
             self.writer.flush(&self.socket)?;
             let backlog = self.writer.backlog();
@@ -103,6 +112,10 @@ impl PlainMux {
             Step::Message(message) => Ok(Some(message)),
             Step::Nothing | Step::Closed => Ok(None),
         }
+    }
+
+    fn check(&self) -> Result<()> {
+        self.unusable.clone().map_or(Ok(()), Err)
     }
 
     /// Bytes that wait to be written.

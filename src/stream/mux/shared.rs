@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::stream::socket::outbox;
 use crate::sys::fork::Origin;
 use crate::sys::lock::lock;
+use crate::sys::peer_socket::PeerSocket;
 
 /// Buffers of consumed messages kept for the next ones.
 const SPARE_BUFFERS: usize = 16;
@@ -94,7 +95,7 @@ impl Inner {
 }
 
 pub(super) struct Shared {
-    pub(super) socket: OwnedFd,
+    pub(super) socket: PeerSocket,
     /// Makes the reader thread check the write queue and `closing`.
     pub(super) wake: OwnedFd,
     /// Makes a program that sleeps at the socket check what it waits for.
@@ -114,7 +115,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(
-        socket: OwnedFd,
+        socket: PeerSocket,
         [wake, nudge]: [OwnedFd; 2],
         patience: Duration,
         table: StateTable,

@@ -1,7 +1,7 @@
 //! What a socket carries whose messages travel another way: attachments alone, and frames that the caller makes itself.
 
 use std::io::IoSlice;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use crate::deadline::Deadline;
 use crate::error::Result;
 use crate::stream::frame::attach::attach_frame;
 use crate::stream::frame::decoder;
+use crate::sys::peer_socket::PeerSocket;
 
 impl FrameSocket {
     /// Sends an ATTACH frame alone, for a message that travels another way.
@@ -68,7 +69,7 @@ impl FrameSocket {
     }
 
     /// The socket itself, to be watched for hang-ups.
-    pub(crate) fn shared(&self) -> Arc<OwnedFd> {
+    pub(crate) fn shared(&self) -> Arc<PeerSocket> {
         Arc::clone(&self.socket)
     }
 }

@@ -11,6 +11,11 @@ impl FrameSocket {
         self.inbox.decoder().swap_buffer(length, other)
     }
 
+    /// Releases the buffer that messages come in if it is over `most` bytes: the peer is quiet.
+    pub(crate) fn release_buffer(&mut self, most: usize) {
+        self.inbox.decoder().release_buffer(most);
+    }
+
     /// Bytes of the buffer that messages come in.
     pub(crate) fn buffer_size(&mut self) -> usize {
         self.inbox.decoder().buffer_size()

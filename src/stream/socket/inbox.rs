@@ -1,22 +1,23 @@
 //! Bytes and descriptors from a socket to messages, without waiting: what the blocking socket and the event-loop reader share.
 
+use std::io::IoSliceMut;
 use std::mem;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
 
-use super::attachments::{Attachments, exhausted};
+use super::attachments::{Attachments, close_hangs, exhausted};
 use super::readiness;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::stream::frame::attach::{ATTACH, AttachRule};
 use crate::stream::frame::decoder::{self, FrameDecoder};
 use crate::stream::frame::header::Header;
 use crate::stream::frame::violation::FrameViolation;
-use crate::sys::foreign::{self, Account};
-use crate::sys::socket::{receive_with_fds, set_pass_rights};
+use crate::sys::foreign::Account;
+use crate::sys::receive::{ReceiveError, receive};
+use crate::sys::socket::set_pass_rights;
 
 /// A message: a frame and the file descriptors that its ATTACH announced.
 #[non_exhaustive]
@@ -65,7 +66,7 @@ pub(super) enum Wait {
 
 pub(super) struct Inbox {
     decoder: FrameDecoder,
-    /// `None`: no descriptor may come, so none is received.
+    /// `None`: no descriptor may come, and those that do are closed.
     rule: Option<AttachRule>,
     account: Arc<Account>,
     /// The announcement of the ATTACH frame just taken: it belongs to the next frame.
@@ -127,31 +128,22 @@ impl Inbox {
         let (mut fds, patient) = (Vec::new(), wait != Wait::No);
         let space = self.decoder.space();
         let space = if wait == Wait::FirstByte { &mut space[..1] } else { space };
-        let flags = if patient { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
-        let received = match self.rule {
-            Some(_) => {
-                receive_with_fds(socket, space, &mut fds, patient).map(|received| (received.bytes, received.truncated))
-            }
-            None => recv(socket, space, flags).map(|(_, count)| (count, false)).map_err(Into::into),
-        };
-        let (count, truncated) = match received {
+        let received = match receive(socket, &mut [IoSliceMut::new(space)], &mut fds, patient) {
             Ok(received) => received,
-            Err(error) => return self.not_received(&error, patient),
+            Err(ReceiveError::Exhausted) => return Err(exhausted()),
+            Err(ReceiveError::System(error)) => return self.not_received(&error, patient),
         };
+        let count = received.bytes;
         let start = self.decoder.position() + self.decoder.buffered().len() as u64;
         self.decoder.filled(count);
-        if let Some(rule) = &mut self.rule {
-            let stuck = !fds.is_empty() && foreign::is_exhausted();
-            rule.read_brought(start, start + count as u64, fds, truncated);
-            let mut refused = Vec::new();
-            let verdict = rule.validate(&self.decoder, &mut refused);
-            if stuck {
-                rule.surrender(&mut refused);
-            }
-            self.account.close(refused);
-            verdict?;
-            if stuck {
-                return Err(exhausted());
+        match &mut self.rule {
+            None => self.account.close(fds),
+            Some(rule) => {
+                rule.read_brought(start, start + count as u64, fds, received.truncated);
+                let mut refused = Vec::new();
+                let verdict = rule.validate(&self.decoder, &mut refused);
+                self.account.close(refused);
+                verdict?;
             }
         }
         if count > 0 { Ok(Fill::Bytes) } else { self.end() }
@@ -238,7 +230,7 @@ impl Inbox {
     /// An error once this connection may not go on: a frame that takes too long, a received descriptor whose close hangs.
     pub(super) fn check(&mut self) -> Result<()> {
         if self.account.is_stuck() {
-            return Err(Error::new(ErrorKind::Refused, "closing a descriptor that the peer sent takes over a second"));
+            return Err(close_hangs());
         }
         match self.frame_due() {
             Some(due) if Instant::now() >= due => Err(FrameViolation::TooSlow.into()),
@@ -246,7 +238,7 @@ impl Inbox {
         }
     }
 
-    /// Whether [`check`](Self::check) should be asked again within [`STUCK_AFTER`](foreign::STUCK_AFTER).
+    /// Whether [`check`](Self::check) should be asked again within [`STUCK_AFTER`](crate::sys::foreign::STUCK_AFTER).
     pub(super) fn is_closing(&self) -> bool {
         self.account.is_closing()
     }

@@ -35,6 +35,7 @@ use crate::error::{Error, Result};
 use crate::stream::frame::header::Header;
 use crate::stream::frame::violation::FrameViolation;
 use crate::sys::fork::Origin;
+use crate::sys::socket_kind::check_stream;
 
 /// What one poll of a socket brought. A loop must do something in each case, so there will be no other.
 #[derive(Debug)]
@@ -51,6 +52,8 @@ pub enum Step<'a> {
 pub struct NonBlockingReader {
     inbox: Inbox,
     poison: Option<Error>,
+    /// The kind of the socket was looked at.
+    checked: bool,
     origin: Origin,
 }
 
@@ -58,7 +61,8 @@ impl NonBlockingReader {
     /// A reader that refuses payloads over `maximum` bytes and takes no attachments.
     #[must_use]
     pub fn new(maximum: u32) -> Self {
-        Self { inbox: Inbox::new(maximum, DEFAULT_PATIENCE), poison: None, origin: Origin::here() }
+        let inbox = Inbox::new(maximum, DEFAULT_PATIENCE);
+        Self { inbox, poison: None, checked: false, origin: Origin::here() }
     }
 
     /// Changes how long a frame that has begun may take; 30 s unless told otherwise.
@@ -85,7 +89,8 @@ impl NonBlockingReader {
     /// Polls the socket once: a message that is here already, or what one receive brings.
     ///
     /// # Errors
-    /// As [`FrameSocket::receive`](crate::stream::FrameSocket::receive), never a timeout. After an error the connection is over; every later
+    /// As [`FrameSocket::receive`](crate::stream::FrameSocket::receive), never a timeout;
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if it is not a stream socket. After an error the connection is over; every later
     /// call returns it again.
     pub fn read(&mut self, socket: impl AsFd) -> Result<Step<'_>> {
         self.origin.check()?;
@@ -118,6 +123,10 @@ impl NonBlockingReader {
         self.origin.check()?;
         if self.inbox.ready()? {
             return Ok(Fill::Bytes);
+        }
+        if !self.checked {
+            check_stream(socket.as_fd())?;
+            self.checked = true;
         }
         let fill = self.inbox.fill(socket.as_fd(), Wait::No)?;
         if self.inbox.ready()? {
@@ -162,6 +171,8 @@ pub struct BufferedWriter {
     bound: usize,
     patience: Duration,
     progress: Progress,
+    /// The kind of the socket was looked at.
+    checked: bool,
     origin: Origin,
 }
 
@@ -179,8 +190,15 @@ impl BufferedWriter {
     /// A writer that keeps up to `bound` bytes for a peer that does not read.
     #[must_use]
     pub fn new(bound: usize) -> Self {
-        let progress = Progress::default();
-        Self { waiting: Vec::new(), at: 0, bound, patience: DEFAULT_PATIENCE, progress, origin: Origin::here() }
+        Self {
+            waiting: Vec::new(),
+            at: 0,
+            bound,
+            patience: DEFAULT_PATIENCE,
+            progress: Progress::default(),
+            checked: false,
+            origin: Origin::here(),
+        }
     }
 
     /// Changes how long 64 KiB of the backlog may take to go out; 30 s unless told otherwise.
@@ -206,7 +224,7 @@ impl BufferedWriter {
     ///
     /// # Errors
     /// [`ErrorKind::Violation`](crate::ErrorKind::Violation) if the backlog would exceed the bound: nothing of the message was sent or
-    /// kept. [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a payload of 4 GiB or more;
+    /// kept. [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a payload of 4 GiB or more, or if it is not a stream socket;
     /// [`ErrorKind::PeerGone`](crate::ErrorKind::PeerGone).
     pub fn push(&mut self, socket: impl AsFd, tag: u16, slices: &[&[u8]]) -> Result<()> {
         self.origin.check()?;
@@ -214,6 +232,10 @@ impl BufferedWriter {
         let header = Header::of_payload(tag, length)?;
         if self.backlog() > 0 && self.backlog() + Header::SIZE + length > self.bound {
             return Err(FrameViolation::Backlog { waiting: self.backlog(), bound: self.bound }.into());
+        }
+        if !self.checked {
+            check_stream(socket.as_fd())?;
+            self.checked = true;
         }
         self.compact();
         self.waiting.extend(header.encode());

@@ -22,10 +22,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::io::IoSlice;
+use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
@@ -37,7 +37,8 @@ use super::readiness;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::foreign;
-use crate::sys::socket::receive_with_fds;
+use crate::sys::lift::lift;
+use crate::sys::receive::{ReceiveError, receive};
 
 /// What to do with a message that came without a descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,9 +80,10 @@ pub fn send_with_fd(socket: impl AsFd, message: &[u8], fd: impl AsFd, deadline: 
 /// # Errors
 /// As [`send_with_fd`]; [`ErrorKind::System`] if no socket pair can be made.
 pub fn send_pipe(socket: impl AsFd, message: &[u8], deadline: impl Into<Deadline>) -> Result<UnixStream> {
-    let (kept, sent) = UnixStream::pair().map_err(|error| Error::system("cannot make a socket pair", error))?;
+    let pair = UnixStream::pair().and_then(|(kept, sent)| Ok((lift(kept)?, sent)));
+    let (kept, sent) = pair.map_err(|error| Error::system("cannot make a socket pair", error))?;
     send_with_fd(socket, message, &sent, deadline)?;
-    Ok(kept)
+    Ok(kept.into())
 }
 
 /// Receives up to a buffer of bytes and exactly one descriptor: the first is kept, others are closed, away from this thread.
@@ -102,11 +104,8 @@ pub fn receive_with_fd(
 ) -> Result<Option<WithFd>> {
     let (socket, mut deadline) = (socket.as_fd(), deadline.into());
     loop {
-        if foreign::is_exhausted() {
-            return Err(exhausted());
-        }
         let mut fds = Vec::new();
-        match receive_with_fds(socket, buffer, &mut fds, false) {
+        match receive(socket, &mut [IoSliceMut::new(buffer)], &mut fds, false) {
             Ok(received) if received.bytes == 0 && fds.is_empty() => return Ok(None),
             Ok(received) => {
                 let mut fds = fds.into_iter();
@@ -123,10 +122,15 @@ pub fn receive_with_fd(
                     None if missing == MissingFd::Refuse => {
                         return Err(Error::new(ErrorKind::Refused, "the peer's message came without a descriptor"));
                     }
+                    // A peer that sends such messages without end does not put the deadline off.
+                    None if deadline.resolve().is_some_and(|until| Instant::now() >= until) => {
+                        return Err(readiness::timeout("the deadline passed before a message with a descriptor came"));
+                    }
                     None => {}
                 }
             }
-            Err(error) => retry(socket, &error, &mut deadline)?,
+            Err(ReceiveError::Exhausted) => return Err(exhausted()),
+            Err(ReceiveError::System(error)) => retry(socket, &error, &mut deadline)?,
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stream::frame::header::Header;
 use crate::stream::frame::violation::FrameViolation;
+use crate::sys::sigpipe::without_sigpipe;
 
 /// What is read at once where the kernel cannot move bytes itself.
 const COPY_BYTES: usize = 64 * 1024;
@@ -69,7 +70,9 @@ impl FrameSocket {
     }
 
     fn send_source(&mut self, tag: u16, source: Source<'_>, length: u32, mut deadline: Deadline) -> Result<()> {
-        self.send_header(Header { tag, length }, &mut deadline)?;
+        // It covers the header and the bytes.
+        deadline.resolve();
+        self.send_header(Header { tag, length }, deadline)?;
         let moved = self.move_source(source, length, &mut deadline);
         moved.map_err(|error| self.cut(error))
     }
@@ -78,7 +81,6 @@ impl FrameSocket {
         let mut left = length as usize;
         let mut in_kernel = self.unshared;
         let (mut prompt, mut progress) = (false, Progress::default());
-        deadline.resolve();
         while left > 0 {
             if !in_kernel {
                 let count = self.copy_some(&mut source, left, deadline)?;
@@ -166,10 +168,10 @@ impl FrameSocket {
 
 /// One move in the kernel.
 fn move_some(socket: BorrowedFd<'_>, source: &mut Source<'_>, left: usize) -> Result<usize, Errno> {
-    match source {
+    without_sigpipe(|| match source {
         Source::File(file, offset) => sendfile(socket, *file, Some(offset), left.min(MOVED_BYTES)),
         Source::Pipe(pipe) => splice(*pipe, None, socket, None, left.min(MOVED_BYTES), SpliceFlags::NONBLOCK),
-    }
+    })
 }
 
 #[cold]

@@ -108,7 +108,7 @@ impl FrameSocket {
     }
 
     /// Sends the header of a frame whose payload the caller sends.
-    pub(super) fn send_header(&mut self, header: Header, deadline: &mut Deadline) -> Result<()> {
-        self.write(&mut [IoSlice::new(&header.encode())], &[], *deadline)
+    pub(super) fn send_header(&mut self, header: Header, deadline: Deadline) -> Result<()> {
+        self.write(&mut [IoSlice::new(&header.encode())], &[], deadline)
     }
 }

@@ -1,6 +1,6 @@
 //! The end of a connection, and the process at the other end.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use rustix::net::Shutdown;
@@ -10,19 +10,20 @@ use super::peer::Peer;
 use super::readiness;
 use crate::error::{Error, Result};
 use crate::sys::fork::Origin;
+use crate::sys::peer_socket::PeerSocket;
 use crate::sys::socket::unreceived;
 
 /// Shuts a [`FrameSocket`] down from any thread: a thread that waits in it returns at once.
 #[derive(Debug, Clone)]
 #[must_use = "the socket is shut down only when it is told to"]
-pub struct SocketShutdown(Arc<OwnedFd>, Origin);
+pub struct SocketShutdown(Arc<PeerSocket>, Origin);
 
 impl SocketShutdown {
     /// Ends both directions. Idempotent. In a child that was forked since it does nothing: the connection is the parent's.
     pub fn shutdown(&self) {
         if self.1.is_here() {
             // The only failure is that the connection is over already.
-            let _ = rustix::net::shutdown(&self.0, Shutdown::Both);
+            let _ = rustix::net::shutdown(&*self.0, Shutdown::Both);
         }
     }
 }
@@ -34,7 +35,7 @@ impl FrameSocket {
     /// [`ErrorKind::PeerGone`](crate::ErrorKind::PeerGone) if the connection is over already.
     pub fn finish(&mut self) -> Result<()> {
         self.origin.check()?;
-        rustix::net::shutdown(&self.socket, Shutdown::Write)
+        rustix::net::shutdown(&*self.socket, Shutdown::Write)
             .map_err(|error| readiness::transfer_error("cannot end this direction of the socket", error))?;
         self.finished = true;
         Ok(())
@@ -66,7 +67,8 @@ impl FrameSocket {
     pub fn is_drained(&self) -> Result<bool> {
         self.origin.check()?;
         let left = unreceived(self.socket.as_fd());
-        left.map(|left| left == 0).map_err(|error| Error::system("cannot ask what the peer has not received", error))
+        left.map(|left| left == 0)
+            .map_err(|error| Error::system("cannot ask what the peer has not received (ioctl SIOCOUTQ)", error))
     }
 
     /// The process at the other end.
@@ -75,6 +77,6 @@ impl FrameSocket {
     /// As [`Peer::of`].
     pub fn peer(&self) -> Result<Peer> {
         self.origin.check()?;
-        Peer::of(&self.socket)
+        Peer::of(&*self.socket)
     }
 }

@@ -26,31 +26,38 @@ use std::time::{Duration, Instant};
 
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 
+use super::address::{address, resolve};
 use super::frame_socket::FrameSocket;
 use super::readiness::SLICE;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::lift::lift;
 
 /// How long a listener with a full backlog is left alone between two attempts.
 const PAUSE: Duration = Duration::from_millis(1);
 
 impl FrameSocket {
-    /// Connects to the unix socket at `path`, and takes the connection for [ours alone](Self::assume_unshared).
+    /// Connects to the unix socket at `path`, and takes the connection for [ours alone](Self::assume_unshared). `@name` is an abstract
+    /// name.
     ///
     /// # Errors
-    /// [`ErrorKind::PeerGone`] if nobody listens, [`ErrorKind::Timeout`] if the listener's backlog stays full, or
-    /// [`ErrorKind::System`].
+    /// [`ErrorKind::PeerGone`] if nobody listens, [`ErrorKind::Timeout`] if the listener's backlog stays full,
+    /// [`ErrorKind::InvalidInput`] if no socket can have that name (over 107 bytes, empty, with a byte 0), or [`ErrorKind::System`].
     pub fn connect(path: impl AsRef<Path>, deadline: impl Into<Deadline>) -> Result<Self> {
-        let (path, mut deadline) = (path.as_ref(), deadline.into());
+        Self::connect_resolved(&resolve(path.as_ref())?, deadline.into())
+    }
+
+    /// Connects to a name that was resolved.
+    pub(crate) fn connect_resolved(path: &Path, mut deadline: Deadline) -> Result<Self> {
         let failed = |error: io::Error| Error::system(format!("cannot connect to {}", path.display()), error);
-        let address = address(path).map_err(failed)?;
+        let to = address(path).map_err(failed)?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
-        let socket = socket.map_err(|errno| failed(errno.into()))?;
+        let socket = socket.map_err(io::Error::from).and_then(lift).map_err(failed)?;
         loop {
-            match connect(&socket, &address) {
+            match connect(&socket, &to.address) {
                 Ok(()) => return Ok(Self::from_unshared(socket)),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) if deadline.resolve().is_none_or(|until| Instant::now() < until) => {
@@ -79,8 +86,9 @@ impl FrameSocket {
     /// # Errors
     /// [`ErrorKind::System`] if there are no descriptors left.
     pub fn pair() -> Result<(Self, UnixStream)> {
-        let (ours, theirs) = UnixStream::pair().map_err(|error| Error::system("cannot make a socket pair", error))?;
-        Ok((Self::from_unshared(ours), theirs))
+        let pair = UnixStream::pair().and_then(|(ours, theirs)| Ok((lift(ours)?, lift(theirs)?)));
+        let (ours, theirs) = pair.map_err(|error| Error::system("cannot make a socket pair", error))?;
+        Ok((Self::from_unshared(ours), theirs.into()))
     }
 
     /// Frames on a socket that this process has just made.
@@ -97,36 +105,27 @@ impl FrameSocket {
     /// relied on, and [`send_file`](Self::send_file) and [`send_pipe_bytes`](Self::send_pipe_bytes) let the kernel move the bytes.
     ///
     /// The timeouts and the blocking mode of the socket must not be changed by other code of this process either. A child made by `fork`
-    /// alone holds duplicates of everything; one that runs another program does not hold this one, which is close-on-exec.
+    /// alone holds duplicates of everything; one that runs another program does not hold this one, which is close-on-exec. Dropping the
+    /// socket ends the connection for every duplicate.
     ///
     /// # Errors
-    /// [`ErrorKind::System`] if the socket's options cannot be set.
+    /// [`ErrorKind::System`] if the socket's options cannot be set, or the error that poisoned it.
     pub fn assume_unshared(&mut self) -> Result<()> {
         self.origin.check()?;
+        self.check()?;
         for (timeout, what) in [(Timeout::Recv, "SO_RCVTIMEO"), (Timeout::Send, "SO_SNDTIMEO")] {
             set_socket_timeout(self.as_fd(), timeout, Some(SLICE))
                 .map_err(|error| Error::system(format!("cannot set {what} on a socket"), error))?;
         }
         ioctl_fionbio(self.as_fd(), false).map_err(|error| Error::system("cannot make a socket blocking", error))?;
         self.unshared = true;
+        self.socket.set_end_at_drop(true);
         Ok(())
     }
 
     /// Takes [`assume_unshared`](Self::assume_unshared) back, for a socket of which a duplicate is about to be given away.
     pub fn assume_shared(&mut self) {
         self.unshared = false;
+        self.socket.set_end_at_drop(false);
     }
-}
-
-/// The most bytes that the path of a unix socket can have: the kernel's 108, of which one ends it.
-const LONGEST_PATH: usize = 107;
-
-/// The address of the socket file at `path`.
-pub(super) fn address(path: &Path) -> io::Result<SocketAddrUnix> {
-    let length = path.as_os_str().len();
-    if length > LONGEST_PATH {
-        let text = format!("a path of {length} bytes is too long for a socket (limit {LONGEST_PATH})");
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-    }
-    Ok(SocketAddrUnix::new(path)?)
 }

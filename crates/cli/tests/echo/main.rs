@@ -199,10 +199,10 @@ fn eight_threads_share_a_client() {
 }
 
 #[test]
-fn both_sides_know_each_other_and_quotas_fall_back_to_the_base_connection() {
+fn both_sides_know_each_other_and_a_quota_is_waited_for() {
     let echo = Echo::start(&["--channels", "4"]);
-    let clients: Vec<Client> = (0..3).map(|_| echo.client(ClientConfig::new())).collect();
-    for client in &clients {
+    let clients = [echo.client(ClientConfig::new()), echo.client(ClientConfig::new())];
+    let check = |client: &Client| {
         let (pid, uid, _gid): (u32, u32, u32) = client.call(7, &(), PATIENCE).unwrap();
         assert_eq!((pid, uid), (std::process::id(), rustix::process::getuid().as_raw()));
         let server = client.peer().unwrap();
@@ -211,9 +211,18 @@ fn both_sides_know_each_other_and_quotas_fall_back_to_the_base_connection() {
         assert_eq!(raw, [0, 0, 0, 1, 9]);
         let with = client.call_with(1, &Raw(&[0, 0, 0, 2, 7, 8]), PATIENCE, |answer| Ok(answer.len())).unwrap();
         assert_eq!(with, 6);
-    }
-    let opened: u64 = clients.iter().map(|client| client.counters().channels_opened).sum();
-    assert_eq!(opened, 1, "one process gets a quarter of four channels");
+    };
+    let [first, second] = &clients;
+    check(first);
+    let error = second.call_raw(1, &[0, 0, 0, 0], Duration::from_millis(100)).unwrap_err();
+    let kind = error.failure().unwrap().kind();
+    assert_eq!(kind, ErrorKind::NoResource, "one process gets a quarter of four channels: {error}");
+    std::thread::scope(|scope| {
+        scope.spawn(|| check(second));
+        std::thread::sleep(Duration::from_millis(100));
+        first.close();
+    });
+    assert!(clients.iter().all(|client| client.counters().channels_opened == 1 && client.counters().fallbacks == 0));
 }
 
 #[test]
