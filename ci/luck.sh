@@ -9,7 +9,7 @@
 # turn, and the order is always random.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export RUSTC_BOOTSTRAP=1 RUST_BACKTRACE=0
+export RUST_BACKTRACE=0
 ways=(hogs one-cpu few-descriptors sigpipe shuffled)
 runs=${#ways[@]} patience=240
 # Seconds of a test program before it counts as hung.
@@ -58,9 +58,9 @@ run_program() {
     few-descriptors) before=(prlimit --nofile=256) ;;
     sigpipe) before=(env "LD_PRELOAD=$PWD/target/sigpipe.so") ;;
   esac
-  local command=(env CARGO_MANIFEST_DIR="$folder" "${before[@]}" "$program" -Zunstable-options "--shuffle-seed=$seed")
+  local command=(env RUSTC_BOOTSTRAP=1 CARGO_MANIFEST_DIR="$folder" "${before[@]}" "$program" -Zunstable-options "--shuffle-seed=$seed")
   if ! (cd "$folder" && timeout "$patience" "${command[@]}") >target/luck.log 2>&1 </dev/null; then
-    echo "FAILED $way: cd $folder && RUSTC_BOOTSTRAP=1 ${command[*]}"
+    echo "FAILED $way: cd $folder && ${command[*]}"
     grep -aE -A3 "^(test .* FAILED|thread .* panicked)|^error|still runs after" target/luck.log | tail -n 40
     return 1
   fi
