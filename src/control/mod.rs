@@ -4,7 +4,7 @@
 //! - [`WaitPolicy`] and `adaptive` how to wait: spin, park, or learn which is cheaper
 //! - `pace` when to poll for the next answer
 //! - `transfer` flip and wait, with the argument for their memory order
-//! - `watchdog` notices the death of peers
+//! - `watchdog` notices the death of peers, and with `unread` what they leave on a socket that nobody reads
 //! - [`Counters`] what an endpoint did so far
 
 mod adaptive;
@@ -18,8 +18,10 @@ mod state;
 mod state_oracle;
 mod stop;
 mod transfer;
+mod unread;
 mod wait;
 mod watchdog;
+mod watched;
 
 pub use counters::Counters;
 pub use policy::WaitPolicy;
@@ -29,4 +31,4 @@ pub(crate) use counters::CounterCells;
 pub(crate) use state::Side;
 pub(crate) use stop::Stop;
 pub(crate) use transfer::{Expect, Transfer, shut_down};
-pub(crate) use watchdog::Watched;
+pub(crate) use watched::Watched;

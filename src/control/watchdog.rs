@@ -4,27 +4,29 @@
 //! socket or a pidfd, and one thread per process waits for all of them; a hang-up raises the cancel words of the endpoints
 //! that watch it. A forked child has a watchdog of its own, for its own endpoints.
 //!
+//! A socket on which nothing belongs is watched for what comes, too: bytes that lie there for a second are a violation (see `unread.rs`).
+//!
 //! Where epoll is refused (by a system call filter, possibly one that came later), the thread polls what is watched every 50 ms.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
-use rustix::event::PollFlags;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{PollFlags, Timespec};
 use rustix::io::Errno;
+use rustix::net::Shutdown;
 
+use super::unread::{Unread, Verdict};
+use super::watched::{Kind, Watchable, Watched};
 use crate::error::{Error, Result};
 use crate::sys::cancel::{Cancel, CancelWord};
 use crate::sys::fork::PerProcess;
 use crate::sys::lift::lift;
 use crate::sys::lock::lock;
-use crate::sys::peer_socket::PeerSocket;
-use crate::sys::socket::set_pass_rights;
-use crate::sys::socket_kind::check_hangs_up;
 use crate::sys::{poll, thread};
 
 /// Hang-ups taken per system call.
@@ -33,65 +35,10 @@ const EVENTS: usize = 64;
 /// How often everything that is watched is polled where there is no epoll.
 const SLICE: Duration = Duration::from_millis(50);
 
+/// How often a socket on which something came is asked whether it is still there.
+const TICK: Duration = Duration::from_millis(250);
+
 static WATCHDOG: PerProcess<Watchdog> = PerProcess::new();
-
-/// What shows that a peer died.
-#[derive(Clone)]
-pub(crate) struct Watched {
-    fd: Arc<dyn AsFd + Send + Sync>,
-    kind: Kind,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// A socket or pipe whose other end only the peer holds, and that nobody reads: it hangs up.
-    Alone,
-    /// Such a socket, which is also used for something else.
-    Shared,
-    /// The peer's pidfd: it becomes readable.
-    Process,
-}
-
-impl Watched {
-    /// A socket that nobody reads.
-    pub(crate) fn socket(socket: PeerSocket) -> Self {
-        Self { fd: Arc::new(socket), kind: Kind::Alone }
-    }
-
-    /// A socket that is also used for something else.
-    pub(crate) fn shared(socket: Arc<PeerSocket>) -> Self {
-        Self { fd: socket, kind: Kind::Shared }
-    }
-
-    /// A pidfd.
-    pub(crate) fn process(pidfd: OwnedFd) -> Self {
-        Self { fd: Arc::new(pidfd), kind: Kind::Process }
-    }
-
-    /// Checks a socket that nobody reads, and lets nobody send descriptors to it.
-    fn prepare(&self) -> Result<()> {
-        if self.kind == Kind::Alone {
-            check_hangs_up(self.fd.as_fd())?;
-            // A kernel or a pipe that knows no such thing says so.
-            let _ = set_pass_rights(self.fd.as_fd(), false);
-        }
-        Ok(())
-    }
-
-    /// What to wait for. Hang-ups are reported whether asked for or not.
-    fn events(&self) -> PollFlags {
-        match self.kind {
-            Kind::Alone | Kind::Shared => PollFlags::empty(),
-            Kind::Process => PollFlags::IN,
-        }
-    }
-}
-
-impl std::fmt::Debug for Watched {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watched").field("fd", &self.fd.as_fd()).field("kind", &self.kind).finish()
-    }
-}
 
 /// Raises a cancel word when what is watched dies, until dropped.
 #[derive(Debug)]
@@ -135,14 +82,30 @@ struct Watchdog {
 struct Table {
     /// In order of their tokens. No hash, whose keys the kernel could refuse to make up.
     entries: BTreeMap<u64, Entry>,
+    /// Sockets on which something came that should not stay.
+    unread: BTreeMap<u64, Unread>,
     running: bool,
 }
 
 #[derive(Debug)]
 struct Entry {
     cancel: Weak<CancelWord>,
-    fd: Weak<dyn AsFd + Send + Sync>,
-    events: PollFlags,
+    fd: Weak<dyn Watchable>,
+    kind: Kind,
+}
+
+impl Table {
+    fn forget(&mut self, token: u64) -> Option<Entry> {
+        self.unread.remove(&token);
+        self.entries.remove(&token)
+    }
+
+    /// Tells the endpoint, once.
+    fn end(&mut self, token: u64, cause: Cancel) {
+        if let Some(cancel) = self.forget(token).and_then(|entry| entry.cancel.upgrade()) {
+            cancel.raise(cause);
+        }
+    }
 }
 
 impl Watchdog {
@@ -165,10 +128,10 @@ impl Watchdog {
                 .map_err(|error| Error::system("cannot watch the peer: its thread cannot be started", error))?;
             table.running = true;
         }
-        let entry = Entry { cancel, fd: Arc::downgrade(&watched.fd), events: watched.events() };
+        let entry = Entry { cancel, fd: Arc::downgrade(&watched.fd), kind: watched.kind };
         table.entries.insert(token, entry);
         if let Some(epoll) = &self.epoll {
-            let added = epoll::add(epoll, watched.fd.as_fd(), EventData::new_u64(token), once(watched.events()));
+            let added = epoll::add(epoll, watched.fd.as_fd(), EventData::new_u64(token), once(watched.kind.events()));
             if let Err(errno) = added {
                 table.entries.remove(&token);
                 return Err(Error::system("cannot watch the peer: epoll_ctl failed", errno));
@@ -178,7 +141,7 @@ impl Watchdog {
     }
 
     fn remove(&self, token: u64, watched: &Watched) {
-        self.lock().entries.remove(&token);
+        self.lock().forget(token);
         if let Some(epoll) = &self.epoll {
             // A file that was closed elsewhere is out of the set already.
             let _ = epoll::delete(epoll, watched.fd.as_fd());
@@ -187,25 +150,85 @@ impl Watchdog {
 
     fn run(&self) {
         let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
+        let mut due = None;
         loop {
             events.clear();
+            let timeout = due.map(|due: Instant| due.saturating_duration_since(Instant::now()));
+            let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
             let waited = match &self.epoll {
-                Some(epoll) => epoll::wait(epoll, spare_capacity(&mut events), None),
+                Some(epoll) => epoll::wait(epoll, spare_capacity(&mut events), timeout.as_ref()),
                 None => Err(Errno::NOSYS),
             };
+            let ends = EventFlags::HUP | EventFlags::ERR;
             match waited {
-                Ok(_) => events.iter().for_each(|event| self.hung_up(event.data.u64())),
+                Ok(_) => events.iter().for_each(|event| self.found(event.data.u64(), { event.flags }.intersects(ends))),
                 Err(Errno::INTR) => {}
                 // The set lives as long as the process: it is the call that is refused.
                 Err(_) => self.poll_all(),
             }
+            due = self.tick_at(due);
         }
     }
 
-    fn hung_up(&self, token: u64) {
-        let entry = self.lock().entries.remove(&token);
-        if let Some(cancel) = entry.and_then(|entry| entry.cancel.upgrade()) {
-            cancel.raise(Cancel::PeerGone);
+    /// Something happened to what is watched: its end, unless it is a socket to which something came.
+    fn found(&self, token: u64, end: bool) {
+        let mut table = self.lock();
+        let Some(entry) = table.entries.get(&token) else { return };
+        if end || entry.kind == Kind::Process {
+            table.end(token, Cancel::PeerGone);
+            return;
+        }
+        // Until it is empty only its end is of interest.
+        self.arm(token, entry, PollFlags::empty());
+        table.unread.entry(token).or_default();
+    }
+
+    /// Changes what is waited for.
+    fn arm(&self, token: u64, entry: &Entry, events: PollFlags) {
+        if let (Some(epoll), Some(fd)) = (&self.epoll, entry.fd.upgrade()) {
+            // Where it fails, what it would have shown shows as a deadline.
+            let _ = epoll::modify(epoll, fd.as_fd(), EventData::new_u64(token), once(events));
+        }
+    }
+
+    /// Ticks if it is time, and says when the next one is. After a stop of the process there is one, however long that was.
+    fn tick_at(&self, due: Option<Instant>) -> Option<Instant> {
+        let now = Instant::now();
+        if due.is_some_and(|due| due <= now) {
+            self.tick();
+        }
+        let idle = self.lock().unread.is_empty();
+        (!idle).then(|| due.filter(|due| *due > now).unwrap_or(now + TICK))
+    }
+
+    /// Asks for what is still unread.
+    fn tick(&self) {
+        let mut table = self.lock();
+        let table = &mut *table;
+        let mut violations = Vec::new();
+        table.unread.retain(|token, unread| {
+            let Some(entry) = table.entries.get(token) else { return false };
+            let Some(fd) = entry.fd.upgrade() else { return false };
+            match unread.tick(rustix::io::ioctl_fionread(fd.as_fd()).unwrap_or(0), fd.reads()) {
+                Verdict::Waits => true,
+                Verdict::Violation => {
+                    violations.push((*token, fd, entry.kind));
+                    false
+                }
+                Verdict::Empty => {
+                    // Behind the end of what the peer sends nothing can come.
+                    let over = poll::now(fd.as_fd(), PollFlags::RDHUP).is_ok_and(|found| !found.is_empty());
+                    self.arm(*token, entry, if over { PollFlags::empty() } else { entry.kind.events() });
+                    false
+                }
+            }
+        });
+        for (token, fd, kind) in violations {
+            table.end(token, Cancel::Unread);
+            if kind == Kind::ReadAtOnce {
+                // Whoever waits for its hang-up learns of it. It fails only if the connection is over already.
+                let _ = rustix::net::shutdown(fd.as_fd(), Shutdown::Both);
+            }
         }
     }
 
@@ -215,13 +238,14 @@ impl Watchdog {
         std::thread::sleep(SLICE);
         let watched: Vec<_> = {
             let table = self.lock();
-            let held = |(token, entry): (&u64, &Entry)| Some((*token, entry.fd.upgrade()?, entry.events));
+            let held = |(token, entry): (&u64, &Entry)| Some((*token, entry.fd.upgrade()?, entry.kind));
             table.entries.iter().filter_map(held).collect()
         };
-        for (token, fd, events) in watched {
+        for (token, fd, kind) in watched {
             // Where even that is refused, deadlines are all that is left.
-            if poll::now(fd.as_fd(), events).is_ok_and(|found| !found.is_empty()) {
-                self.hung_up(token);
+            let Ok(found) = poll::now(fd.as_fd(), kind.events()) else { continue };
+            if !found.is_empty() {
+                self.found(token, found != PollFlags::IN);
             }
         }
     }
@@ -244,6 +268,7 @@ fn once(events: PollFlags) -> EventFlags {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::peer_socket::PeerSocket;
 
     /// Whether the thread that watches still knows of a cancel word.
     fn is_known(cancel: &Arc<CancelWord>) -> bool {
@@ -271,5 +296,33 @@ mod tests {
         let file = std::fs::File::open("/proc/self/exe").unwrap();
         assert_eq!(Watch::new(Watched::process(file.into()), &cancel).unwrap_err().kind(), crate::ErrorKind::System);
         assert!(!is_known(&cancel));
+    }
+
+    /// Issue 13, B8.
+    #[test]
+    fn what_lies_unread_where_nothing_belongs_is_a_violation() {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let ours = ours.try_clone().map(|again| (ours, again)).unwrap();
+        let cancel = Arc::new(CancelWord::new());
+        let socket = Arc::new(PeerSocket::new(ours.0.into()));
+        let _watch = Watch::new(Watched::read_at_once(Arc::clone(&socket)), &cancel).unwrap();
+        let began = Instant::now();
+        // Somebody reads it: for twice the time that it may lie there.
+        while began.elapsed() < 10 * TICK {
+            std::io::Write::write_all(&mut &theirs, b"xx").unwrap();
+            std::thread::sleep(TICK / 4);
+            std::io::Read::read_exact(&mut &ours.1, &mut [0; 2]).unwrap();
+            socket.count_read();
+        }
+        std::thread::sleep(2 * TICK);
+        assert!(!cancel.is_raised());
+        std::io::Write::write_all(&mut &theirs, b"x").unwrap();
+        let began = Instant::now();
+        while !cancel.has(Cancel::Unread) {
+            assert!(began.elapsed() < Duration::from_secs(10));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(began.elapsed() >= 3 * TICK, "{:?}", began.elapsed());
+        assert!(poll::now(&theirs, PollFlags::empty()).unwrap().contains(PollFlags::HUP), "it was shut down");
     }
 }

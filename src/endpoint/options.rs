@@ -68,8 +68,9 @@ impl Options {
     }
 
     /// Watches a unix stream socket or a pipe whose other end only the peer holds: when that end is closed, however the peer ended,
-    /// waits return [`PeerGone`](crate::ErrorKind::PeerGone) within 100 ms. No byte of it is read. Without anything watched a dead peer
-    /// shows as a deadline.
+    /// waits return [`PeerGone`](crate::ErrorKind::PeerGone) within 100 ms. No byte of it is read, and
+    /// nothing may be sent over it: what lies there for a second is a [`Violation`](crate::ErrorKind::Violation), since a peer that sends its
+    /// own end over it and dies would seem to live. Without anything watched a dead peer shows as a deadline.
     pub fn watch_socket(mut self, socket: OwnedFd) -> Self {
         self.watched = Some(Watched::socket(PeerSocket::new(socket)));
         self
@@ -78,6 +79,13 @@ impl Options {
     /// [`watch_socket`](Self::watch_socket) for a socket that is used elsewhere as well.
     pub(crate) fn watch_shared(mut self, socket: Arc<PeerSocket>) -> Self {
         self.watched = Some(Watched::shared(socket));
+        self
+    }
+
+    /// [`watch_shared`](Self::watch_shared) for a socket whose owner reads at once whatever belongs there: anything else that lies there for
+    /// a second is a violation.
+    pub(crate) fn watch_read_at_once(mut self, socket: Arc<PeerSocket>) -> Self {
+        self.watched = Some(Watched::read_at_once(socket));
         self
     }
 

@@ -114,6 +114,7 @@ impl FrameSocket {
         let (mut wait, mut idle) = (self.wait_in_kernel(*deadline), None);
         loop {
             let filled = self.inbox.fill(self.socket.as_fd(), wait);
+            self.socket.count_read();
             match filled.and_then(|fill| self.inbox.check().map(|()| fill)) {
                 Ok(Fill::Bytes) => return Ok(true),
                 Ok(Fill::End) => return Ok(false),
