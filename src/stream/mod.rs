@@ -34,6 +34,7 @@ pub use frame::header::Header;
 pub use frame::violation::{FrameViolation, MuxViolation};
 pub use read_write::{read_frame, write_frame};
 pub use socket::access::Access;
+pub(crate) use socket::address::resolve;
 pub use socket::attachments::{Attachments, unclosed_descriptors};
 pub use socket::frame_socket::{DEFAULT_MAX_FRAME, DEFAULT_PATIENCE, FrameSocket};
 pub use socket::inbox::Message;

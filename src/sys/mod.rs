@@ -22,6 +22,7 @@
 //! - [`foreign`] closes descriptors that a peer sent, which may block
 //! - [`peer_socket`] a socket whose last close may close such descriptors
 //! - [`try_lock`] a lock that nobody waits for
+//! - [`umask`] a umask for one thread
 //! - [`inherit`] descriptors that a child inherits under chosen numbers, and how it comes to own them
 //! - [`child`] starts children, without a fork where the kernel can
 //! - [`carry`] carries the pipes of a new child between two descriptor tables
@@ -51,3 +52,4 @@ pub(crate) mod stack;
 pub(crate) mod sync;
 pub(crate) mod thread;
 pub(crate) mod try_lock;
+pub(crate) mod umask;

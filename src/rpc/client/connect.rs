@@ -13,7 +13,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::process::{ChildProcess, Handover, InheritedFds};
 use crate::rpc::message::number::HANDSHAKE;
-use crate::stream::FrameSocket;
+use crate::stream::{FrameSocket, resolve};
 use crate::sys::foreign::Foreign;
 use crate::sys::socket_kind::{check_stream, check_unix_stream};
 
@@ -21,17 +21,18 @@ use crate::sys::socket_kind::{check_stream, check_unix_stream};
 const VARIABLE: &str = "FLIPCALL_SOCKET";
 
 impl Client {
-    /// Connects to a server that listens on `path`.
+    /// Connects to a server that listens on `path`, or on the abstract name `@name`. A relative path counts from the working directory of
+    /// now, when the client reconnects, too.
     ///
     /// # Errors
     /// [`PeerGone`](crate::ErrorKind::PeerGone) if nobody listens, or the server closes the connection before the handshake;
     /// [`Timeout`](crate::ErrorKind::Timeout); [`Refused`](crate::ErrorKind::Refused) if the server answers the handshake with an error;
-    /// [`Violation`](crate::ErrorKind::Violation) if it answers with anything else than the protocol allows; or
-    /// [`System`](crate::ErrorKind::System).
+    /// [`Violation`](crate::ErrorKind::Violation) if it answers with anything else than the protocol allows;
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if no socket can have that name; or [`System`](crate::ErrorKind::System).
     pub fn connect(path: impl AsRef<Path>, config: ClientConfig, deadline: impl Into<Deadline>) -> Result<Self> {
-        let (path, mut deadline) = (path.as_ref().to_path_buf(), deadline.into());
+        let (path, mut deadline) = (resolve(path.as_ref())?, deadline.into());
         let _ = deadline.resolve();
-        let socket = FrameSocket::connect(&path, deadline)?;
+        let socket = FrameSocket::connect_resolved(&path, deadline)?;
         Ok(Self { shared: Shared::begin(socket, Some(path), config, deadline)? })
     }
 

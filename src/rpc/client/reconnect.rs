@@ -60,7 +60,7 @@ impl Shared {
     /// Connects, unless the client is closed meanwhile.
     fn connect(&self, path: &Path, mut deadline: Deadline) -> Result<FrameSocket> {
         loop {
-            match FrameSocket::connect(path, deadline.capped(SLICE)) {
+            match FrameSocket::connect_resolved(path, deadline.capped(SLICE)) {
                 Err(_) if self.is_closed() => return Err(closed()),
                 Err(error) if error.kind() == ErrorKind::Timeout => {
                     if deadline.resolve().is_some_and(|until| Instant::now() >= until) {

@@ -2,7 +2,8 @@
 
 /// The permissions of a socket file: a process that may write to it may connect.
 ///
-/// The bits are set as they are told, whatever the umask of the process.
+/// The bits are set as they are told, whatever the umask of the process. An abstract name has no file: there the listener holds the
+/// connecting process's user and group to the same bits.
 ///
 /// ```
 /// use flipcall::stream::Access;
@@ -30,6 +31,39 @@ impl Access {
             Self::Owner => 0o600,
             Self::Mode(bits) => bits,
             Self::Everyone => 0o666,
+        }
+    }
+
+    /// Whether a process of this user and group may connect to what user `owner` and group `group` listen on.
+    pub(super) fn admits(self, (uid, gid): (u32, u32), (owner, group): (u32, u32)) -> bool {
+        let write = if uid == owner {
+            0o200
+        } else if gid == group {
+            0o020
+        } else {
+            0o002
+        };
+        uid == 0 || self.mode() & write != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bits_count_as_for_a_file() {
+        let us = (1000, 1000);
+        for (access, who, may) in [
+            (Access::Owner, (1000, 5), true),
+            (Access::Owner, (0, 0), true),
+            (Access::Owner, (1001, 1000), false),
+            (Access::Mode(0o660), (1001, 1000), true),
+            (Access::Mode(0o660), (1001, 1001), false),
+            (Access::Mode(0o060), (1000, 1000), false),
+            (Access::Everyone, (1001, 1001), true),
+        ] {
+            assert_eq!(access.admits(who, us), may, "{access:?} {who:?}");
         }
     }
 }

@@ -13,80 +13,125 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io;
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, accept_with, bind, connect, listen, socket_with};
+use rustix::io::{Errno, FdFlags, fcntl_setfd, ioctl_fionbio};
+use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
+use rustix::net::{
+    AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, getsockname,
+    socket_with,
+};
 
 use super::access::Access;
+use super::address::{address, is_abstract, resolve};
 use super::frame_socket::FrameSocket;
 use super::readiness;
-use super::unshared::address;
+use super::socket_file::{SocketFile, begin_listening, cannot_listen, unbound};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::foreign;
 use crate::sys::fork::Origin;
 use crate::sys::lift::lift;
 use crate::sys::peer_socket::PeerSocket;
-use crate::sys::socket::set_pass_rights;
+use crate::sys::socket::{peer_credentials, set_pass_rights};
 
 /// How long accepting pauses when this process or the system has no descriptor left: the connection stays in the backlog.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Connections that wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
-const BACKLOG: i32 = 1024;
+/// How soon a listener of somebody else's socket, which must not be shut down, notices that it shall end.
+const SLICE: Duration = Duration::from_millis(50);
 
-/// How long another process may hold the lock beside the socket file, which it does for a bind or a removal only.
-const LOCK_PATIENCE: Duration = Duration::from_secs(5);
-
-/// A listening unix socket with a file of its own.
+/// A listening unix socket: with a file of its own, with an abstract name, or left to this process by another.
 ///
 /// A file that a dead service left behind is replaced; one that somebody listens on, or that is not a socket, is an error. When the
 /// listener is dropped the file is removed, if it is still the one that it made. Both happen under a lock on `PATH.lock`, which stays.
 #[derive(Debug)]
 pub struct Listener {
+    /// What clients sent before they were accepted lies in its queue.
     socket: PeerSocket,
-    path: PathBuf,
-    /// Device and inode of the file that this listener made.
-    identity: (u64, u64),
+    name: PathBuf,
+    /// The file, if this listener made one.
+    file: Option<SocketFile>,
+    /// Who may connect, where no file's mode says so.
+    access: Option<Access>,
+    /// Others listen on this socket, too.
+    is_shared: bool,
+    ends: AtomicBool,
     origin: Origin,
 }
 
 impl Listener {
-    /// Listens on `path`; `access` says which processes may connect.
+    /// Listens on `path`; `access` says which processes may connect. A relative path counts from the working directory of now.
+    ///
+    /// The file has its mode when it appears, whatever the umask of the process. No symbolic link in its place is followed, and a failure
+    /// leaves nothing behind.
+    ///
+    /// `@name` is an abstract name, which is in no directory and ends with the listener. Any process of the network namespace can reach it;
+    /// whom `access` does not admit is hung up on. A file of that name is `./@name`.
     ///
     /// Connections are accepted with `SO_PASSRIGHTS` off where the kernel has it: nobody sends descriptors before they are wanted.
     ///
     /// # Errors
-    /// [`ErrorKind::System`], whose source says why: another process listens on the path, it is not a socket, or is over 107 bytes long.
+    /// [`ErrorKind::InvalidInput`] if no socket can have that name: over 107 bytes, empty, with a byte 0, or that of a directory.
+    /// [`ErrorKind::System`], which says why: another process listens on the path, it is not a socket, its lock or a stale socket belongs
+    /// to another user.
     pub fn bind(path: impl AsRef<Path>, access: Access) -> Result<Self> {
-        let path = path.as_ref();
-        let failed = |error| Error::system(format!("cannot listen on {}", path.display()), error);
-        Self::bind_locked(path, access).map_err(failed)
+        let name = resolve(path.as_ref())?;
+        if is_abstract(&name) {
+            let bound = || {
+                let socket = unbound()?;
+                bind(&socket, &address(&name)?.address)?;
+                begin_listening(&socket)?;
+                Ok(socket)
+            };
+            let socket = bound().map_err(cannot_listen(&name, ""))?;
+            let mut listener = Self::new(socket, name);
+            listener.access = Some(access);
+            return Ok(listener);
+        }
+        let (socket, file) = SocketFile::listen(&name, access.mode())?;
+        let mut listener = Self::new(socket, name);
+        listener.file = Some(file);
+        Ok(listener)
     }
 
-    fn bind_locked(path: &Path, access: Access) -> io::Result<Self> {
-        let _lock = lock(path)?;
-        remove_stale(path)?;
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = lift(socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?)?;
-        set_pass_rights(socket.as_fd(), false)?;
-        bind(&socket, &address(path)?)?;
-        let metadata = fs::symlink_metadata(path)?;
-        // Nobody can connect before the permissions are right, because nobody listens yet.
-        fs::set_permissions(path, Permissions::from_mode(access.mode()))?;
-        listen(&socket, BACKLOG)?;
-        // What clients sent before they were accepted lies in its queue.
+    /// Listens on a socket that listens already: one that a service manager or a privileged parent left to this process (see
+    /// [`InheritedFds::take`](crate::process::InheritedFds::take); the first of `LISTEN_FDS` has the number 3). Its file belongs to its
+    /// maker and stays when the listener is dropped, and who may connect is its maker's to say. The socket becomes nonblocking, for all
+    /// processes that share it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] if it is no unix stream socket that listens, or [`ErrorKind::System`].
+    pub fn from_fd(socket: impl Into<OwnedFd>) -> Result<Self> {
+        let socket = socket.into();
+        if let Some(what) = not_listening(&socket) {
+            return Err(Error::invalid(format!("the descriptor is no listening socket: {what}")));
+        }
+        let prepared = || {
+            let socket = lift(socket)?;
+            ioctl_fionbio(&socket, true)?;
+            fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
+            set_pass_rights(socket.as_fd(), false)?;
+            Ok::<_, std::io::Error>(socket)
+        };
+        let socket = prepared().map_err(|error| Error::system("cannot prepare a listening socket", error))?;
+        let name = getsockname(&socket).ok().and_then(|name| SocketAddrUnix::try_from(name).ok()).map(name_of);
+        let mut listener = Self::new(socket, name.unwrap_or_default());
+        listener.is_shared = true;
+        Ok(listener)
+    }
+
+    fn new(socket: OwnedFd, name: PathBuf) -> Self {
+        let (file, access, is_shared, ends) = (None, None, false, AtomicBool::new(false));
         let socket = PeerSocket::new(socket);
-        Ok(Self { socket, path: path.to_owned(), identity: (metadata.dev(), metadata.ino()), origin: Origin::here() })
+        Self { socket, name, file, access, is_shared, ends, origin: Origin::here() }
     }
 
     /// Waits for a connection. Without a free descriptor it pauses and tries again.
@@ -100,17 +145,12 @@ impl Listener {
         loop {
             match self.try_accept() {
                 Ok(connection) => {
-                    let lifted = lift(connection).map_err(|error| Error::system("cannot keep a connection", error));
-                    return Ok(lifted?.into());
-                }
-                Err(Errno::AGAIN) => {
-                    if !readiness::wait(&self.socket, PollFlags::IN, deadline.resolve())? {
-                        return Err(readiness::timeout("the deadline passed before anybody connected"));
-                    }
-                    if readiness::has_hung_up(self.socket.as_fd())? {
-                        return Err(Error::new(ErrorKind::LocalShutdown, "the listening socket was shut down"));
+                    let lifted = lift(connection).map_err(|error| Error::system("cannot keep a connection", error))?;
+                    if let Some(connection) = self.admit(lifted) {
+                        return Ok(connection.into());
                     }
                 }
+                Err(Errno::AGAIN) => self.wait(&mut deadline)?,
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                     let left = deadline.resolve().map(|until| until.saturating_duration_since(Instant::now()));
@@ -127,11 +167,37 @@ impl Listener {
                     std::thread::sleep(left.map_or(PAUSE, |left| left.min(PAUSE)));
                 }
                 Err(errno) => {
-                    let what = format!("cannot accept a connection on {}", self.path.display());
+                    let what = format!("cannot accept a connection on {}", self.name.display());
                     return Err(Error::system(what, errno));
                 }
             }
         }
+    }
+
+    /// Waits until somebody may have connected.
+    fn wait(&self, deadline: &mut Deadline) -> Result<()> {
+        let until = deadline.resolve();
+        let slice = self.is_shared.then(|| Instant::now() + SLICE);
+        let is_ready = readiness::wait(&self.socket, PollFlags::IN, until.into_iter().chain(slice).min())?;
+        if self.ends.load(Ordering::Acquire) || readiness::has_hung_up(self.socket.as_fd())? {
+            return Err(Error::new(ErrorKind::LocalShutdown, "the listening socket was shut down"));
+        }
+        if !is_ready && until.is_some_and(|until| Instant::now() >= until) {
+            return Err(readiness::timeout("the deadline passed before anybody connected"));
+        }
+        Ok(())
+    }
+
+    /// The connection, if its process may have one. Whoever may not is hung up on.
+    fn admit(&self, connection: OwnedFd) -> Option<OwnedFd> {
+        let Some(access) = self.access else { return Some(connection) };
+        let us = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        if peer_credentials(connection.as_fd()).is_ok_and(|peer| access.admits((peer.uid, peer.gid), us)) {
+            return Some(connection);
+        }
+        // It may have sent descriptors already, where the kernel cannot forbid it.
+        foreign::close([connection]);
+        None
     }
 
     /// While too many descriptors wait for their close, no connection comes that might have to wait there as well.
@@ -147,19 +213,45 @@ impl Listener {
         self.accept(deadline).map(FrameSocket::from_unshared)
     }
 
-    /// Wakes the thread that accepts, for good: nobody can connect any more. Where a filter refuses that, by a last connection.
+    /// Wakes the thread that accepts, for good: nobody can connect any more. Where a filter refuses that, by a last connection. A socket that
+    /// others listen on goes on without this listener.
     pub(crate) fn wake(&self) {
-        if rustix::net::shutdown(&self.socket, Shutdown::Both).is_err() {
+        self.ends.store(true, Ordering::Release);
+        if !self.is_shared && rustix::net::shutdown(&self.socket, Shutdown::Both).is_err() {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             let knock = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
-            let _ = knock.and_then(|knock| connect(&knock, &address(&self.path).map_err(|_| Errno::INVAL)?));
+            let to = address(&self.name).map_err(|_| Errno::INVAL);
+            let _ = knock.and_then(|knock| connect(&knock, &to?.address));
         }
     }
 
-    /// The path of the socket file.
+    /// The absolute path of the socket file, or the abstract name with an `@` in front. Of a socket that was left to this process, what its
+    /// maker called it.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.name
+    }
+}
+
+/// What keeps a descriptor from being a listener.
+fn not_listening(socket: &OwnedFd) -> Option<&'static str> {
+    match socket_domain(socket) {
+        Err(_) => return Some("it is no socket"),
+        Ok(AddressFamily::UNIX) => {}
+        Ok(_) => return Some("it is no unix socket"),
+    }
+    if !matches!(socket_type(socket), Ok(SocketType::STREAM)) {
+        return Some("it is no stream socket");
+    }
+    if matches!(socket_acceptconn(socket), Ok(true)) { None } else { Some("nobody said that it shall listen") }
+}
+
+/// The name of a bound socket.
+fn name_of(address: SocketAddrUnix) -> PathBuf {
+    match (address.abstract_name(), address.path_bytes()) {
+        (Some(name), _) => PathBuf::from(OsStr::from_bytes(&[b"@", name].concat())),
+        (None, Some(path)) => PathBuf::from(OsStr::from_bytes(path.strip_suffix(b"\0").unwrap_or(path))),
+        (None, None) => PathBuf::new(),
     }
 }
 
@@ -172,57 +264,8 @@ impl AsFd for Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         // A copy that a forked child has is not the end of its parent's listener.
-        if !self.origin.is_here() {
-            return;
+        if let Some(file) = self.file.as_ref().filter(|_| self.origin.is_here()) {
+            file.remove();
         }
-        let Ok(_lock) = lock(&self.path) else { return };
-        let ours =
-            fs::symlink_metadata(&self.path).is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity);
-        if ours {
-            // What cannot be removed is found stale by the next service.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Takes the lock beside `path`; dropping the file releases it.
-fn lock(path: &Path) -> io::Result<File> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as _)
-        .open(name)?;
-    let give_up = Instant::now() + LOCK_PATIENCE;
-    loop {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(file),
-            Err(Errno::AGAIN | Errno::INTR) if Instant::now() < give_up => std::thread::sleep(Duration::from_millis(5)),
-            Err(Errno::AGAIN) => {
-                let text = format!("another process has held the lock beside it for {} s", LOCK_PATIENCE.as_secs());
-                return Err(io::Error::new(io::ErrorKind::WouldBlock, text));
-            }
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-}
-
-/// Removes a socket file that nobody listens on.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    let metadata = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        result => result?,
-    };
-    if !metadata.file_type().is_socket() {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the path exists and is not a socket"));
-    }
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let probe: OwnedFd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    match connect(&probe, &address(path)?) {
-        Err(Errno::CONNREFUSED) => fs::remove_file(path),
-        _ => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on it")),
     }
 }

@@ -3,12 +3,14 @@
 //! [`frame_socket`] blocks, [`nonblocking`] serves an event loop; both are shells around [`inbox`] (what comes) and [`outbox`] (what goes).
 
 pub(super) mod access;
+pub(crate) mod address;
 mod attach_only;
 pub(super) mod attachments;
 mod buffer_swap;
 pub(super) mod frame_socket;
 pub(super) mod inbox;
 pub(super) mod listener;
+mod lock_file;
 pub(super) mod nonblocking;
 pub(super) mod one_shot;
 pub(super) mod outbox;
@@ -19,4 +21,5 @@ mod receiving;
 mod send_file;
 mod sending;
 pub(super) mod shutdown;
+mod socket_file;
 mod unshared;

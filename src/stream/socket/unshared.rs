@@ -26,8 +26,9 @@ use std::time::{Duration, Instant};
 
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 
+use super::address::{address, resolve};
 use super::frame_socket::FrameSocket;
 use super::readiness::SLICE;
 use crate::deadline::Deadline;
@@ -38,20 +39,25 @@ use crate::sys::lift::lift;
 const PAUSE: Duration = Duration::from_millis(1);
 
 impl FrameSocket {
-    /// Connects to the unix socket at `path`, and takes the connection for [ours alone](Self::assume_unshared).
+    /// Connects to the unix socket at `path`, and takes the connection for [ours alone](Self::assume_unshared). `@name` is an abstract
+    /// name.
     ///
     /// # Errors
-    /// [`ErrorKind::PeerGone`] if nobody listens, [`ErrorKind::Timeout`] if the listener's backlog stays full, or
-    /// [`ErrorKind::System`].
+    /// [`ErrorKind::PeerGone`] if nobody listens, [`ErrorKind::Timeout`] if the listener's backlog stays full,
+    /// [`ErrorKind::InvalidInput`] if no socket can have that name (over 107 bytes, empty, with a byte 0), or [`ErrorKind::System`].
     pub fn connect(path: impl AsRef<Path>, deadline: impl Into<Deadline>) -> Result<Self> {
-        let (path, mut deadline) = (path.as_ref(), deadline.into());
+        Self::connect_resolved(&resolve(path.as_ref())?, deadline.into())
+    }
+
+    /// Connects to a name that was resolved.
+    pub(crate) fn connect_resolved(path: &Path, mut deadline: Deadline) -> Result<Self> {
         let failed = |error: io::Error| Error::system(format!("cannot connect to {}", path.display()), error);
-        let address = address(path).map_err(failed)?;
+        let to = address(path).map_err(failed)?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
         let socket = socket.map_err(io::Error::from).and_then(lift).map_err(failed)?;
         loop {
-            match connect(&socket, &address) {
+            match connect(&socket, &to.address) {
                 Ok(()) => return Ok(Self::from_unshared(socket)),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) if deadline.resolve().is_none_or(|until| Instant::now() < until) => {
@@ -122,17 +128,4 @@ impl FrameSocket {
         self.unshared = false;
         self.socket.set_end_at_drop(false);
     }
-}
-
-/// The most bytes that the path of a unix socket can have: the kernel's 108, of which one ends it.
-const LONGEST_PATH: usize = 107;
-
-/// The address of the socket file at `path`.
-pub(super) fn address(path: &Path) -> io::Result<SocketAddrUnix> {
-    let length = path.as_os_str().len();
-    if length > LONGEST_PATH {
-        let text = format!("a path of {length} bytes is too long for a socket (limit {LONGEST_PATH})");
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-    }
-    Ok(SocketAddrUnix::new(path)?)
 }
