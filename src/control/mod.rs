@@ -21,7 +21,6 @@ mod transfer;
 mod unread;
 mod wait;
 mod watchdog;
-mod watched;
 
 pub use counters::Counters;
 pub use policy::WaitPolicy;
@@ -31,4 +30,4 @@ pub(crate) use counters::CounterCells;
 pub(crate) use state::Side;
 pub(crate) use stop::Stop;
 pub(crate) use transfer::{Expect, Transfer, shut_down};
-pub(crate) use watched::Watched;
+pub(crate) use watchdog::Watched;

@@ -68,9 +68,9 @@ impl Options {
     }
 
     /// Watches a unix stream socket or a pipe whose other end only the peer holds: when that end is closed, however the peer ended,
-    /// waits return [`PeerGone`](crate::ErrorKind::PeerGone) within 100 ms. No byte of it is read, and
-    /// nothing may be sent over it: what lies there for a second is a [`Violation`](crate::ErrorKind::Violation), since a peer that sends its
-    /// own end over it and dies would seem to live. Without anything watched a dead peer shows as a deadline.
+    /// waits return [`PeerGone`](crate::ErrorKind::PeerGone) within 100 ms. No byte of it is read, and what lies there unread for a second
+    /// is a [`Violation`](crate::ErrorKind::Violation): it may be the other end itself, which then never hangs up. So nobody may send to it, unless you read what
+    /// comes through a duplicate, at once. Without anything watched a dead peer shows as a deadline.
     pub fn watch_socket(mut self, socket: OwnedFd) -> Self {
         self.watched = Some(Watched::socket(PeerSocket::new(socket)));
         self

@@ -21,7 +21,7 @@ pub(crate) struct PeerSocket {
     fd: Option<OwnedFd>,
     /// Whether dropping this ends the connection; else others may go on with a duplicate.
     ends: AtomicBool,
-    /// How often it was read from.
+    /// How often something was received.
     reads: AtomicU32,
     origin: Origin,
 }
@@ -37,12 +37,13 @@ impl PeerSocket {
         self.ends.store(ends, Ordering::Relaxed);
     }
 
-    /// The one thread that reads has read.
-    pub(crate) fn count_read(&self) {
+    /// Something was received; one thread does that at a time.
+    #[inline]
+    pub(crate) fn note_read(&self) {
         self.reads.store(self.reads.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
-    /// How often it was read from, modulo 2^32.
+    /// How often something was received.
     pub(crate) fn reads(&self) -> u32 {
         self.reads.load(Ordering::Relaxed)
     }

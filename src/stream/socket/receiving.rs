@@ -114,9 +114,11 @@ impl FrameSocket {
         let (mut wait, mut idle) = (self.wait_in_kernel(*deadline), None);
         loop {
             let filled = self.inbox.fill(self.socket.as_fd(), wait);
-            self.socket.count_read();
             match filled.and_then(|fill| self.inbox.check().map(|()| fill)) {
-                Ok(Fill::Bytes) => return Ok(true),
+                Ok(Fill::Bytes) => {
+                    self.socket.note_read();
+                    return Ok(true);
+                }
                 Ok(Fill::End) => return Ok(false),
                 Ok(Fill::Nothing) if readiness::lingers(self.linger, &mut idle) => continue,
                 Ok(Fill::Nothing) => {}
@@ -168,5 +170,27 @@ impl FrameSocket {
         // neither a deadline of the caller nor that of a frame that has begun.
         let free = deadline.is_beyond(Duration::MAX) && !inside && !self.inbox.is_closing() && self.peer.is_none();
         if free { Wait::FirstByte } else { Wait::No }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::stream::frame::violation::FrameViolation;
+
+    /// Issue 13, D: half a frame would hold its receiver, and what it keeps for the frame, for ever.
+    #[test]
+    fn half_a_frame_is_waited_for_no_longer_than_the_patience() {
+        let (ours, mut theirs) = FrameSocket::pair().unwrap();
+        let mut ours = ours.with_patience(Duration::from_millis(100));
+        theirs.write_all(&[0, 1, 0, 0, 0, 9, 7]).unwrap();
+        let begun = Instant::now();
+        let error = ours.receive(Duration::from_secs(5)).unwrap_err();
+        let why = std::error::Error::source(&error).and_then(|source| source.downcast_ref());
+        assert_eq!(why, Some(&FrameViolation::TooSlow), "{error:?}");
+        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     }
 }
