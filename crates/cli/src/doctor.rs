@@ -12,6 +12,7 @@ use rustix::thread::futex::{self, ClockId, Timespec, Wait, WaitFlags, WaitPtr, W
 use crate::bench::first_line;
 use crate::cpus::usable_cpus;
 use crate::outcome::Outcome;
+use crate::output::say;
 
 /// Looks at one thing.
 type Check = fn() -> Finding;
@@ -42,7 +43,7 @@ fn finding(found: impl Into<String>, follows: &'static str) -> Finding {
 pub(crate) fn run() -> Outcome {
     for (name, check) in CHECKS {
         let Finding { found, follows } = check();
-        println!("{name:<14} {found}: {follows}");
+        say(format_args!("{name:<14} {found}: {follows}\n"))?;
     }
     Ok(())
 }
