@@ -1,6 +1,7 @@
 #!/bin/sh
 # Kernels and filters that lack something: each system call that a role of docs/confinement.md makes is refused, with EPERM, ENOSYS and
 # EINVAL, from the role's beginning and after its first call. The role works without, or ends by an error that names what was refused.
+# `flipcall doctor` tells each with its reason.
 #
 # usage: ci/environments.sh [--full]
 #
@@ -11,7 +12,8 @@ cd "$(dirname "$0")/.."
 
 case "${1-}" in
 "")
-	exec timeout 600 cargo test --all-features --test confinement
+	timeout 600 cargo test --all-features --test confinement
+	exec timeout 300 cargo test -p flipcall-cli --test doctor
 	;;
 --full) ;;
 *)

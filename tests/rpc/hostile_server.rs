@@ -282,6 +282,28 @@ fn windows(server: &Server) -> usize {
     attacks.len()
 }
 
+/// Issue 13, A4. A window that was refused is remembered, and not across a reconnect.
+#[test]
+fn a_refused_window_is_forgotten_when_the_client_connects_anew() {
+    let Some(server) = Server::start("refused") else { return };
+    let client = server.client(ClientConfig::new().reconnect(true));
+    let ways = |client: &Client| client.call::<_, Vec<String>>(WAYS, &(), PATIENCE).unwrap();
+    let attack = server.attacks(&["open"]).into_iter().find(|attack| attack.contains("sealed")).unwrap();
+    server.arm(&attack);
+    echo(&client, 100, &attack);
+    std::thread::sleep(Duration::from_millis(500));
+    echo(&client, 100, &attack);
+    assert_eq!(ways(&client), ["socket"], "{attack}");
+    assert_eq!((client.counters().fallbacks, client.counters().channels_opened), (1, 1), "{attack}");
+    let path = server.path.clone();
+    drop(server);
+    let _server = Server::at(path).unwrap();
+    echo(&client, 100, "a reconnect");
+    assert_eq!(ways(&client), ["window"]);
+    let counters = client.counters();
+    assert_eq!((counters.fallbacks, counters.channels_opened, counters.reconnects), (1, 2, 1));
+}
+
 fn deaths(mut server: Server) -> usize {
     let attacks = server.attacks(&["deaths"]);
     for attack in &attacks {

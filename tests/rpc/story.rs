@@ -1,7 +1,7 @@
 //! What can happen to a client, step by step, and what its calls bring: the same with feature `tracing` and without.
 
 use std::os::fd::AsRawFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flipcall::ErrorKind;
 use flipcall::rpc::{CallError, ClientConfig, ClientCounters, Router};
@@ -60,13 +60,33 @@ pub fn tell(mut after: impl FnMut(Step)) {
     assert!(matches!(&error, CallError::Failed(error) if error.kind() == ErrorKind::PeerGone), "{error}");
     assert!(!client.is_alive());
     after(Step::ServerKilled);
-    drop(client);
+    drop((client, child));
 
     without_room_for_a_window(after);
 }
 
+/// Waits until no thread of ours is left but that which watches for ends: each of the others may yet close a descriptor.
+fn await_quiet() {
+    let begun = Instant::now();
+    while transient_threads().is_none_or(|names| !names.is_empty()) {
+        assert!(begun.elapsed() < PATIENCE, "threads that do not end: {:?}", transient_threads());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The names of those threads; `None` if one ended while we looked.
+fn transient_threads() -> Option<Vec<String>> {
+    let mut names = Vec::new();
+    for task in std::fs::read_dir("/proc/self/task").expect("procfs") {
+        names.push(std::fs::read_to_string(task.ok()?.path().join("comm")).ok()?);
+    }
+    names.retain(|name| name.starts_with("flipcall-") && name.trim_end() != "flipcall-watch");
+    Some(names)
+}
+
 /// A channel with a window brings two descriptors; where there is room for one, the channel is a socket alone.
 fn without_room_for_a_window(mut after: impl FnMut(Step)) {
+    await_quiet();
     let (client, mut child) = start(ClientConfig::new());
     after(Step::ConnectedAgain);
     let limit = getrlimit(Resource::Nofile);

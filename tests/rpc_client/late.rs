@@ -76,6 +76,23 @@ fn with_no_channel_to_be_had_a_call_fails_by_its_deadline() {
     }
 }
 
+/// Issue 13, A1. A channel that is set aside is one of the client's.
+#[test]
+fn what_is_set_aside_counts_against_the_limit() {
+    for (name, config) in ways() {
+        let (client, _child) = start(config.channels(2));
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| sleep(&client, 700, Duration::from_millis(100)).unwrap_err());
+            }
+        });
+        let error = next(&client, Duration::from_millis(100)).unwrap_err();
+        assert_eq!(kind(&error), Some(ErrorKind::NoResource), "{name}: {error}");
+        assert_eq!(next(&client, PATIENCE).unwrap(), 2, "{name}");
+        assert_eq!(client.counters().channels_opened, 2, "{name}: they came back");
+    }
+}
+
 /// Issue 13, A1. A server that is stopped answers nothing at all: what is set aside stays within the limit, and costs one thread.
 #[test]
 fn what_is_set_aside_counts_and_costs_one_thread() {

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use flipcall::ErrorKind;
 use flipcall::endpoint::Interrupted;
-use flipcall::rpc::{CallError, Client, ClientConfig, Code, Router, Server};
+use flipcall::rpc::{CallError, Client, ClientConfig, Code, Router, Server, ServerConfig};
 use rustix::fs::{FallocateFlags, SealFlags, fallocate, fcntl_get_seals};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::attacker::{AGES, Peer, Role, Stage, alone};
+use crate::attacker::{AGES, Peer, Role, Stage, alone, raw};
 use crate::raw_client::{RawChannel, datagram, frame};
 use crate::serving::{PATIENCE, Serving, eventually};
 
@@ -25,6 +25,7 @@ pub const ROLES: &[Role] = &[
     ("leaves descriptors of a socket", leaves_descriptors_of_a_socket),
     ("serves without descriptors", serves_without_descriptors),
     ("calls without descriptors", calls_without_descriptors),
+    ("refuses the dead", refuses_the_dead),
 ];
 
 /// Answers with a descriptor.
@@ -192,4 +193,29 @@ fn an_answer_whose_descriptors_are_lost_is_an_error_of_its_call() {
     let _alone = alone();
     let (serving, _) = serving();
     Peer::start("calls without descriptors", serving.path().to_str().unwrap(), &[]).control.expect("done");
+}
+
+/// Serves with SIGPIPE at its default, which ends a process: Rust's runtime ignores it, other programs do not.
+fn refuses_the_dead(stage: Stage) {
+    raw::default_sigpipe();
+    let path = Path::new(&stage.argument);
+    let server = Server::new(Router::new(), ServerConfig::new().connections(4));
+    let (handle, listener) = (server.handle(), server.bind(path).expect("a socket file"));
+    // One process has a quarter.
+    let _held = UnixStream::connect(path).expect("the backlog has room");
+    (0..10).for_each(|_| drop(UnixStream::connect(path).expect("the backlog has room")));
+    std::thread::scope(|scope| {
+        scope.spawn(|| server.serve(listener));
+        eventually("the dead are refused", || handle.counters().refused == 10);
+        handle.close(Duration::ZERO);
+    });
+    stage.control.say("refused");
+}
+
+#[test]
+fn a_client_that_is_refused_and_gone_ends_no_server() {
+    let _alone = alone();
+    let path = std::env::temp_dir().join(format!("flipcall-refused-{}.sock", std::process::id()));
+    Peer::start("refuses the dead", path.to_str().unwrap(), &[]).control.expect("refused");
+    let _ = std::fs::remove_file(format!("{}.lock", path.display()));
 }

@@ -175,6 +175,10 @@ impl Shared {
     fn replace_stopgap(self: &Arc<Self>, slot: &mut Slot<'_>, deadline: Deadline) {
         let Some(channel) = slot.as_deref_mut().filter(|channel| channel.is_stopgap_over()) else { return };
         let session = Arc::clone(&channel.session);
+        if !session.windows.may_come() {
+            channel.stopgap_until = None;
+            return;
+        }
         channel.stopgap_until = session.windows.missed();
         let Some(mut base) = Channel::of_base(&session) else { return };
         let registered = self.register.uncounted();

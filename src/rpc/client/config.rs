@@ -72,7 +72,9 @@ impl ClientConfig {
         self.window
     }
 
-    /// The most channels, and so the most calls at a time. A further call waits for a channel. 0 counts as 1.
+    /// The most channels, and so the most calls at a time. Streams count, and so do calls that missed their deadline, for 1 s or until their
+    /// answer comes. A further call waits for a channel, see [`Client::call`](super::Client::call). Services that call each other need one for
+    /// each level. 0 counts as 1.
     pub fn channels(mut self, count: usize) -> Self {
         self.channels = count.max(1);
         self

@@ -90,6 +90,9 @@ pub(super) enum Found<'a> {
 /// poll and its sleep goes unnoticed for that long.
 const POLL: std::time::Duration = std::time::Duration::from_millis(5);
 
+/// How often a channel that comes back looks for its slot.
+const PUT_ATTEMPTS: u32 = 10;
+
 impl Pool {
     /// Room for so many channels, with windows or without.
     pub(super) fn new(channels: usize, windows: bool) -> Self {
@@ -161,8 +164,13 @@ impl Pool {
 
     /// Puts a channel that was away into an empty slot. Without one it is dropped, which ends it.
     pub(super) fn put(&self, channel: Box<Channel>) {
-        if let Some(mut slot) = self.slots.iter().filter_map(|slot| try_lock(slot)).find(|slot| slot.is_none()) {
-            *slot = Some(channel);
+        // There is a slot for every channel, but somebody may be looking at it.
+        for _ in 0..PUT_ATTEMPTS {
+            if let Some(mut slot) = self.slots.iter().filter_map(|slot| try_lock(slot)).find(|slot| slot.is_none()) {
+                *slot = Some(channel);
+                break;
+            }
+            std::thread::yield_now();
         }
         self.released();
     }

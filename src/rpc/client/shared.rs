@@ -11,8 +11,8 @@ use super::pool::Pool;
 use super::register::{Register, Registered, closed};
 use super::session::Session;
 use crate::deadline::Deadline;
-use crate::error::{ErrorKind, Result};
-use crate::rpc::CallError;
+use crate::error::{Error, ErrorKind, Result};
+use crate::rpc::{CallError, trace};
 use crate::stream::FrameSocket;
 use crate::sys::fork::Origin;
 use crate::sys::lock::lock;
@@ -118,6 +118,8 @@ impl Shared {
     fn note_protocol(&self) {
         let is_wanted = self.config.window > 0 && !self.config.base_only;
         if is_wanted && !self.current().agreement.is_version1() {
+            let what = "the server speaks the base protocol, which has no windows";
+            trace::fell_back(&Error::new(ErrorKind::Unsupported, what));
             self.counters.fallbacks.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -169,3 +169,25 @@ impl FrameSocket {
         if free { Wait::FirstByte } else { Wait::No }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::stream::frame::violation::FrameViolation;
+
+    /// Issue 13, D: half a frame would hold its receiver, and what it keeps for the frame, for ever.
+    #[test]
+    fn half_a_frame_is_waited_for_no_longer_than_the_patience() {
+        let (ours, mut theirs) = FrameSocket::pair().unwrap();
+        let mut ours = ours.with_patience(Duration::from_millis(100));
+        theirs.write_all(&[0, 1, 0, 0, 0, 9, 7]).unwrap();
+        let begun = Instant::now();
+        let error = ours.receive(Duration::from_secs(5)).unwrap_err();
+        let why = std::error::Error::source(&error).and_then(|source| source.downcast_ref());
+        assert_eq!(why, Some(&FrameViolation::TooSlow), "{error:?}");
+        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    }
+}

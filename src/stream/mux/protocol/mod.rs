@@ -6,6 +6,8 @@
 pub(super) mod control;
 #[cfg(test)]
 mod explore;
+#[cfg(test)]
+mod hostile;
 pub(super) mod leadership;
 #[cfg(test)]
 mod leadership_explore;

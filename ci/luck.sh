@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Risk: a test, or the product, that holds only where nothing else goes on. Runs the tests the ways that a bad day has: two busy loops
+# beside them, one CPU, room for 256 descriptors, SIGPIPE at its default (Rust's runtime ignores it, other programs do not), and in
+# random order. Each failure is named with the command that repeats it.
+#
+# usage: ci/luck.sh [--full [RUNS]]
+#
+# The short form runs quick test programs once each way, in four minutes on two CPUs. --full runs all of them RUNS times (20), the ways in
+# turn, and the order is always random.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export RUSTC_BOOTSTRAP=1 RUST_BACKTRACE=0
+ways=(hogs one-cpu few-descriptors sigpipe shuffled)
+runs=${#ways[@]} patience=240
+# Seconds of a test program before it counts as hung.
+if [ "${1:-}" = --full ]; then runs=${2:-20} patience=1200; fi
+quick='^(flipcall|api|endpoint|endpoint_handshake|endpoint_inherited|endpoint_sequences|endpoint_wire|process|process_fork|rpc_client|rpc_debug|rpc_decoding|rpc_end|rpc_limits|rpc_quiet|rpc_server|rpc_tracing|stream_attachments|stream_debug|stream_goodbye|stream_lock_file|stream_mux|foreign|given_sockets|signals|cli)$'
+
+# Builds the tests; prints the name, folder and path of each program. A second build, for SIGPIPE, has a folder of its own.
+programs() {
+  cargo test --workspace --all-features --no-run --message-format=json "$@" 2>target/luck.build | python3 -c '
+import json, os, sys
+for line in sys.stdin:
+    made = json.loads(line)
+    if made.get("executable") and made["profile"]["test"]:
+        print(made["target"]["name"], os.path.dirname(made["manifest_path"]), made["executable"])
+' || { cat target/luck.build >&2; return 1; }
+}
+
+mkdir -p target
+plain=$(programs)
+killed=$(RUSTFLAGS="${RUSTFLAGS:-} -Zon-broken-pipe=kill" programs --target-dir target/luck-sigpipe)
+
+hogs=()
+end_hogs() {
+  [ ${#hogs[@]} -eq 0 ] || kill "${hogs[@]}" 2>/dev/null || true
+  hogs=()
+}
+trap end_hogs EXIT
+
+# Runs one program one way.
+run_program() {
+  local way=$1 seed=$2 folder=$3 program=$4 before=()
+  case $way in
+    one-cpu) before=(taskset -c 0) ;;
+    few-descriptors) before=(prlimit --nofile=256) ;;
+  esac
+  local command=(env CARGO_MANIFEST_DIR="$folder" "${before[@]}" "$program" -Zunstable-options "--shuffle-seed=$seed")
+  if ! (cd "$folder" && timeout "$patience" "${command[@]}") >target/luck.log 2>&1 </dev/null; then
+    echo "FAILED $way: cd $folder && RUSTC_BOOTSTRAP=1 ${command[*]}"
+    grep -aE -A3 "^(test .* FAILED|thread .* panicked)|^error|still runs after" target/luck.log | tail -n 40
+    return 1
+  fi
+}
+
+failures=0
+for ((run = 0; run < runs; run++)); do
+  way=${ways[run % ${#ways[@]}]} seed=$((RANDOM * 32768 + RANDOM)) begin=$SECONDS count=0
+  list=$plain
+  [ "$way" != sigpipe ] || list=$killed
+  if [ "$way" = hogs ]; then
+    for _ in 1 2; do
+      sh -c 'while :; do :; done' &
+      hogs+=($!)
+    done
+  fi
+  while read -r name folder program; do
+    [ "${1:-}" = --full ] || [[ $name =~ $quick ]] || continue
+    count=$((count + 1))
+    run_program "$way" "$seed" "$folder" "$program" || failures=$((failures + 1))
+  done <<<"$list"
+  end_hogs
+  echo "run $((run + 1)) of $runs, $way, seed $seed: $count programs in $((SECONDS - begin)) s"
+done
+[ "$failures" -eq 0 ] || { echo "luck: $failures programs failed"; exit 1; }
+echo "luck: no failure"
