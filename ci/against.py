@@ -42,6 +42,8 @@ def rows_on(cpus):
         ("4 KiB", "window-spin", 4096, two),
         ("1 MiB", "window-spin", 1 << 20, two),
         ("typed null", "rpc-window", 0, two),
+        ("typed 64 B", "rpc-window", 64, two),
+        ("typed 1 KiB", "rpc-window", 1024, two),
         ("typed socket", "rpc-socket", 0, two),
         ("park, one CPU", "window-park", 0, one),
         ("park, two CPUs", "window-park", 0, two),

@@ -5,8 +5,8 @@ mod attacker;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use attacker::raw::{fork, inherited, reap};
-use attacker::{AGES, PAGE, Role, Stage, alone, arena, command};
+use attacker::raw::{deny, fork, fork_here, inherited, reap};
+use attacker::{AGES, PAGE, Peer, Role, Stage, alone, arena, command};
 use flipcall::endpoint::{Acceptor, Connector, Inherited, Interrupted, Options, Spawned};
 use flipcall::process::ChildProcess;
 use flipcall::rpc::{Client, Context, Router, Server};
@@ -15,7 +15,7 @@ use flipcall::stream::{Access, BufferedWriter, FrameSocket, Listener, NonBlockin
 use flipcall::window::{Allocator, Window};
 use flipcall::{Deadline, Error, ErrorKind};
 
-const ROLES: &[Role] = &[("echoes", echoes)];
+const ROLES: &[Role] = &[("echoes", echoes), ("forks where no page can be wiped", forks_where_no_page_can_be_wiped)];
 /// What a child has for a wait that must not be one.
 const MOMENT: Duration = Duration::from_secs(2);
 
@@ -297,4 +297,83 @@ fn a_forked_child_makes_handles_of_its_own() {
         i32::from(!here || reap(grandchild) != 0)
     });
     assert_eq!(reap(child), 0);
+}
+
+/// The kernel of gVisor and old ones refuse `MADV_WIPEONFORK`.
+fn forks_where_no_page_can_be_wiped(stage: Stage) {
+    deny(libc::SYS_madvise, libc::EINVAL);
+    let (ours, theirs) = UnixStream::pair().expect("a pair");
+    let (mut ours, mut theirs) = (FrameSocket::new(ours), FrameSocket::new(theirs));
+    let child = fork(|| {
+        let refused = ours.send(1, b"from the child", MOMENT).is_err();
+        let (mut own, _far) = FrameSocket::pair().expect("a pair");
+        let works = own.send(1, b"of the child", MOMENT).is_ok();
+        let grandchild = fork(|| i32::from(own.send(1, b"from the grandchild", MOMENT).is_ok()));
+        i32::from(!refused || !works || reap(grandchild) != 0)
+    });
+    let status = reap(child);
+    ours.send(7, b"from the parent", AGES).expect("the connection is the parent's");
+    let tag = theirs.receive(AGES).expect("a message").expect("no end").tag;
+    stage.control.say(&format!("{status} {tag}"));
+}
+
+#[test]
+fn a_fork_is_noticed_where_no_page_can_be_wiped() {
+    let _alone = alone();
+    Peer::start("forks where no page can be wiped", "", &[]).control.expect("0 7");
+}
+
+#[test]
+fn a_handler_that_forks_answers_once() {
+    let _alone = alone();
+    for window in [64 * 1024, 0] {
+        let mut router = Router::new();
+        router.unary(1, |context: &mut Context<'_>, value: u64| {
+            let cancel = context.cancel_token();
+            let mut answer = value + 1;
+            // The child returns from the handler, too.
+            if fork_here() == 0 {
+                assert!(cancel.is_cancelled(), "it has no caller");
+                answer = 666;
+            }
+            Ok(answer)
+        });
+        let server = Server::new(router, Default::default());
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let serving = std::thread::spawn(move || server.serve_one(theirs));
+        let client = Client::from_socket(ours, flipcall::rpc::ClientConfig::new().window(window)).unwrap();
+        for value in 0..20u64 {
+            assert_eq!(client.call::<u64, u64>(1, &value, AGES).unwrap(), value + 1);
+        }
+        client.close();
+        serving.join().unwrap().unwrap();
+    }
+}
+
+#[test]
+fn a_stream_in_a_fork_refuses_and_its_drop_cancels_nothing() {
+    let _alone = alone();
+    let mut router = Router::new();
+    router.streaming(2, |_, _, mut chunks| {
+        for n in 0..5u64 {
+            chunks.send(&n)?;
+        }
+        chunks.finish()
+    });
+    let server = Server::new(router, Default::default());
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let serving = std::thread::spawn(move || server.serve_one(theirs));
+    let client = Client::from_socket(ours, Default::default()).unwrap();
+    let mut stream = Some(client.stream(2, &5u64, AGES).unwrap());
+    assert_eq!(stream.as_mut().unwrap().next().unwrap().unwrap(), 0u64.to_be_bytes());
+    refused_in_a_fork("Stream", &mut stream, |stream| {
+        vec![stream.next().and_then(|chunk| match chunk {
+            Err(flipcall::rpc::CallError::Failed(error)) => Some(error),
+            _ => None,
+        })]
+    });
+    let rest: Vec<_> = stream.take().unwrap().map(Result::unwrap).collect();
+    assert_eq!(rest.len(), 4);
+    drop(client);
+    serving.join().unwrap().unwrap();
 }

@@ -86,6 +86,7 @@ fn closes_and_calls(stage: Stage) {
 /// Makes one of everything, and says which of them took the number of a stream.
 fn closes_its_streams(stage: Stage) {
     let (device, heard) = command("answers", "", &[]);
+    let (ours, theirs) = UnixStream::pair().expect("a pair");
     close_streams();
     let mut faults = Vec::new();
     let mut check = |what: &str| {
@@ -105,26 +106,25 @@ fn closes_its_streams(stage: Stage) {
     check("FrameSocket::connect");
     let _accepted = listener.accept(AGES).expect("a connection");
     check("Listener::accept");
-    let (ours, theirs) = FrameSocket::pair().expect("a pair");
-    let kept = send_pipe(&ours, b"x", AGES).expect("room");
+    let (near, far) = FrameSocket::pair().expect("a pair");
+    let kept = send_pipe(&near, b"x", AGES).expect("room");
     check("send_pipe");
-    let with_fd = receive_with_fd(&theirs, &mut [0; 8], flipcall::stream::MissingFd::Refuse, AGES);
+    let with_fd = receive_with_fd(&far, &mut [0; 8], flipcall::stream::MissingFd::Refuse, AGES);
     let _received = with_fd.expect("a message").expect("no end");
     check("receive_with_fd");
     drop(kept);
-    let (ours, theirs) = FrameSocket::pair().expect("a pair");
-    let mux = Mux::new(theirs, MuxConfig::new(Side::Initiator)).expect("a mux");
+    let (near, far) = FrameSocket::pair().expect("a pair");
+    let mux = Mux::new(far, MuxConfig::new(Side::Initiator)).expect("a mux");
     check("Mux");
-    drop((ours, mux));
+    drop((near, mux));
     let mut device = Spawned::start(device, PAGE, Options::new()).expect("a device");
     check("Spawned");
     let streams = heard.hear();
     let mut endpoint = device.connect(AGES).expect("it answers");
     assert_eq!(endpoint.send_recv(3, AGES).expect("an answer"), 3);
     check("Endpoint");
-    let (ours, theirs) = FrameSocket::pair().expect("a pair");
     let served = std::thread::spawn(move || Server::new(router(), Default::default()).serve_one(theirs));
-    let client = Client::from_socket(std::os::fd::OwnedFd::from(unwrap(ours)), Default::default()).expect("a server");
+    let client = Client::from_socket(ours, Default::default()).expect("a server");
     for value in 0..3u64 {
         assert_eq!(client.call::<u64, u64>(1, &value, AGES).expect("an answer"), value);
     }
@@ -132,11 +132,6 @@ fn closes_its_streams(stage: Stage) {
     drop(client);
     served.join().expect("no panic").expect("a client");
     stage.control.say(&format!("{streams}; {}", faults.join(", ")));
-}
-
-/// A copy of the socket behind frames.
-fn unwrap(socket: FrameSocket) -> UnixStream {
-    socket.as_fd().try_clone_to_owned().expect("a number").into()
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod state;
 mod state_oracle;
 mod stop;
 mod transfer;
+mod unread;
 mod wait;
 mod watchdog;
 

@@ -4,19 +4,22 @@
 //! socket or a pidfd, and one thread per process waits for all of them; a hang-up raises the cancel words of the endpoints
 //! that watch it. A forked child has a watchdog of its own, for its own endpoints.
 //!
+//! What lies unread on a watched socket for a second counts as a hang-up, see [`unread`](super::unread).
+//!
 //! Where epoll is refused (by a system call filter, possibly one that came later), the thread polls what is watched every 50 ms.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
-use rustix::event::PollFlags;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
-use rustix::io::Errno;
+use rustix::event::{PollFlags, Timespec};
+use rustix::io::{Errno, ioctl_fionread};
 
+use super::unread::{TICK, Unread};
 use crate::error::{Error, Result};
 use crate::sys::cancel::{Cancel, CancelWord};
 use crate::sys::fork::PerProcess;
@@ -33,13 +36,32 @@ const EVENTS: usize = 64;
 /// How often everything that is watched is polled where there is no epoll.
 const SLICE: Duration = Duration::from_millis(50);
 
+/// A hang-up is reported, whether asked for or not, once.
+const ONCE: EventFlags = EventFlags::ONESHOT;
+
 static WATCHDOG: PerProcess<Watchdog> = PerProcess::new();
 
 /// What shows that a peer died.
 #[derive(Clone)]
 pub(crate) struct Watched {
-    fd: Arc<dyn AsFd + Send + Sync>,
+    fd: Arc<dyn Watchable>,
     kind: Kind,
+}
+
+/// A descriptor that can be watched.
+pub(crate) trait Watchable: AsFd + Send + Sync {
+    /// How often something was received from it, as far as that is known.
+    fn reads(&self) -> u32 {
+        0
+    }
+}
+
+impl Watchable for OwnedFd {}
+
+impl Watchable for PeerSocket {
+    fn reads(&self) -> u32 {
+        Self::reads(self)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,14 +98,6 @@ impl Watched {
             let _ = set_pass_rights(self.fd.as_fd(), false);
         }
         Ok(())
-    }
-
-    /// What to wait for. Hang-ups are reported whether asked for or not.
-    fn events(&self) -> PollFlags {
-        match self.kind {
-            Kind::Alone | Kind::Shared => PollFlags::empty(),
-            Kind::Process => PollFlags::IN,
-        }
     }
 }
 
@@ -141,8 +155,8 @@ struct Table {
 #[derive(Debug)]
 struct Entry {
     cancel: Weak<CancelWord>,
-    fd: Weak<dyn AsFd + Send + Sync>,
-    events: PollFlags,
+    fd: Weak<dyn Watchable>,
+    kind: Kind,
 }
 
 impl Watchdog {
@@ -165,10 +179,10 @@ impl Watchdog {
                 .map_err(|error| Error::system("cannot watch the peer: its thread cannot be started", error))?;
             table.running = true;
         }
-        let entry = Entry { cancel, fd: Arc::downgrade(&watched.fd), events: watched.events() };
+        let entry = Entry { cancel, fd: Arc::downgrade(&watched.fd), kind: watched.kind };
         table.entries.insert(token, entry);
         if let Some(epoll) = &self.epoll {
-            let added = epoll::add(epoll, watched.fd.as_fd(), EventData::new_u64(token), once(watched.events()));
+            let added = epoll::add(epoll, watched.fd.as_fd(), EventData::new_u64(token), ONCE | EventFlags::IN);
             if let Err(errno) = added {
                 table.entries.remove(&token);
                 return Err(Error::system("cannot watch the peer: epoll_ctl failed", errno));
@@ -187,19 +201,70 @@ impl Watchdog {
 
     fn run(&self) {
         let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
+        let (mut unread, mut next_tick) = (Unread::default(), Instant::now());
         loop {
             events.clear();
+            let left = (!unread.is_empty()).then(|| next_tick.saturating_duration_since(Instant::now()));
+            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
             let waited = match &self.epoll {
-                Some(epoll) => epoll::wait(epoll, spare_capacity(&mut events), None),
+                Some(epoll) => epoll::wait(epoll, spare_capacity(&mut events), timeout.as_ref()),
                 None => Err(Errno::NOSYS),
             };
+            if unread.is_empty() {
+                next_tick = Instant::now() + TICK;
+            }
             match waited {
-                Ok(_) => events.iter().for_each(|event| self.hung_up(event.data.u64())),
+                Ok(_) => events.iter().for_each(|event| self.came(event.data.u64(), event.flags, &mut unread)),
                 Err(Errno::INTR) => {}
                 // The set lives as long as the process: it is the call that is refused.
-                Err(_) => self.poll_all(),
+                Err(_) => self.poll_all(&mut unread),
+            }
+            if !unread.is_empty() && Instant::now() >= next_tick {
+                unread.tokens().into_iter().for_each(|token| self.poll_unread(token, &mut unread));
+                next_tick = Instant::now() + TICK;
             }
         }
+    }
+
+    /// What is watched hung up, or has something to read.
+    fn came(&self, token: u64, flags: EventFlags, unread: &mut Unread) {
+        let Some((fd, kind)) = self.watched(token) else { return };
+        if kind == Kind::Process || flags.intersects(EventFlags::HUP | EventFlags::ERR) {
+            return self.hung_up(token);
+        }
+        unread.found(token, fd.reads());
+        // Only a hang-up is worth a wake now.
+        self.rearm(&*fd, token, ONCE);
+    }
+
+    /// Polls a socket on which something lay unread.
+    fn poll_unread(&self, token: u64, unread: &mut Unread) {
+        let Some((fd, _)) = self.watched(token) else { return unread.forget(token) };
+        let state = poll::now(fd.as_fd(), PollFlags::RDHUP).unwrap_or(PollFlags::empty());
+        let is_unread = ioctl_fionread(fd.as_fd()).is_ok_and(|bytes| bytes > 0);
+        if state.intersects(PollFlags::HUP | PollFlags::ERR) || (is_unread && unread.found_again(token, fd.reads())) {
+            unread.forget(token);
+            return self.hung_up(token);
+        }
+        if !is_unread {
+            unread.forget(token);
+            // A peer that ended its direction sends no more, and an end of file would wake for ever.
+            let nothing_comes = state.contains(PollFlags::RDHUP);
+            self.rearm(&*fd, token, if nothing_comes { ONCE } else { ONCE | EventFlags::IN });
+        }
+    }
+
+    fn rearm(&self, fd: &dyn Watchable, token: u64, events: EventFlags) {
+        if let Some(epoll) = &self.epoll {
+            // It fails for what is not watched any more.
+            let _ = epoll::modify(epoll, fd.as_fd(), EventData::new_u64(token), events);
+        }
+    }
+
+    fn watched(&self, token: u64) -> Option<(Arc<dyn Watchable>, Kind)> {
+        let table = self.lock();
+        let entry = table.entries.get(&token)?;
+        Some((entry.fd.upgrade()?, entry.kind))
     }
 
     fn hung_up(&self, token: u64) {
@@ -211,17 +276,17 @@ impl Watchdog {
 
     /// Does without epoll: waits a moment, then asks for everything that is watched.
     #[cold]
-    fn poll_all(&self) {
+    fn poll_all(&self, unread: &mut Unread) {
         std::thread::sleep(SLICE);
-        let watched: Vec<_> = {
-            let table = self.lock();
-            let held = |(token, entry): (&u64, &Entry)| Some((*token, entry.fd.upgrade()?, entry.events));
-            table.entries.iter().filter_map(held).collect()
-        };
-        for (token, fd, events) in watched {
+        let tokens: Vec<u64> = self.lock().entries.keys().copied().collect();
+        for token in tokens {
+            let Some((fd, kind)) = self.watched(token) else { continue };
             // Where even that is refused, deadlines are all that is left.
-            if poll::now(fd.as_fd(), events).is_ok_and(|found| !found.is_empty()) {
+            let Ok(found) = poll::now(fd.as_fd(), PollFlags::IN) else { continue };
+            if found.intersects(PollFlags::HUP | PollFlags::ERR) || (kind == Kind::Process && !found.is_empty()) {
                 self.hung_up(token);
+            } else if !found.is_empty() {
+                unread.found(token, fd.reads());
             }
         }
     }
@@ -234,11 +299,6 @@ impl Watchdog {
 /// Whether a kernel or a filter has no such call, rather than nothing left to do it with.
 fn is_refused(errno: Errno) -> bool {
     matches!(errno, Errno::NOSYS | Errno::PERM | Errno::INVAL | Errno::ACCESS)
-}
-
-/// As events of epoll, reported once.
-fn once(events: PollFlags) -> EventFlags {
-    if events.contains(PollFlags::IN) { EventFlags::ONESHOT | EventFlags::IN } else { EventFlags::ONESHOT }
 }
 
 #[cfg(test)]
@@ -271,5 +331,33 @@ mod tests {
         let file = std::fs::File::open("/proc/self/exe").unwrap();
         assert_eq!(Watch::new(Watched::process(file.into()), &cancel).unwrap_err().kind(), crate::ErrorKind::System);
         assert!(!is_known(&cancel));
+    }
+
+    /// Issue 13, B8.
+    #[test]
+    fn what_lies_unread_for_a_second_is_the_end_of_the_peer_and_what_is_read_is_not() {
+        let pair = || std::os::unix::net::UnixStream::pair().unwrap();
+        let (ours, mut theirs) = pair();
+        let (read, mut theirs_read) = pair();
+        let sockets = [ours, read].map(|socket| Arc::new(PeerSocket::new(socket.into())));
+        let cancels = [(); 2].map(|()| Arc::new(CancelWord::new()));
+        let watch = |at: usize| Watch::new(Watched::shared(Arc::clone(&sockets[at])), &cancels[at]).unwrap();
+        let _watches = [watch(0), watch(1)];
+        let begun = Instant::now();
+        std::io::Write::write_all(&mut theirs, b"x").unwrap();
+        std::io::Write::write_all(&mut theirs_read, b"x").unwrap();
+        while !cancels[0].has(Cancel::PeerGone) {
+            assert!(begun.elapsed() < Duration::from_secs(20), "nobody noticed");
+            sockets[1].note_read();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(begun.elapsed() >= 3 * TICK, "{:?}", begun.elapsed());
+        assert!(!cancels[1].is_raised());
+        drop(theirs_read);
+        while !cancels[1].has(Cancel::PeerGone) {
+            assert!(begun.elapsed() < Duration::from_secs(40), "a hang-up is noticed, too");
+            sockets[1].note_read();
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }

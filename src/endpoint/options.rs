@@ -68,8 +68,9 @@ impl Options {
     }
 
     /// Watches a unix stream socket or a pipe whose other end only the peer holds: when that end is closed, however the peer ended,
-    /// waits return [`PeerGone`](crate::ErrorKind::PeerGone) within 100 ms. No byte of it is read. Without anything watched a dead peer
-    /// shows as a deadline.
+    /// waits return [`PeerGone`](crate::ErrorKind::PeerGone) within 100 ms. No byte of it is read, and what lies there unread for a second
+    /// counts as the peer's end: it may be the other end itself, which then never hangs up. So nobody may send to it, unless you read what
+    /// comes through a duplicate, at once. Without anything watched a dead peer shows as a deadline.
     pub fn watch_socket(mut self, socket: OwnedFd) -> Self {
         self.watched = Some(Watched::socket(PeerSocket::new(socket)));
         self

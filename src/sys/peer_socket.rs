@@ -5,7 +5,7 @@
 //! by the [closer](super::foreign), unless nothing lies in its queue and nothing can come any more.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use rustix::io::Errno;
 use rustix::net::Shutdown;
@@ -21,18 +21,31 @@ pub(crate) struct PeerSocket {
     fd: Option<OwnedFd>,
     /// Whether dropping this ends the connection; else others may go on with a duplicate.
     ends: AtomicBool,
+    /// How often something was received.
+    reads: AtomicU32,
     origin: Origin,
 }
 
 impl PeerSocket {
     /// A socket of which others may hold duplicates, which they go on using.
     pub(crate) fn new(fd: OwnedFd) -> Self {
-        Self { fd: Some(fd), ends: AtomicBool::new(false), origin: Origin::here() }
+        Self { fd: Some(fd), ends: AtomicBool::new(false), reads: AtomicU32::new(0), origin: Origin::here() }
     }
 
     /// Says whether the connection ends when this is dropped, whoever holds a duplicate. It does not end for a forked child's drop.
     pub(crate) fn set_end_at_drop(&self, ends: bool) {
         self.ends.store(ends, Ordering::Relaxed);
+    }
+
+    /// Something was received; one thread does that at a time.
+    #[inline]
+    pub(crate) fn note_read(&self) {
+        self.reads.store(self.reads.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// How often something was received.
+    pub(crate) fn reads(&self) -> u32 {
+        self.reads.load(Ordering::Relaxed)
     }
 
     /// Whether a descriptor may lie in the queue, or come before the socket is closed. Ends the connection if that is to be.

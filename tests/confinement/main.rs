@@ -10,6 +10,7 @@
 mod attacker;
 
 mod filter;
+mod frames;
 mod old_kernels;
 mod page;
 mod peers;

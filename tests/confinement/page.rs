@@ -90,7 +90,7 @@ fn run(role: &str, make: impl FnOnce(Fds<'_>) -> (Command, attacker::control::Co
     let (mut command, control) = make(&fds.iter().map(AsFd::as_fd).collect::<Vec<_>>());
     let mut child = command.spawn().expect("starting the second process");
     drop((command, fds));
-    let said = if role.ends_with("a path") { control.hear() } else { String::new() };
+    let said = if crate::roles::says_its_path(role) { control.hear() } else { String::new() };
     let part = peer.start(said);
     let status = child.wait().expect("it ends");
     part.join().expect("the peer does not panic");

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use flipcall::endpoint::{Acceptor, Connector, Endpoint, Options};
 use flipcall::rpc::{Client, ClientConfig, Router, Server, WaitPolicy};
+use flipcall::stream::FrameSocket;
 use flipcall::stream::mux::{Channel, Mux, MuxConfig, Role};
 use flipcall::window::Allocator;
 
@@ -88,6 +89,8 @@ impl Peer {
         let grows = role.ends_with("grows");
         let run: Box<dyn FnOnce(&str) + Send> = match role {
             "mux" => Box::new(move |_| echo(ours)),
+            "frames" => Box::new(move |_| crate::frames::answer(FrameSocket::new(ours))),
+            "listener of frames" => Box::new(|path| crate::frames::connect(Path::new(path))),
             "typed server with a path" => Box::new(|path| {
                 let path = Path::new(path);
                 let begun = std::time::Instant::now();

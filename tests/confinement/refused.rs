@@ -168,7 +168,7 @@ pub fn attempt(trial: &Trial) -> Result<String, String> {
     command.env(TRIAL, "1");
     let mut child = command.spawn().map_err(|error| format!("cannot start: {error}"))?;
     drop((command, fds));
-    let first = if trial.role.ends_with("a path") { control.hear() } else { String::new() };
+    let first = if crate::roles::says_its_path(&trial.role) { control.hear() } else { String::new() };
     // It ends when the role does, or at its own deadline: nobody waits for that.
     drop(peer.start(first));
     let status = wait(&mut child);
@@ -211,7 +211,7 @@ fn verdict(trial: &Trial, status: Option<ExitStatus>, text: &str) -> Result<Stri
 }
 
 /// What an error calls a system call, where it does not use its name.
-const WORDS: [(&str, &[&str]); 28] = [
+const WORDS: [(&str, &[&str]); 37] = [
     ("accept4", &["accept"]),
     ("bind", &["listen on"]),
     ("chmod", &["listen on"]),
@@ -219,26 +219,35 @@ const WORDS: [(&str, &[&str]); 28] = [
     ("close", &["close"]),
     ("epoll_create1", &["epoll_create"]),
     ("eventfd2", &["eventfd"]),
-    ("fcntl", &["seal", "duplicate a descriptor", "close-on-exec"]),
+    ("fchmod", &["listen on"]),
+    ("fcntl", &["seal", "duplicate a descriptor", "close-on-exec", "listen on"]),
     ("flock", &["listen on"]),
     ("fstat", &["what a descriptor is"]),
     ("ftruncate", &["memfd of"]),
     ("futex_waitv", &["futex"]),
     ("getsockopt", &["ask who"]),
-    ("ioctl", &["has not received"]),
+    ("ioctl", &["has not received", "socket blocking"]),
     ("listen", &["listen on"]),
     ("memfd_create", &["memfd"]),
     ("openat", &["listen on"]),
     ("pidfd_open", &["watch"]),
     ("pipe2", &["pipe"]),
     ("ppoll", &["poll", "wait for"]),
+    ("pread64", &["cannot read the file"]),
+    ("read", &["cannot read the file"]),
     ("recvfrom", &["receive", "read from"]),
     ("recvmsg", &["receive", "read from"]),
+    ("sendfile", &["cannot move", "cannot send", "cannot read the file"]),
     ("sendmsg", &["send", "write to", "start"]),
     ("sendto", &["send", "write to"]),
+    ("setsockopt", &["SO_"]),
+    ("shutdown", &["end this direction"]),
     ("socket", &["listen on"]),
     ("socketpair", &["socket pair"]),
+    ("splice", &["cannot move", "cannot send", "cannot read the file"]),
     ("statx", &["listen on"]),
+    ("umask", &["listen on"]),
+    ("unshare", &["listen on"]),
     ("wait4", &["wait for"]),
 ];
 

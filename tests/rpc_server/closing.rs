@@ -74,13 +74,13 @@ fn has_no_descriptor_left(stage: Stage) {
     let server = Server::new(router(), Default::default());
     let (handle, listener) = (server.handle(), server.bind(&stage.argument).expect("a socket file"));
     let serving = std::thread::spawn(move || server.serve(listener));
-    let client = Client::connect(&stage.argument, ClientConfig::new(), PATIENCE).expect("a server");
-    assert_eq!(client.call::<_, u64>(ADD, &(1u64, 2u64), PATIENCE).expect("an answer"), 3);
     let mut held = Vec::new();
     while let Ok(file) = rustix::io::dup(stage.control.as_fd()) {
         held.push(file);
     }
-    // Past a look at the listener.
+    // A connection that cannot be accepted, in place of the last of them.
+    held.pop();
+    let _refused = std::os::unix::net::UnixStream::connect(&stage.argument).expect("room in the backlog");
     std::thread::sleep(Duration::from_millis(200));
     let begun = Instant::now();
     assert!(handle.close(Duration::from_secs(10)), "every call is answered");

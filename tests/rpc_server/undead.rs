@@ -5,13 +5,18 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use flipcall::rpc::Server;
+
 use crate::attacker::account::Holdings;
 use crate::attacker::control::Control;
 use crate::attacker::{Peer, Role, Stage, alone, promised_once};
 use crate::frames::{HELLO, RESPONSE, ask, frame, hello, open};
-use crate::serving::{PATIENCE, Served, WAIT, eventually};
+use crate::serving::{PATIENCE, Served, WAIT, eventually, router};
 
-pub const ROLES: &[Role] = &[("leaves itself behind", leaves_itself_behind)];
+pub const ROLES: &[Role] = &[
+    ("leaves itself behind", leaves_itself_behind),
+    ("leaves its end of a pair behind", leaves_its_end_of_a_pair_behind),
+];
 
 /// Connections of one process, within its quarter.
 const CROWD: usize = 100;
@@ -68,4 +73,30 @@ fn a_client_that_left_itself_in_a_queue_is_noticed() {
             Duration::from_secs(1),
         );
     }
+}
+
+/// Puts its ends of a connection into the queue of its own channel, and ends.
+fn leaves_its_end_of_a_pair_behind(mut stage: Stage) {
+    let base = UnixStream::from(stage.fds.remove(0));
+    assert_eq!(ask(&base, HELLO, &hello(0)).0, RESPONSE);
+    (&base).write_all(&open(4096)).expect("room");
+    let (_, mut fds) = Control::new(base.try_clone().expect("dup").into()).listen().expect("an answer");
+    let channel = Control::new(fds.pop().expect("the channel's socket"));
+    channel.say_with("?", &[base.as_fd()]);
+    channel.say_with("?", &[channel.as_fd()]);
+    std::process::exit(0);
+}
+
+/// A socket pair does not name its user, so no process is watched: what lies unread on the channel is all there is to see.
+#[test]
+fn what_lies_unread_on_a_channel_ends_it() {
+    let _alone = alone();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let mut peer = Peer::start("leaves its end of a pair behind", "", &[theirs.as_fd()]);
+    drop(theirs);
+    let serving = std::thread::spawn(move || Server::new(router(), Default::default()).serve_one(ours));
+    assert!(peer.child.wait().unwrap().success());
+    let took = eventually("the connection is over", || serving.is_finished());
+    promised_once("a connection of a client that is gone (pair) is over after", took, Duration::from_millis(1500));
+    let _ = serving.join().expect("no panic");
 }

@@ -244,6 +244,8 @@ mod tests {
         refused.read_to_end(&mut sentence).unwrap();
         let sentence = String::from_utf8_lossy(&sentence);
         assert!(sentence.contains("too many connections from this process (limit 1)"), "{sentence}");
+        // As a cancel token does.
+        let _kept = admitted.0.base.socket();
         let serve = move || {
             let _served = (admitted, socket);
             panic!("as asked")

@@ -115,7 +115,10 @@ impl FrameSocket {
         loop {
             let filled = self.inbox.fill(self.socket.as_fd(), wait);
             match filled.and_then(|fill| self.inbox.check().map(|()| fill)) {
-                Ok(Fill::Bytes) => return Ok(true),
+                Ok(Fill::Bytes) => {
+                    self.socket.note_read();
+                    return Ok(true);
+                }
                 Ok(Fill::End) => return Ok(false),
                 Ok(Fill::Nothing) if readiness::lingers(self.linger, &mut idle) => continue,
                 Ok(Fill::Nothing) => {}
