@@ -37,7 +37,7 @@ defences=(
   'lost-window@src/rpc/transport/window_receive.rs@s/ && !came\.lost\(\)//@--test rpc_server@a_request_whose_descriptors_are_lost'
   'lost-request@src/rpc/server/call.rs@s/\|fds\| fds\.lost\(\)/|_| false/@--test rpc_server@a_request_whose_descriptors_are_lost'
   'lost-answer@src/rpc/client/handle.rs@s/if fds\.lost\(\)/if false \&\& fds.lost()/@--test rpc_server@an_answer_whose_descriptors_are_lost'
-  'lock-nofollow@src/stream/socket/listener.rs@s/rustix::fs::OFlags::NOFOLLOW\.bits\(\) as _/0/@--test stream_lock_file@not_followed'
+  'lock-nofollow@src/stream/socket/lock_file.rs@s/ \| OFlags::NOFOLLOW//@--test stream_lock_file@not_followed'
 
   'stuck-closers@src/sys/foreign.rs@s/state\.threads < MOST_THREADS/true/@--test stream_foreign@cost_32_threads'
   'waiting-closes@src/sys/foreign.rs@s/busy_closer\(MOST_WAITING\)\.is_some\(\)/false/@--test stream_foreign@cost_32_threads'
@@ -68,8 +68,8 @@ defences=(
   'codec-depth@src/rpc/codec/limits.rs@s/if \*depth == MOST_NESTED/if *depth == u8::MAX/@--test rpc_decoding@'
   'codec-memory@src/rpc/codec/limits.rs@s/\.checked_sub\(bytes\)\.ok_or\(DecodeError::TooLarge\)\?/.saturating_sub(bytes)/@--test rpc_decoding@'
   'stale-bytes@src/endpoint/stale.rs@s/\(end > length\)\.then_some\(end\)/None/@--lib@endpoint::stale'
-  'listener-identity@src/stream/socket/listener.rs@s/ == self\.identity\)/ == self.identity || self.origin.is_here())/@--test stream_lock_file@somebody_elses'
-  'listener-alive@src/stream/socket/listener.rs@s/Err\(Errno::CONNREFUSED\) => /Err(Errno::CONNREFUSED) | Ok(()) => /@--test stream_lock_file@somebody_listens_on'
+  'listener-identity@src/stream/socket/socket_file.rs@s/identity\(&found\) == self\.identity\) \{/identity(\&found).0 == self.identity.0) {/@--test stream_lock_file@somebody_elses'
+  'listener-alive@src/stream/socket/socket_file.rs@s/Err\(Errno::CONNREFUSED\) => \{/Ok(()) | Err(Errno::CONNREFUSED) => {/@--test stream_lock_file@somebody_listens_on'
 )
 
 prepare() {
