@@ -223,14 +223,19 @@ fn starting_children_leaks_no_descriptor_to_this_process_or_to_others() {
         let listed = Command::new("ls").arg("/proc/self/fd").output().unwrap().stdout;
         String::from_utf8(listed).unwrap().lines().count()
     };
+    let fails_to_serve = || {
+        let error = Client::spawn(shell("exit 3"), ClientConfig::new(), AGES).map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PeerGone);
+    };
     drop(ChildProcess::start(sleeper()).unwrap());
+    // What the process keeps from its first client on, such as the descriptor that its watchdog waits on, is no leak.
+    fails_to_serve();
     let (before, passed) = (count(), inherited());
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                let error = Client::spawn(shell("exit 3"), ClientConfig::new(), AGES).map(drop).unwrap_err();
-                assert_eq!(error.kind(), ErrorKind::PeerGone);
+                fails_to_serve();
             }
         });
         for _ in 0..50 {
@@ -239,7 +244,8 @@ fn starting_children_leaks_no_descriptor_to_this_process_or_to_others() {
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     let start = Instant::now();
-    while count() != before {
+    // A thread that has ended since may have held one when they were counted.
+    while count() > before {
         assert!(start.elapsed() < AGES, "{} descriptors, {before} before", count());
         std::thread::sleep(Duration::from_millis(5));
     }

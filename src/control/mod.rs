@@ -4,7 +4,7 @@
 //! - [`WaitPolicy`] and `adaptive` how to wait: spin, park, or learn which is cheaper
 //! - `pace` when to poll for the next answer
 //! - `transfer` flip and wait, with the argument for their memory order
-//! - `watchdog` notices the death of peers
+//! - `watchdog` notices the death of peers, and with `unread` what they leave on a socket that nobody reads
 //! - [`Counters`] what an endpoint did so far
 
 mod adaptive;

@@ -92,6 +92,8 @@ pub enum StateViolation {
         /// Bytes that fit.
         capacity: u32,
     },
+    /// Bytes or descriptors lay for a second on a socket that nobody reads.
+    Unread,
     /// The handshake datagram is not what the protocol says.
     Handshake(&'static str),
 }
@@ -103,6 +105,7 @@ impl fmt::Display for StateViolation {
             Self::Length { length, capacity } => {
                 write!(f, "a datagram of {length} bytes: the window has room for {capacity}")
             }
+            Self::Unread => f.write_str("it sent something over a socket that nobody reads, where it lay for a second"),
             Self::Handshake(fault) => write!(f, "invalid handshake: {fault}"),
         }
     }

@@ -1,7 +1,7 @@
 //! What lies unread on a watched socket.
 //!
 //! A peer can put its own end of a socket into the queue of ours, where nobody reads, and die: the queue holds the end open, and no hang-up ever
-//! comes. Nothing honest lies there for long. So what does for [`TICKS`] polls in a row, [`TICK`] apart, counts as the end of the peer. Polls
+//! comes. Nothing honest lies there for long. So what does for [`TICKS`] polls in a row, [`TICK`] apart, is a violation. Polls
 //! are counted and not time: a process that was stopped for a while gets its chance to read.
 
 use std::collections::BTreeMap;

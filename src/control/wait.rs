@@ -71,6 +71,7 @@ impl Waiter {
     /// own shutdown is raised before the state is written, so it is loaded after it: the state then never looks like the peer's work.
     fn poll(&self, words: &HeaderWords) -> Result<bool, Stop> {
         let gone = self.cancel.has(Cancel::PeerGone);
+        let unread = self.cancel.has(Cancel::Unread);
         let control = control(words, self.side);
         if self.cancel.has(Cancel::Shutdown) {
             return Err(Stop::LocalShutdown);
@@ -80,6 +81,7 @@ impl Waiter {
             Control::Down => Err(Stop::PeerShutdown),
             Control::Invalid(word) => Err(Stop::Violation(StateViolation::State(word))),
             Control::Theirs if gone => Err(Stop::PeerGone),
+            Control::Theirs if unread => Err(Stop::Violation(StateViolation::Unread)),
             Control::Theirs => Ok(false),
         }
     }

@@ -4,7 +4,7 @@
 //! socket or a pidfd, and one thread per process waits for all of them; a hang-up raises the cancel words of the endpoints
 //! that watch it. A forked child has a watchdog of its own, for its own endpoints.
 //!
-//! What lies unread on a watched socket for a second counts as a hang-up, see [`unread`](super::unread).
+//! What lies unread on a watched socket for a second is a violation, see [`unread`](super::unread).
 //!
 //! Where epoll is refused (by a system call filter, possibly one that came later), the thread polls what is watched every 50 ms.
 
@@ -18,6 +18,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{PollFlags, Timespec};
 use rustix::io::{Errno, ioctl_fionread};
+use rustix::net::Shutdown;
 
 use super::unread::{TICK, Unread};
 use crate::error::{Error, Result};
@@ -68,8 +69,10 @@ impl Watchable for PeerSocket {
 enum Kind {
     /// A socket or pipe whose other end only the peer holds, and that nobody reads: it hangs up.
     Alone,
-    /// Such a socket, which is also used for something else.
+    /// Such a socket, which is also used for something else, and may be read late: by a program that takes its time over a stream.
     Shared,
+    /// Such a socket, whose owner reads at once whatever belongs there.
+    ReadAtOnce,
     /// The peer's pidfd: it becomes readable.
     Process,
 }
@@ -85,6 +88,11 @@ impl Watched {
         Self { fd: socket, kind: Kind::Shared }
     }
 
+    /// A socket that is also used for something else, on which nothing stays unread that belongs there.
+    pub(crate) fn read_at_once(socket: Arc<PeerSocket>) -> Self {
+        Self { fd: socket, kind: Kind::ReadAtOnce }
+    }
+
     /// A pidfd.
     pub(crate) fn process(pidfd: OwnedFd) -> Self {
         Self { fd: Arc::new(pidfd), kind: Kind::Process }
@@ -98,6 +106,16 @@ impl Watched {
             let _ = set_pass_rights(self.fd.as_fd(), false);
         }
         Ok(())
+    }
+}
+
+impl Kind {
+    /// What to wait for.
+    fn events(self) -> EventFlags {
+        match self {
+            Self::Shared => ONCE,
+            Self::Alone | Self::ReadAtOnce | Self::Process => ONCE | EventFlags::IN,
+        }
     }
 }
 
@@ -182,7 +200,7 @@ impl Watchdog {
         let entry = Entry { cancel, fd: Arc::downgrade(&watched.fd), kind: watched.kind };
         table.entries.insert(token, entry);
         if let Some(epoll) = &self.epoll {
-            let added = epoll::add(epoll, watched.fd.as_fd(), EventData::new_u64(token), ONCE | EventFlags::IN);
+            let added = epoll::add(epoll, watched.fd.as_fd(), EventData::new_u64(token), watched.kind.events());
             if let Err(errno) = added {
                 table.entries.remove(&token);
                 return Err(Error::system("cannot watch the peer: epoll_ctl failed", errno));
@@ -230,7 +248,7 @@ impl Watchdog {
     fn came(&self, token: u64, flags: EventFlags, unread: &mut Unread) {
         let Some((fd, kind)) = self.watched(token) else { return };
         if kind == Kind::Process || flags.intersects(EventFlags::HUP | EventFlags::ERR) {
-            return self.hung_up(token);
+            return self.end(token, Cancel::PeerGone);
         }
         unread.found(token, fd.reads());
         // Only a hang-up is worth a wake now.
@@ -239,18 +257,27 @@ impl Watchdog {
 
     /// Polls a socket on which something lay unread.
     fn poll_unread(&self, token: u64, unread: &mut Unread) {
-        let Some((fd, _)) = self.watched(token) else { return unread.forget(token) };
+        let Some((fd, kind)) = self.watched(token) else { return unread.forget(token) };
         let state = poll::now(fd.as_fd(), PollFlags::RDHUP).unwrap_or(PollFlags::empty());
         let is_unread = ioctl_fionread(fd.as_fd()).is_ok_and(|bytes| bytes > 0);
-        if state.intersects(PollFlags::HUP | PollFlags::ERR) || (is_unread && unread.found_again(token, fd.reads())) {
+        if state.intersects(PollFlags::HUP | PollFlags::ERR) {
             unread.forget(token);
-            return self.hung_up(token);
+            return self.end(token, Cancel::PeerGone);
+        }
+        if is_unread && unread.found_again(token, fd.reads()) {
+            unread.forget(token);
+            self.end(token, Cancel::Unread);
+            if kind == Kind::ReadAtOnce {
+                // Whoever waits for its hang-up learns of it. It fails only if the connection is over already.
+                let _ = rustix::net::shutdown(fd.as_fd(), Shutdown::Both);
+            }
+            return;
         }
         if !is_unread {
             unread.forget(token);
             // A peer that ended its direction sends no more, and an end of file would wake for ever.
             let nothing_comes = state.contains(PollFlags::RDHUP);
-            self.rearm(&*fd, token, if nothing_comes { ONCE } else { ONCE | EventFlags::IN });
+            self.rearm(&*fd, token, if nothing_comes { ONCE } else { kind.events() });
         }
     }
 
@@ -267,10 +294,11 @@ impl Watchdog {
         Some((entry.fd.upgrade()?, entry.kind))
     }
 
-    fn hung_up(&self, token: u64) {
+    /// Tells the endpoint, once.
+    fn end(&self, token: u64, cause: Cancel) {
         let entry = self.lock().entries.remove(&token);
         if let Some(cancel) = entry.and_then(|entry| entry.cancel.upgrade()) {
-            cancel.raise(Cancel::PeerGone);
+            cancel.raise(cause);
         }
     }
 
@@ -284,8 +312,8 @@ impl Watchdog {
             // Where even that is refused, deadlines are all that is left.
             let Ok(found) = poll::now(fd.as_fd(), PollFlags::IN) else { continue };
             if found.intersects(PollFlags::HUP | PollFlags::ERR) || (kind == Kind::Process && !found.is_empty()) {
-                self.hung_up(token);
-            } else if !found.is_empty() {
+                self.end(token, Cancel::PeerGone);
+            } else if !found.is_empty() && kind != Kind::Shared {
                 unread.found(token, fd.reads());
             }
         }
@@ -335,18 +363,18 @@ mod tests {
 
     /// Issue 13, B8.
     #[test]
-    fn what_lies_unread_for_a_second_is_the_end_of_the_peer_and_what_is_read_is_not() {
+    fn what_lies_unread_for_a_second_is_a_violation_and_what_is_read_is_not() {
         let pair = || std::os::unix::net::UnixStream::pair().unwrap();
         let (ours, mut theirs) = pair();
         let (read, mut theirs_read) = pair();
         let sockets = [ours, read].map(|socket| Arc::new(PeerSocket::new(socket.into())));
         let cancels = [(); 2].map(|()| Arc::new(CancelWord::new()));
-        let watch = |at: usize| Watch::new(Watched::shared(Arc::clone(&sockets[at])), &cancels[at]).unwrap();
+        let watch = |at: usize| Watch::new(Watched::read_at_once(Arc::clone(&sockets[at])), &cancels[at]).unwrap();
         let _watches = [watch(0), watch(1)];
         let begun = Instant::now();
         std::io::Write::write_all(&mut theirs, b"x").unwrap();
         std::io::Write::write_all(&mut theirs_read, b"x").unwrap();
-        while !cancels[0].has(Cancel::PeerGone) {
+        while !cancels[0].has(Cancel::Unread) {
             assert!(begun.elapsed() < Duration::from_secs(20), "nobody noticed");
             sockets[1].note_read();
             std::thread::sleep(Duration::from_millis(5));

@@ -69,7 +69,7 @@ impl Options {
 
     /// Watches a unix stream socket or a pipe whose other end only the peer holds: when that end is closed, however the peer ended,
     /// waits return [`PeerGone`](crate::ErrorKind::PeerGone) within 100 ms. No byte of it is read, and what lies there unread for a second
-    /// counts as the peer's end: it may be the other end itself, which then never hangs up. So nobody may send to it, unless you read what
+    /// is a [`Violation`](crate::ErrorKind::Violation): it may be the other end itself, which then never hangs up. So nobody may send to it, unless you read what
     /// comes through a duplicate, at once. Without anything watched a dead peer shows as a deadline.
     pub fn watch_socket(mut self, socket: OwnedFd) -> Self {
         self.watched = Some(Watched::socket(PeerSocket::new(socket)));
@@ -79,6 +79,13 @@ impl Options {
     /// [`watch_socket`](Self::watch_socket) for a socket that is used elsewhere as well.
     pub(crate) fn watch_shared(mut self, socket: Arc<PeerSocket>) -> Self {
         self.watched = Some(Watched::shared(socket));
+        self
+    }
+
+    /// [`watch_shared`](Self::watch_shared) for a socket whose owner reads at once whatever belongs there: anything else that lies there for
+    /// a second is a violation.
+    pub(crate) fn watch_read_at_once(mut self, socket: Arc<PeerSocket>) -> Self {
+        self.watched = Some(Watched::read_at_once(socket));
         self
     }
 

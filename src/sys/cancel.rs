@@ -17,6 +17,8 @@ pub(crate) enum Cancel {
     Shutdown = 1,
     /// The peer is dead.
     PeerGone = 2,
+    /// The peer left something on a socket that nobody reads.
+    Unread = 8,
     /// The connection is poisoned: no wait will ever end well.
     Poisoned = 4,
 }

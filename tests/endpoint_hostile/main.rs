@@ -17,6 +17,7 @@ mod memory;
 mod scarce;
 mod signals;
 mod silence;
+mod undead;
 
 /// Not a test: the entry of the second process.
 #[test]
@@ -31,5 +32,6 @@ fn second_process() {
         confined::ROLES,
         scarce::ROLES,
         signals::ROLES,
+        undead::ROLES,
     ]);
 }

@@ -295,13 +295,19 @@ fn a_refused_window_is_forgotten_when_the_client_connects_anew() {
     echo(&client, 100, &attack);
     assert_eq!(ways(&client), ["socket"], "{attack}");
     assert_eq!((client.counters().fallbacks, client.counters().channels_opened), (1, 1), "{attack}");
+    // Another channel of this connection is one without a window at once.
+    let ends = server.attacks(&["socket"]).into_iter().find(|attack| End::of(attack) == End::Violation).unwrap();
+    client.call::<_, Vec<u8>>(ATTACK, &(&ends, ""), BOUND).unwrap_err();
+    echo(&client, 100, &ends);
+    assert_eq!(ways(&client), ["socket"], "{ends}");
+    assert_eq!((client.counters().fallbacks, client.counters().channels_opened), (2, 2), "{ends}");
     let path = server.path.clone();
     drop(server);
     let _server = Server::at(path).unwrap();
     echo(&client, 100, "a reconnect");
     assert_eq!(ways(&client), ["window"]);
     let counters = client.counters();
-    assert_eq!((counters.fallbacks, counters.channels_opened, counters.reconnects), (1, 2, 1));
+    assert_eq!((counters.fallbacks, counters.channels_opened, counters.reconnects), (2, 3, 1));
 }
 
 fn deaths(mut server: Server) -> usize {

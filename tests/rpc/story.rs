@@ -65,11 +65,21 @@ pub fn tell(mut after: impl FnMut(Step)) {
     without_room_for_a_window(after);
 }
 
-/// Waits until no thread of ours is left but that which watches for ends: each of the others may yet close a descriptor.
+/// Threads that stay for the life of the process: one watches for ends, one reaps.
+const STAY: [&str; 2] = ["flipcall-watch", "flipcall-reap"];
+
+/// Waits until no other thread of ours is left, since each may yet close a descriptor, and those that stay have closed theirs.
 fn await_quiet() {
     let begun = Instant::now();
     while transient_threads().is_none_or(|names| !names.is_empty()) {
         assert!(begun.elapsed() < PATIENCE, "threads that do not end: {:?}", transient_threads());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let (mut looks, mut open) = (0, 0);
+    while looks < 40 {
+        let now = std::fs::read_dir("/proc/self/fd").expect("procfs").count();
+        looks = if now == open { looks + 1 } else { 0 };
+        open = now;
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -80,7 +90,7 @@ fn transient_threads() -> Option<Vec<String>> {
     for task in std::fs::read_dir("/proc/self/task").expect("procfs") {
         names.push(std::fs::read_to_string(task.ok()?.path().join("comm")).ok()?);
     }
-    names.retain(|name| name.starts_with("flipcall-") && name.trim_end() != "flipcall-watch");
+    names.retain(|name| name.starts_with("flipcall-") && !STAY.contains(&name.trim_end()));
     Some(names)
 }
 

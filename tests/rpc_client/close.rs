@@ -87,7 +87,7 @@ fn close_ends_calls_that_send() {
         assert_eq!(next(&client, PATIENCE).unwrap(), 2);
         stop(&child);
         is_ended(&format!("{name}, sending"), &client, |client| {
-            client.call::<_, u64>(SWALLOW, &vec![0u8; 32 << 20], Deadline::NEVER)
+            client.call::<_, u64>(SWALLOW, &(vec![0u8; 32 << 20], 0u32), Deadline::NEVER)
         });
     }
 }

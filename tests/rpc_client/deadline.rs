@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use flipcall::Deadline;
 use flipcall::rpc::ClientConfig;
 
-use super::{PATIENCE, kind, sleep, start, ways};
+use super::{PATIENCE, SWALLOW, go_on, kind, next, sleep, start, stop, ways};
 
 /// Issue 13, A2. What waiting for a channel takes is not there for the call.
 #[test]
@@ -25,7 +25,7 @@ fn waiting_for_a_channel_and_calling_share_one_deadline() {
                 assert!(took < Duration::from_millis(1350), "{name} {deadline:?}: {took:?}");
             });
             // Until the late answer has come.
-            while super::next(&client, PATIENCE).is_err() {}
+            while next(&client, PATIENCE).is_err() {}
         }
     }
 }
@@ -33,25 +33,24 @@ fn waiting_for_a_channel_and_calling_share_one_deadline() {
 /// Issue 13, A2. Sending and receiving share it as well: a server that takes a long request slowly does not get the time twice.
 #[test]
 fn sending_and_receiving_share_one_deadline() {
-    use std::io::Read as _;
-    use std::os::unix::net::UnixListener;
-
-    let path = std::env::temp_dir().join(format!("flipcall-slow-{}.sock", std::process::id()));
-    let listener = UnixListener::bind(&path).unwrap();
-    let reader = std::thread::spawn(move || {
-        let (mut socket, _) = listener.accept().unwrap();
-        // Half of the time passes before anything is read; then all of it is, and nothing is answered.
-        std::thread::sleep(Duration::from_millis(600));
-        let mut bytes = vec![0; 1 << 20];
-        while socket.read(&mut bytes).is_ok_and(|count| count > 0) {}
-    });
-    let client = flipcall::rpc::Client::connect(&path, ClientConfig::new().base_protocol(), PATIENCE).unwrap();
-    let begun = Instant::now();
-    let ended = client.call::<_, u64>(super::SWALLOW, &vec![0u8; 4 << 20], Duration::from_secs(1));
-    let took = begun.elapsed();
-    assert!(ended.unwrap_err().is_timeout());
-    assert!(took >= Duration::from_secs(1) && took < Duration::from_millis(1500), "{took:?}");
-    drop(client);
-    reader.join().unwrap();
-    std::fs::remove_file(&path).unwrap();
+    let bulk = ("bulk", ClientConfig::new().extensions(false));
+    for (name, config) in ways().into_iter().chain([bulk, ("base", ClientConfig::new().base_protocol())]) {
+        let (client, child) = start(config);
+        assert_eq!(next(&client, PATIENCE).unwrap(), 2);
+        stop(&child);
+        let (begun, second) = (Instant::now(), Duration::from_secs(1));
+        let ended = std::thread::scope(|scope| {
+            // More than half of the time passes before anything is read, and as much before it is answered.
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(600));
+                go_on(&child);
+            });
+            // On the channel that this thread has called on before.
+            client.call::<_, u64>(SWALLOW, &(vec![0u8; 4 << 20], 600u32), second)
+        });
+        let took = begun.elapsed();
+        let error = ended.unwrap_err();
+        assert_eq!(kind(&error), Some(flipcall::ErrorKind::Timeout), "{name}: {error:?}");
+        assert!(took >= second && took < Duration::from_millis(1500), "{name}: {took:?}");
+    }
 }

@@ -93,6 +93,19 @@ fn what_is_set_aside_counts_against_the_limit() {
     }
 }
 
+/// Issue 13, A1. What never answers does not keep its place for ever.
+#[test]
+fn a_channel_whose_answer_never_comes_makes_room() {
+    for (name, config) in ways() {
+        let (client, _child) = start(config.channels(1));
+        sleep(&client, 3_600_000, Duration::from_millis(50)).unwrap_err();
+        let begun = Instant::now();
+        assert_eq!(next(&client, PATIENCE).unwrap(), 2, "{name}");
+        assert!(begun.elapsed() < Duration::from_secs(10), "{name}: {:?}", begun.elapsed());
+        assert_eq!(client.counters().channels_opened, 2, "{name}");
+    }
+}
+
 /// Issue 13, A1. A server that is stopped answers nothing at all: what is set aside stays within the limit, and costs one thread.
 #[test]
 fn what_is_set_aside_counts_and_costs_one_thread() {

@@ -41,7 +41,10 @@ fn as_the_server() {
             std::thread::sleep(Duration::from_secs(3600));
             chunks.finish()
         })
-        .unary(SWALLOW, |_, bytes: Vec<u8>| Ok(bytes.len() as u64));
+        .unary(SWALLOW, |_, (bytes, millis): (Vec<u8>, u32)| {
+            std::thread::sleep(Duration::from_millis(millis.into()));
+            Ok(bytes.len() as u64)
+        });
     server::serve(router);
 }
 

@@ -13,6 +13,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::endpoint::Policy;
 use crate::outcome::Outcome;
+use crate::output::announce;
 
 /// How long calls in flight may take after a signal.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
@@ -49,7 +50,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     raise_descriptor_limit()?;
     let server = Server::new(router(), config(arguments));
     let listener = server.bind(&arguments.socket)?;
-    println!("listening {}", arguments.socket.display());
+    announce(format_args!("listening {}", arguments.socket.display()))?;
     let handle = server.handle();
     let closer = std::thread::spawn(move || {
         if signals.forever().next().is_some() {

@@ -10,6 +10,7 @@ use rustix::fs::FileType;
 
 use crate::cpus::pin;
 use crate::outcome::Outcome;
+use crate::output::{complain, say};
 use crate::sys::inherited;
 
 #[derive(Args)]
@@ -126,14 +127,11 @@ fn call(arguments: &Arguments, client: Connector, deadline: Deadline) -> Outcome
     }
     let elapsed = start.elapsed();
     let per_call = elapsed.as_nanos() / u128::from(arguments.calls.max(1));
-    println!(
-        "calls={} bytes={} ns_per_call={per_call}",
-        arguments.calls,
-        u128::from(arguments.calls) * u128::from(arguments.payload)
-    );
+    let (calls, bytes) = (arguments.calls, u128::from(arguments.calls) * u128::from(arguments.payload));
+    let said = say(format_args!("calls={calls} bytes={bytes} ns_per_call={per_call}\n"));
     drop(endpoint);
     report(arguments, &handle);
-    Ok(())
+    said
 }
 
 /// A datagram that differs from its neighbours at every byte.
@@ -186,6 +184,6 @@ fn answer_calls(
 
 fn report(arguments: &Arguments, handle: &flipcall::endpoint::ShutdownHandle) {
     if arguments.counters {
-        eprintln!("{:?}", handle.counters());
+        complain(format_args!("{:?}", handle.counters()));
     }
 }

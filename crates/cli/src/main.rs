@@ -1,5 +1,7 @@
 //! The command line of flipcall.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod bench;
 mod cpus;
 mod doctor;
@@ -7,11 +9,15 @@ mod echo;
 mod endpoint;
 mod mux;
 mod outcome;
+mod output;
 mod sys;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use outcome::Outcome;
+use output::{Unsaid, complain, say};
 
 /// Synchronous procedure calls between two processes that do not trust each other.
 #[derive(Parser)]
@@ -52,22 +58,34 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let outcome = match Arguments::parse().command {
-        Command::Bench(arguments) => bench::run(&arguments),
-        Command::BenchPeer(arguments) => bench::peer::run(&arguments),
-        Command::Doctor => doctor::run(),
-        Command::Endpoint(arguments) => endpoint::run(&arguments),
-        Command::Mux(arguments) => mux::run(&arguments),
-        Command::Echo(arguments) => echo::run(&arguments),
+    let outcome = match Arguments::try_parse() {
+        Ok(arguments) => run(&arguments.command),
+        Err(help) if !help.use_stderr() => say(help.render()),
+        Err(wrong) => {
+            complain(wrong.render().to_string().trim_end());
+            return ExitCode::from(u8::try_from(wrong.exit_code()).unwrap_or(1));
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.downcast_ref().is_some_and(Unsaid::is_unheard) => ExitCode::SUCCESS,
         Err(error) => {
             match error.downcast_ref::<flipcall::Error>() {
-                Some(typed) => eprintln!("flipcall: {}: {typed:#}", typed.kind()),
-                None => eprintln!("flipcall: {error:#}"),
+                Some(typed) => complain(format_args!("flipcall: {}: {typed:#}", typed.kind())),
+                None => complain(format_args!("flipcall: {error:#}")),
             }
             ExitCode::FAILURE
         }
+    }
+}
+
+fn run(command: &Command) -> Outcome {
+    match command {
+        Command::Bench(arguments) => bench::run(arguments),
+        Command::BenchPeer(arguments) => bench::peer::run(arguments),
+        Command::Doctor => doctor::run(),
+        Command::Endpoint(arguments) => endpoint::run(arguments),
+        Command::Mux(arguments) => mux::run(arguments),
+        Command::Echo(arguments) => echo::run(arguments),
     }
 }

@@ -13,6 +13,7 @@ use flipcall::{Deadline, ErrorKind, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::outcome::Outcome;
+use crate::output::announce;
 
 /// How soon a signal is noticed.
 const POLL_EVERY: Duration = Duration::from_millis(50);
@@ -48,7 +49,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         let _ = signal_hook::flag::register(signal, Arc::clone(&stop));
     }
     let listener = Listener::bind(&arguments.socket, Access::Owner)?;
-    println!("listening {}", arguments.socket.display());
+    announce(format_args!("listening {}", arguments.socket.display()))?;
     let mut muxes: Vec<Mux> = Vec::new();
     let mut threads: Vec<JoinHandle<()>> = Vec::new();
     while !stop.load(Ordering::Relaxed) {

@@ -8,7 +8,7 @@ mod filter;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-const NAMES: [&str; 21] = [
+const NAMES: [&str; 22] = [
     "kernel",
     "confined",
     "/proc",
@@ -24,6 +24,7 @@ const NAMES: [&str; 21] = [
     "close_range",
     "epoll",
     "limits",
+    "own umask",
     "credentials",
     "SO_PEERPIDFD",
     "SO_PASSRIGHTS",
@@ -39,7 +40,7 @@ const SO_PASSRIGHTS: u32 = 83;
 type Argument = (u32, u32, bool);
 
 /// A line, and what is refused so that it says so.
-const REFUSED: [(&str, &str, Option<Argument>); 15] = [
+const REFUSED: [(&str, &str, Option<Argument>); 16] = [
     ("seals", "memfd_create", None),
     ("seal after map", "fcntl", Some((2, libc::F_SEAL_FUTURE_WRITE as u32, true))),
     ("noexec memfd", "memfd_create", Some((1, libc::MFD_NOEXEC_SEAL, false))),
@@ -51,6 +52,7 @@ const REFUSED: [(&str, &str, Option<Argument>); 15] = [
     ("close_range", "close_range", None),
     ("epoll", "epoll_create1", None),
     ("limits", "prlimit64", None),
+    ("own umask", "unshare", None),
     ("SO_PEERPIDFD", "getsockopt", Some((2, SO_PEERPIDFD, true))),
     ("SO_PASSRIGHTS", "setsockopt", Some((2, SO_PASSRIGHTS, true))),
     ("unread bytes", "ioctl", None),

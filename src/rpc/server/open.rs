@@ -59,7 +59,7 @@ fn socket_channel(connection: &Arc<Connection>, agreement: Agreement, lease: Lea
 fn window_channel(connection: &Arc<Connection>, agreement: Agreement, length: u32, lease: Lease) -> Result<Channel> {
     let (window, file, length) = Window::create(length)?;
     let (ours, theirs) = socket_pair(connection)?;
-    let options = Options::new().policy(connection.shared.config.policy).watch_shared(ours.shared());
+    let options = Options::new().policy(connection.shared.config.policy).watch_read_at_once(ours.shared());
     let acceptor = Acceptor::new(window, options)?;
     let worker = Arc::new(Worker::new(Some(acceptor.shutdown_handle()), ours.shared(), u64::from(length)));
     let shared = file.try_clone().map_err(|error| Error::system("duplicating the descriptor of a window", error))?;

@@ -20,6 +20,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cpus::usable_cpus;
 use crate::outcome::Outcome;
+use crate::output::say;
 use json::Machine;
 
 pub(crate) use plan::Arguments;
@@ -44,14 +45,14 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         rows.extend(measure::measure(group, arguments, &|turns| progress.inc(turns))?);
     }
     progress.finish_and_clear();
-    print!("{}", table::render(&rows, machine.clock_ns));
     if let Some(path) = &arguments.json {
         write(path, &format!("{:#}\n", json::document(&machine, &rows)))?;
     }
     if let Some(path) = &arguments.report {
         write(path, &report::page(&machine, &rows))?;
     }
-    Ok(())
+    // Last: nobody may read it.
+    say(table::render(&rows, machine.clock_ns))
 }
 
 /// On standard error, if that is a terminal.

@@ -14,6 +14,7 @@ use super::peer::{Batch, wait_for_hang_up};
 use super::plan::Group;
 use super::transports::{self, Caller, Preparing, window_length};
 use crate::outcome::Fallible;
+use crate::output::complain;
 
 /// Pages between windows for rounding each of them up.
 const SLACK: u64 = 64 << 10;
@@ -133,7 +134,7 @@ fn end_if_peer_dies(control: UnixStream, ending: Arc<AtomicBool>) {
     std::thread::spawn(move || {
         wait_for_hang_up(&control);
         if !ending.load(Ordering::Relaxed) {
-            eprintln!("flipcall: the peer process ended in the middle of the benchmark");
+            complain("flipcall: the peer process ended in the middle of the benchmark");
             std::process::exit(1);
         }
     });

@@ -87,3 +87,13 @@ pub(super) fn limits() -> Finding {
         ),
     }
 }
+
+pub(super) fn own_umask() -> Finding {
+    // On a thread that ends: what it leaves does not come back to it.
+    let tried = std::thread::spawn(probe::own_umask).join().unwrap_or(Err(Errno::PERM));
+    found(
+        tried,
+        "a socket file has its mode when it appears, whatever the umask",
+        "the mode of a socket file that the umask cuts is set afterwards, where nobody else can swap files",
+    )
+}

@@ -11,11 +11,12 @@ use self::finding::{Finding, finding};
 use crate::bench::first_line;
 use crate::cpus::usable_cpus;
 use crate::outcome::Outcome;
+use crate::output::say;
 
 /// Looks at one thing.
 type Check = fn() -> Finding;
 
-const CHECKS: [(&str, Check); 21] = [
+const CHECKS: [(&str, Check); 22] = [
     ("kernel", kernel),
     ("confined", confined),
     ("/proc", proc),
@@ -31,6 +32,7 @@ const CHECKS: [(&str, Check); 21] = [
     ("close_range", calls::close_range),
     ("epoll", calls::epoll),
     ("limits", calls::limits),
+    ("own umask", calls::own_umask),
     ("credentials", sockets::credentials),
     ("SO_PEERPIDFD", sockets::peer_pidfd),
     ("SO_PASSRIGHTS", sockets::pass_rights),
@@ -43,7 +45,7 @@ const CHECKS: [(&str, Check); 21] = [
 pub(crate) fn run() -> Outcome {
     for (name, check) in CHECKS {
         let Finding { found, follows } = check();
-        println!("{name:<14} {found}: {follows}");
+        say(format_args!("{name:<14} {found}: {follows}\n"))?;
     }
     Ok(())
 }

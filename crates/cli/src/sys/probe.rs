@@ -84,3 +84,9 @@ pub(crate) fn unread(socket: BorrowedFd<'_>) -> Result<(), Errno> {
     // SAFETY: this request writes one int through the pointer, which is valid for the call.
     result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, ptr::from_mut(&mut bytes)) }).map(drop)
 }
+
+/// Takes this thread out of what it shares with the others: working directory, root directory, umask.
+pub(crate) fn own_umask() -> Result<(), Errno> {
+    // SAFETY: CLONE_FS concerns no memory and no descriptor.
+    result(unsafe { libc::unshare(libc::CLONE_FS) }).map(drop)
+}
