@@ -262,7 +262,9 @@ fn says_whose_fault(trial: &Trial, text: &str) -> bool {
     let is_named = starts || text.contains(&trial.call) || other.iter().any(|word| text.contains(word));
     kinds.iter().any(|kind| text.contains(kind)) && is_named
         || text.contains("failed to spawn thread")
-        || child && (text.contains("has ended (") || text.contains("Error(peer-gone: "))
+        || child
+            && (text.contains("has ended (")
+                || ["peer-gone", "no-resource"].iter().any(|kind| text.contains(&format!("Error({kind}: "))))
 }
 
 /// Runs trials, several at a time.
