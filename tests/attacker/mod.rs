@@ -157,6 +157,11 @@ pub fn alone() -> Alone {
     Alone { _turn: turn, _over: over }
 }
 
+/// Sees to it that this process and those that it starts may have the hundreds of descriptors that a test is about.
+pub fn many_descriptors() {
+    flipcall::rpc::raise_descriptor_limit().expect("the soft limit can be raised");
+}
+
 /// Whether the long forms were asked for.
 pub fn full() -> bool {
     std::env::var_os("FLIPCALL_FULL").is_some_and(|value| value == "1")

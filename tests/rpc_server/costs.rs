@@ -9,7 +9,7 @@ use flipcall::ErrorKind;
 use flipcall::rpc::{Client, ClientConfig};
 
 use crate::attacker::account::{Holdings, cpu_time};
-use crate::attacker::{Role, Stage, alone, command, measured, promised_share};
+use crate::attacker::{Role, Stage, alone, command, many_descriptors, measured, promised_share};
 use crate::frames::{ERROR, HELLO, OPEN, RESPONSE, answer, ask, frame, hello};
 use crate::serving::{ADD, ECHO, PATIENCE, Served, eventually, memory, peak};
 
@@ -70,6 +70,7 @@ fn an_answer_to_a_hello_of_many_extensions_costs_a_client_nothing() {
 #[test]
 fn unread_answers_with_descriptors_cost_little_and_end() {
     let _alone = alone();
+    many_descriptors();
     let patience = Duration::from_secs(4);
     let served = Served::start(patience);
     // One more will be there: that of the watchdog.
@@ -103,6 +104,7 @@ fn buffers(pid: &str) -> u64 {
 #[test]
 fn idle_connections_keep_no_large_buffers() {
     let _alone = alone();
+    many_descriptors();
     let served = Served::start(PATIENCE);
     for (name, config) in [
         ("base connections", ClientConfig::new().base_protocol()),

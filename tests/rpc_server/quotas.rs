@@ -7,7 +7,7 @@ use flipcall::ErrorKind;
 use flipcall::rpc::{Client, ClientConfig, Router, ServerConfig};
 use flipcall::stream::Access;
 
-use crate::attacker::{Role, Stage, alone, command, skip};
+use crate::attacker::{Role, Stage, alone, command, many_descriptors, skip};
 use crate::serving::{PATIENCE, Serving};
 
 pub const ROLES: &[Role] = &[("connects often", connects_often)];
@@ -29,6 +29,7 @@ fn connects_often(stage: Stage) {
 #[test]
 fn a_program_that_forks_gets_half_of_a_server() {
     let _alone = alone();
+    many_descriptors();
     let config = ServerConfig::new().connections(12).access(Access::Everyone);
     let serving = Serving::start(Router::new(), config);
     let path = serving.path().to_str().unwrap();

@@ -9,7 +9,7 @@ use flipcall::rpc::Server;
 
 use crate::attacker::account::Holdings;
 use crate::attacker::control::Control;
-use crate::attacker::{Peer, Role, Stage, alone, promised_once};
+use crate::attacker::{Peer, Role, Stage, alone, many_descriptors, promised_once};
 use crate::frames::{HELLO, RESPONSE, ask, frame, hello, open};
 use crate::serving::{PATIENCE, Served, WAIT, eventually, router};
 
@@ -54,6 +54,7 @@ fn leaves_itself_behind(stage: Stage) {
 #[test]
 fn a_client_that_left_itself_in_a_queue_is_noticed() {
     let _alone = alone();
+    many_descriptors();
     let served = Served::start(PATIENCE);
     let before = Holdings::of(&served.id());
     for how in ["window", "socket", "base"] {
