@@ -116,6 +116,8 @@ fn what_is_set_aside_counts_and_costs_one_thread() {
 #[ignore = "what_is_set_aside_counts_and_costs_one_thread runs it"]
 fn set_aside_by_a_silent_server() {
     const CALLERS: usize = 8;
+    // 64 channels with two descriptors each, and as many at the server.
+    flipcall::rpc::raise_descriptor_limit().unwrap();
     for (name, config) in ways() {
         let (client, child) = start(config);
         std::thread::scope(|scope| {
