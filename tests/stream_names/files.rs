@@ -11,7 +11,9 @@ use flipcall::stream::{Access, Listener};
 use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::fs::{FileType, Mode};
 
-use super::{PATIENCE, Place, again, has_passed, place_of_child, says};
+use super::{PATIENCE, Place, says};
+#[cfg(target_arch = "x86_64")]
+use super::{again, has_passed, place_of_child};
 
 /// Binds on a thread of its own: what waits for ever fails the test, and does not hang it.
 fn bind(path: &Path) -> flipcall::Result<Listener> {
