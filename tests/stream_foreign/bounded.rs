@@ -9,7 +9,7 @@ use flipcall::stream::{FrameSocket, unclosed_descriptors};
 
 use super::lingering::{frame, lingering, send_raw};
 use crate::attacker::account::Holdings;
-use crate::attacker::{AGES, Peer, Role, Stage, alone, raw};
+use crate::attacker::{AGES, Peer, Role, Stage, alone, many_descriptors, raw};
 
 pub const ROLES: &[Role] = &[("makes lingering sockets", make), ("has no threads", without_threads)];
 
@@ -64,6 +64,7 @@ fn misplace(fd: OwnedFd) {
 /// Issue 13, B10.
 #[test]
 fn closes_that_take_long_cost_32_threads_and_a_queue_that_is_bounded() {
+    many_descriptors();
     let _alone = alone();
     let null = std::fs::File::open("/dev/null").expect("a file");
     let before = Holdings::of("self");

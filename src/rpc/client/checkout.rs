@@ -116,7 +116,7 @@ impl Shared {
     /// Opens a channel: with a window, or without one where none can be had.
     fn open(&self, base: &mut Channel, registered: Registered, deadline: Deadline) -> Result<Box<Channel>, Failure> {
         let windows = &Arc::clone(&base.session).windows;
-        let mut is_stopgap = false;
+        let (mut is_stopgap, mut missed) = (false, None);
         if self.config.window > 0 && windows.may_come() {
             match open::open(base, self.config.window, &self.config, &registered, deadline) {
                 Ok(channel) => {
@@ -132,20 +132,23 @@ impl Shared {
                 }
                 Err(Failure::Call(CallError::Failed(error))) if error.kind() != ErrorKind::Timeout => {
                     self.register.check().map_err(Failure::Lost)?;
-                    trace::fell_back(&error);
                     match windows::is_lasting(&error) {
                         true => windows.never_come(),
                         false => is_stopgap = true,
                     }
+                    missed = Some(error);
                 }
                 // The server may have enough for a channel, and not for a window.
                 Err(Failure::Call(CallError::Status(status))) if open::is_full(&status) && self.lacks.is_lasting() => {
                     is_stopgap = true;
+                    missed = Some(Error::caused(ErrorKind::NoResource, "the server has no room for a window", status));
                 }
                 Err(failure) => return Err(failure),
             }
         }
         let channel = open::open(base, 0, &self.config, &registered, deadline)?;
+        // Told once it is so: where not even a socket can be had, this is tried again.
+        missed.iter().for_each(trace::fell_back);
         let mut channel = self.opened(channel, registered);
         channel.stopgap_until = is_stopgap.then(|| windows.missed()).flatten();
         Ok(channel)
