@@ -35,6 +35,7 @@ fn second_process() {
 
 /// A descriptor that looks as if this process had inherited it, under a number that was never used before.
 fn inherited(fd: impl Into<OwnedFd>, number: i32) -> i32 {
+    attacker::many_descriptors();
     let copy = fcntl_dupfd_cloexec(fd.into(), number).unwrap();
     fcntl_setfd(&copy, FdFlags::empty()).unwrap();
     assert_eq!(copy.as_raw_fd(), number, "somebody uses the number");

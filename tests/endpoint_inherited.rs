@@ -84,6 +84,7 @@ fn the_variable_that_names_a_window_is_not_trusted() {
 
 /// The number that the variable names belongs to a file of a third party.
 fn has_another_file_under_that_number(stage: Stage) {
+    attacker::many_descriptors();
     let file = std::fs::File::open("/dev/null").unwrap();
     let file = rustix::io::fcntl_dupfd_cloexec(&file, NUMBER).unwrap();
     assert_eq!(file.as_raw_fd(), NUMBER);
