@@ -84,7 +84,7 @@ pub fn answer(mut socket: FrameSocket) {
 }
 
 pub fn listener(stage: Stage) {
-    let path = std::path::PathBuf::from("/tmp").join(format!("flipcall-frames-{}", std::process::id()));
+    let path = crate::roles::fresh_path("frames");
     stage.control.say(path.to_str().expect("a name"));
     let phases = Phases::begin(&stage.argument);
     let listener = Listener::bind(&path, Access::Owner).expect("a socket file");

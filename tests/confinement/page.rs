@@ -91,8 +91,9 @@ fn run(role: &str, make: impl FnOnce(Fds<'_>) -> (Command, attacker::control::Co
     let mut child = command.spawn().expect("starting the second process");
     drop((command, fds));
     let said = if crate::roles::says_its_path(role) { control.hear() } else { String::new() };
-    let part = peer.start(said);
+    let part = peer.start(said.clone());
     let status = child.wait().expect("it ends");
+    crate::roles::forget_path(Path::new(&said));
     part.join().expect("the peer does not panic");
     status
 }

@@ -170,8 +170,9 @@ pub fn attempt(trial: &Trial) -> Result<String, String> {
     drop((command, fds));
     let first = if crate::roles::says_its_path(&trial.role) { control.hear() } else { String::new() };
     // It ends when the role does, or at its own deadline: nobody waits for that.
-    drop(peer.start(first));
+    drop(peer.start(first.clone()));
     let status = wait(&mut child);
+    crate::roles::forget_path(std::path::Path::new(&first));
     let mut text = String::new();
     said.rewind().and_then(|()| said.read_to_string(&mut text)).map_err(|error| error.to_string())?;
     verdict(trial, status, &text)

@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,20 @@ pub const ROLES: &[Role] = &[
 /// Whether the role says first where it will listen.
 pub fn says_its_path(role: &str) -> bool {
     role == "typed server with a path" || role == "listener of frames"
+}
+
+/// A name for a socket. A process that had the same number may have been killed under a filter, and left its file.
+pub fn fresh_path(role: &str) -> PathBuf {
+    let path = PathBuf::from("/tmp").join(format!("flipcall-{role}-{}", std::process::id()));
+    forget_path(&path);
+    path
+}
+
+/// Removes what a role that was killed left of its socket.
+pub fn forget_path(path: &Path) {
+    for path in [path.to_owned(), path.with_extension("lock")] {
+        let _ = std::fs::remove_file(path);
+    }
 }
 
 /// What the spawners start.
@@ -162,7 +177,7 @@ fn typed_server(mut stage: Stage) {
 }
 
 fn typed_server_with_a_path(stage: Stage) {
-    let path = std::path::PathBuf::from("/tmp").join(format!("flipcall-confined-{}", std::process::id()));
+    let path = fresh_path("confined");
     stage.control.say(path.to_str().expect("a name"));
     let phases = Phases::begin(&stage.argument);
     let (over, is_over) = mpsc::channel();
