@@ -3,7 +3,7 @@
 use std::fs::DirEntry;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use flipcall::endpoint::Options;
 use flipcall::rpc::codec::{from_bytes, to_bytes};
@@ -13,13 +13,9 @@ use flipcall::window::{Seals, Window};
 use flipcall::{Deadline, ErrorKind};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 
-use super::steps::Hostile;
+use super::steps::{Hostile, MAXIMUM, PATIENCE};
 use super::{Input, WINDOW, ended};
 
-/// The largest message of either side: more than one frame of bulk.
-pub const MAXIMUM: u32 = 3 << 20;
-/// Nobody waits as long as that for a peer that is still there.
-pub const PATIENCE: Duration = Duration::from_secs(5);
 /// Channels that a client opens, each after the one before it ended.
 const CHANNELS: usize = 4;
 

@@ -12,9 +12,13 @@ use flipcall::ErrorKind;
 use flipcall::endpoint::{Endpoint, Interrupted};
 use flipcall::stream::{ATTACH, send_with_fd};
 
-use super::channels::{MAXIMUM, PATIENCE};
 use super::page::AT_ONCE;
 use super::{CAPACITY, Input, Ours};
+
+/// The largest message of either side: more than one frame of bulk.
+pub const MAXIMUM: u32 = 3 << 20;
+/// Nobody waits as long as that for a peer that is still there.
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long the peer waits for a side that may be waiting for it, before it hangs up.
 const STALL: Duration = Duration::from_millis(50);
